@@ -1,0 +1,63 @@
+//! Where the things of one site are: its database, its bucket, its exports.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::reference::Reference;
+
+/// One database at one site.
+#[derive(Clone, Debug)]
+pub struct DatabaseAddress {
+    /// Its name in the configuration, the same at both sites.
+    pub name: String,
+    /// A connection URL or `key=value` string as libpq reads it, without the password.
+    pub url: String,
+    /// Its password, if one is needed.
+    pub password: Option<Reference>,
+    /// The roles the application logs in as.
+    pub application_roles: Vec<String>,
+    /// Folder of the PostgreSQL client programs (`pg_dump`); the newest found on this host when absent.
+    pub programs: Option<PathBuf>,
+}
+
+/// One artifact bucket at one site.
+#[derive(Clone, Debug)]
+pub struct BucketAddress {
+    /// Its name in the configuration, the same at both sites.
+    pub name: String,
+    /// Where it is.
+    pub url: BucketUrl,
+    /// The S3 endpoint, e.g. `https://10.1.0.6:9000`; AWS when absent.
+    pub endpoint: Option<String>,
+    /// The S3 region; `us-east-1` unless said.
+    pub region: String,
+    /// `ACCESS_KEY:SECRET_KEY` or `ACCESS_KEY:SECRET_KEY:SESSION_TOKEN`; anonymous when absent.
+    pub credentials: Option<Reference>,
+}
+
+/// The place of a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BucketUrl {
+    /// A folder of this host (`/path` or `file:///path`).
+    Folder(PathBuf),
+    /// `s3://bucket` or `s3://bucket/prefix`; the prefix, when there is one, ends with `/`.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// What every key starts with; not part of the key in a manifest.
+        prefix: String,
+    },
+}
+
+/// Secrets and configuration of one site that are captured together.
+#[derive(Clone, Debug)]
+pub struct ExportAddress {
+    /// Its name in the configuration, the same at both sites.
+    pub name: String,
+    /// The folder that stands for `/` at this site; `/` unless said.
+    pub root: PathBuf,
+    /// Absolute paths or globs (`*`, `?`, `[…]`, `**`), as the application sees them: below `root`. A folder means all of it.
+    pub files: Vec<String>,
+    /// Programs whose standard output is captured: name → words. Started without a shell.
+    pub commands: BTreeMap<String, Vec<String>>,
+}

@@ -1,0 +1,9 @@
+//! warmspare: warm-spare disaster recovery for self-hosted artifact registries.
+
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod failpoint;
+pub mod observe;
+pub mod stream;
+pub mod units;

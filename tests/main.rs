@@ -1,0 +1,3 @@
+//! The integration and end-to-end tests, one binary: each module is about one thing an operator relies on.
+
+mod support;

@@ -1,0 +1,1 @@
+//! What the tests share: real servers, started on free ports in temporary folders and torn down whatever happens.
