@@ -4,6 +4,8 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod failpoint;
+pub mod keys;
 pub mod observe;
+pub mod pipeline;
 pub mod stream;
 pub mod units;
