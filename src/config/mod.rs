@@ -6,6 +6,7 @@
 pub mod address;
 mod as_written;
 mod error;
+mod here;
 mod profile;
 pub mod reference;
 mod source_name;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use error::ConfigError;
+pub use here::{Here, HereError};
 pub use profile::{Profile, ProfileError, SourcePattern};
 pub use source_name::{SourceKind, SourceName, SourceNameError, is_plain_name};
 

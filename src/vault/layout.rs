@@ -66,6 +66,12 @@ impl fmt::Display for PointId {
 #[error("`{0}` is not the id of a recovery point; it is written like 0-12, as `warmspare points` lists it")]
 pub struct PointIdError(String);
 
+impl crate::error::Explain for PointIdError {
+    fn class(&self) -> crate::error::Class {
+        crate::error::Class::Usage
+    }
+}
+
 impl FromStr for PointId {
     type Err = PointIdError;
 
