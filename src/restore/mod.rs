@@ -1,1 +1,3 @@
-//! placeholder
+//! 6 RESTORE: puts the sources of a system back.
+
+pub mod steps;
