@@ -1,1 +1,3 @@
-//! placeholder
+//! 7 PROVE: finds what was restored equal to what was captured, or says where it is not.
+
+pub mod files;

@@ -1,0 +1,3 @@
+//! The steps a restore plan is made of, one file per kind.
+
+pub mod files;
