@@ -1,6 +1,7 @@
 //! Where the things of one site are: its database, its bucket, its exports.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use super::reference::Reference;
@@ -67,4 +68,13 @@ pub struct ExportAddress {
 pub enum VaultUrl {
     /// A folder of this host (`/path` or `file:///path`).
     Folder(PathBuf),
+}
+
+impl fmt::Display for BucketUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BucketUrl::Folder(path) => write!(f, "{}", path.display()),
+            BucketUrl::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+        }
+    }
 }

@@ -6,8 +6,6 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::units::Bytes;
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
@@ -33,8 +31,6 @@ pub(super) struct Vault {
 pub(super) struct Capture {
     /// Tables and ranges copied at once.
     pub workers: Option<Spanned<usize>>,
-    /// A table larger than this is copied in ranges.
-    pub split: Option<Bytes>,
     /// Chunk size of new epochs: `small` or `large`.
     pub chunks: Option<Spanned<String>>,
 }

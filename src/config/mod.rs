@@ -59,8 +59,6 @@ pub struct VaultConfig {
 pub struct CaptureConfig {
     /// Tables and ranges copied at once.
     pub workers: usize,
-    /// A table larger than this many bytes is copied in ranges.
-    pub split_bytes: u64,
     /// Whether new epochs use large chunks, for systems above about 10 GB.
     pub large_chunks: bool,
 }

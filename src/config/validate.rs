@@ -14,8 +14,6 @@ use super::reference::Reference;
 use super::source_name::{SourceName, is_plain_name};
 use super::{CaptureConfig, Config, Site, VaultConfig};
 
-/// A table larger than this is copied in ranges, unless `split` says otherwise.
-const SPLIT_BYTES: u64 = 256 << 20;
 const WORKERS_MAX: usize = 64;
 
 pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
@@ -157,8 +155,7 @@ fn capture(place: &Place, raw: raw::Capture) -> Result<CaptureConfig, ConfigErro
             }
         },
     };
-    let split_bytes = raw.split.map_or(SPLIT_BYTES, |split| split.0).max(1 << 20);
-    Ok(CaptureConfig { workers, split_bytes, large_chunks })
+    Ok(CaptureConfig { workers, large_chunks })
 }
 
 fn site(place: &Place, name: &Spanned<String>, raw: &raw::Site) -> Result<Site, ConfigError> {
@@ -363,7 +360,7 @@ exports.configs = {{ root = "/srv/fra", files = ["/etc/app/*"] }}
     fn a_short_file_has_every_default() {
         let config = parse(&sample()).unwrap();
         assert_eq!(config.profile.name, "minimal");
-        assert_eq!(config.capture.split_bytes, SPLIT_BYTES);
+        assert!(config.capture.workers >= 2 && !config.capture.large_chunks);
         let ams = config.site("ams").unwrap();
         assert_eq!(config.other("ams").unwrap().name, "fra");
         let bucket = &ams.buckets["artifacts"];

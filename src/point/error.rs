@@ -20,6 +20,14 @@ pub enum PointError {
         /// The profile.
         profile: String,
     },
+    /// The configuration has no address for a source.
+    #[error("[sites.{site}] has no address for {source_name}")]
+    NoAddress {
+        /// The source.
+        source_name: String,
+        /// This site.
+        site: String,
+    },
     /// The vault has no point.
     #[error("there is no recovery point yet")]
     NoPoint,
@@ -35,7 +43,7 @@ impl Explain for PointError {
     fn class(&self) -> Class {
         match self {
             PointError::NotLive { .. } => Class::Refused,
-            PointError::NoSources { .. } | PointError::UnknownPoint { .. } => Class::Usage,
+            PointError::NoSources { .. } | PointError::NoAddress { .. } | PointError::UnknownPoint { .. } => Class::Usage,
             PointError::NoPoint => Class::Failed,
         }
     }
@@ -43,7 +51,7 @@ impl Explain for PointError {
     fn next_step(&self) -> Option<String> {
         Some(match self {
             PointError::NotLive { live, .. } => format!("Run `warmspare capture` at {live}."),
-            PointError::NoSources { .. } => "Name databases, buckets or exports under both sites.".to_owned(),
+            PointError::NoSources { .. } | PointError::NoAddress { .. } => "Name databases, buckets or exports under both sites.".to_owned(),
             PointError::NoPoint => "Take one on the live site with `warmspare capture`.".to_owned(),
             PointError::UnknownPoint { .. } => "`warmspare points` lists those there are.".to_owned(),
         })
