@@ -1,1 +1,3 @@
-//! placeholder
+//! Restore: a snapshot becomes a running system again.
+
+pub mod steps;

@@ -1,1 +1,3 @@
-//! placeholder
+//! Prove: what was restored is what was captured.
+
+pub mod database;
