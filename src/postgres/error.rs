@@ -301,6 +301,20 @@ impl Error {
         }
     }
 
+    /// Whether it is what a session sees when somebody changes the schema under it: a lock not granted, an object that
+    /// vanished or was replaced between two looks. Trying again helps.
+    pub fn is_of_ddl(&self) -> bool {
+        match self {
+            Error::LockTimeout { .. } => true,
+            // Undefined table, column, function, object, schema.
+            Error::Server { sqlstate, what, .. } => {
+                ["42P01", "42703", "42883", "42704", "3F000"].contains(&sqlstate.as_str()) || vanished(what)
+            }
+            Error::ProgramFailed { what, .. } => what.contains("lock timeout") || vanished(what),
+            _ => false,
+        }
+    }
+
     /// The five letters, if the server gave them and no variant of their own stands for them.
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
@@ -308,6 +322,11 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// The words for a catalog row that is gone (internal errors without a code of their own).
+fn vanished(what: &str) -> bool {
+    ["cache lookup failed", "could not open relation with OID"].iter().any(|words| what.contains(words))
 }
 
 /// The server's message, with its detail, hint and context, on one line.

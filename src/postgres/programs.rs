@@ -66,6 +66,13 @@ impl Programs {
         Err(fail(if all.is_empty() { "none is installed on this host".to_owned() } else { all.join("; ") }))
     }
 
+    /// The major version in what a program says of itself: `pg_dump (PostgreSQL) 15.18 (Debian …)`, `… 18beta1`.
+    pub fn major_of(version: &str) -> Option<u32> {
+        let number = version.split_whitespace().nth(2).unwrap_or_default();
+        let digits: String = number.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().ok()
+    }
+
     /// What `pg_dump --version` says.
     pub fn version(&self) -> &str {
         &self.version
@@ -200,12 +207,9 @@ async fn version(folder: &Path) -> Result<Programs, String> {
         .await
         .map_err(|error| format!("pg_dump cannot be started: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    // "pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)", "… 18beta1"
-    let number = text.split_whitespace().nth(2).unwrap_or_default();
-    let digits: String = number.chars().take_while(char::is_ascii_digit).collect();
-    match digits.parse() {
-        Ok(major) => Ok(Programs { folder: folder.to_owned(), version: text, major }),
-        Err(_) => Err(format!("pg_dump --version says `{text}`")),
+    match Programs::major_of(&text) {
+        Some(major) => Ok(Programs { folder: folder.to_owned(), version: text, major }),
+        None => Err(format!("pg_dump --version says `{text}`")),
     }
 }
 

@@ -4,6 +4,8 @@
 //! waits behind the ALTER, nobody moves any more and PostgreSQL sees no deadlock. So a session of its own asks a few times
 //! a second who waits for us, and for how long. Beyond the limit it ends all our sessions at once; the capture starts over.
 
+use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::connect::APPLICATION_NAME;
@@ -19,6 +21,7 @@ pub struct Watcher {
     session: Session,
     leader: i32,
     limit: Duration,
+    reason: OnceLock<Tripped>,
 }
 
 /// Somebody waited too long for us.
@@ -46,10 +49,18 @@ pub async fn mark(session: &Session, leader: i32) -> Result<(), Error> {
     session.execute("naming the session", &sql).await
 }
 
+impl fmt::Display for Tripped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = Duration::from_millis(self.waited_ms).as_secs_f32();
+        let query: String = self.query.chars().take(200).collect();
+        write!(f, "a session of the application (pid {}) had waited {seconds:.1} s for us, with: {query}", self.pid)
+    }
+}
+
 impl Watcher {
     /// Will watch, by `session`, over the attempt whose first session is the process `leader`.
     pub fn new(session: Session, leader: i32, limit: Duration) -> Watcher {
-        Watcher { session, leader, limit }
+        Watcher { session, leader, limit, reason: OnceLock::new() }
     }
 
     /// Returns when somebody waited for us longer than the limit, after ending all sessions of the attempt.
@@ -59,11 +70,17 @@ impl Watcher {
     pub async fn tripped(&self) -> Result<Tripped, Error> {
         loop {
             if let Some(tripped) = self.look().await? {
+                let reason = self.reason.get_or_init(|| tripped);
                 self.end_all().await?;
-                return Ok(tripped);
+                return Ok(reason.clone());
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// Why the sessions of the attempt were ended, if they were.
+    pub fn reason(&self) -> Option<&Tripped> {
+        self.reason.get()
     }
 
     async fn look(&self) -> Result<Option<Tripped>, Error> {
