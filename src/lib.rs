@@ -5,5 +5,6 @@ pub mod config;
 pub mod error;
 pub mod failpoint;
 pub mod observe;
+pub mod store;
 pub mod stream;
 pub mod units;

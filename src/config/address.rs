@@ -61,3 +61,10 @@ pub struct ExportAddress {
     /// Programs whose standard output is captured: name → words. Started without a shell.
     pub commands: BTreeMap<String, Vec<String>>,
 }
+
+/// The place of our own keys: the vault, later the witness and the attic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VaultUrl {
+    /// A folder of this host (`/path` or `file:///path`).
+    Folder(PathBuf),
+}
