@@ -19,7 +19,6 @@ pub mod error;
 pub mod failpoint;
 pub mod keys;
 pub mod observe;
-pub mod postgres;
 pub mod stream;
 pub mod units;
 
