@@ -277,7 +277,8 @@ async fn a_removed_header_breaks_the_chain_of_the_writer() {
     for round in ["1", "2", "3"] {
         sites.point(&[("t", round.as_bytes())]).await.unwrap();
     }
-    let header = |seq: u64| sites.vault().join(format!("systems/app/snapshots/database.app/00000000-000001-{seq:08}.json"));
+    let header =
+        |seq: u64| sites.vault().join(format!("systems/app/snapshots/database.app/00000000-000001-{seq:08}.json"));
     let kept = std::fs::read(header(2)).unwrap();
     std::fs::remove_file(header(2)).unwrap();
     assert!(matches!(sites.writer().await, Err(VaultError::Mismatch { .. })));

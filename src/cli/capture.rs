@@ -24,9 +24,14 @@ pub(super) async fn run(here: Here, command: CaptureCommand, clock: Arc<dyn Cloc
         return Ok(None);
     }
     let summary = point::take(&here, clock, &progress::progress()).await?;
+    let lacks: Vec<&String> = summary.sources.iter().flat_map(|source| &source.lacks).collect();
+    let outcome = (!lacks.is_empty()).then_some(Class::Incomplete);
+    for lack in lacks {
+        words::say(&format!("NOT MIRRORED {lack}"));
+    }
     if command.json {
         words::json(&summary);
-        return Ok(None);
+        return Ok(outcome);
     }
     let mut rows = vec![["SOURCE", "BYTES", "STORED", "TOOK", ""].map(str::to_owned).to_vec()];
     for source in &summary.sources {
@@ -41,5 +46,5 @@ pub(super) async fn run(here: Here, command: CaptureCommand, clock: Arc<dyn Cloc
     words::data(&words::table(&rows));
     words::data(&format!("recovery point {} of {}, {}\n", summary.point, summary.system, words::instant(summary.captured_at)));
     words::say(&format!("closure: {}. Prove it at {}: warmspare restore", summary.closure, here.other.name));
-    Ok(None)
+    Ok(outcome)
 }

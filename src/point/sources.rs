@@ -9,7 +9,7 @@ use crate::capture::export;
 use crate::config::SourceName;
 use crate::config::address::{DatabaseAddress, ExportAddress};
 use crate::error::Error;
-use crate::mirror::{self, manifest};
+use crate::mirror;
 use crate::store::Bucket;
 use crate::stream::{Attributes, Sink, SinkStream, StreamKind, StreamName};
 use crate::vault::SealedSnapshot;
@@ -44,6 +44,15 @@ pub struct SourceSummary {
     pub millis: u64,
     /// In words and counts.
     pub summary: String,
+    /// What the other site lacks of it, in words; empty when it lacks nothing.
+    pub lacks: Vec<String>,
+}
+
+/// What could not be mirrored, object by object.
+fn lacks(pass: &mirror::Pass) -> Vec<String> {
+    let failed = pass.failed.first.iter().map(|object| format!("{:?}: {}", object.key, object.why));
+    let skipped = pass.skipped.first.iter().map(|object| format!("{:?}: {}", object.name, object.why));
+    failed.chain(skipped).collect()
 }
 
 /// A source captured and sealed, its header still to be committed.
@@ -67,6 +76,7 @@ impl SealedSource {
             stored_bytes: sealed.stored_bytes(),
             millis: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             summary,
+            lacks: Vec::new(),
         };
         SealedSource { sealed, captured_at, summary }
     }
@@ -133,22 +143,26 @@ impl Run<'_> {
         let captured_at = self.clock.now();
         let sink = self.writer.begin(source);
         let mut stream = sink.open(StreamName::new(StreamKind::Manifest, &source.name)).await?;
-        for block in manifest::published_blocks(&self.manifest_folder(source))? {
+        for block in mirror::published_lines(&mirror::manifest_path(&self.manifest_folder(source)))? {
             stream.write(block?).await?;
         }
         stream.finish(Attributes::new()).await?;
         let copied = bulk.copied + delta.copied;
         let copied_bytes = bulk.copied_bytes + delta.copied_bytes;
         let facts = json!({
-            "objects": delta.listed,
+            "objects": delta.rows,
+            "object_bytes": delta.bytes,
             "copied": copied,
             "copied_bytes": copied_bytes,
             "gone": bulk.gone + delta.gone,
-            "skipped": delta.skipped.len(),
+            "skipped": delta.skipped.total,
+            "failed": delta.failed.total,
         });
-        let summary = format!("{} objects, {copied} copied ({})", delta.listed, crate::units::Bytes(copied_bytes));
+        let summary = format!("{} objects, {copied} copied ({})", delta.rows, crate::units::Bytes(copied_bytes));
         let sealed = sink.seal(captured_at, facts).await?;
-        Ok(SealedSource::new(source, sealed, captured_at, begun, summary))
+        let mut sealed = SealedSource::new(source, sealed, captured_at, begun, summary);
+        sealed.summary.lacks = lacks(&delta);
+        Ok(sealed)
     }
 
     fn manifest_folder(&self, source: &SourceName) -> std::path::PathBuf {

@@ -10,7 +10,7 @@ use super::error::RestoreError;
 use super::journal::{Entry, Journal, Phase};
 use super::plan::{self, PlannedStep};
 use super::report::{RestoreReport, StepReport};
-use super::steps::{Compared, Loaded, StepContext, Swapped};
+use super::step::{Compared, Loaded, Step, Surroundings, Swapped};
 use crate::clock::Clock;
 use crate::config::{Here, SourceKind, SourceName};
 use crate::durable;
@@ -110,14 +110,11 @@ pub async fn restore(
 pub async fn preview(here: &Here, request: &RestoreRequest) -> Result<Preview, Error> {
     let decided = decide(here, request).await?;
     refuse_to_replace(here, request, &decided).await?;
+    let around = decided.around(here, request, Path::new(""));
     let mut steps = Vec::new();
-    for step in &decided.steps {
-        let context = context(here, request, &decided, step, Path::new("")).await?;
-        steps.push(PreviewStep {
-            step: step.to_string(),
-            place: context.place().await?,
-            bytes: context.header.bytes,
-        });
+    for planned in &decided.steps {
+        let step = Step::new(&around, planned)?;
+        steps.push(PreviewStep { step: planned.to_string(), place: step.place().await?, bytes: step.header.bytes });
     }
     let ListedPoint { id, record, .. } = &decided.point;
     Ok(Preview { point: id.to_string(), captured_at: record.captured_at, steps })
@@ -179,21 +176,19 @@ fn choose_steps(here: &Here, request: &RestoreRequest, point: &ListedPoint) -> R
     Ok(steps)
 }
 
-async fn context<'a>(
-    here: &'a Here,
-    request: &'a RestoreRequest,
-    decided: &'a Decided,
-    step: &'a PlannedStep,
-    folder: &'a Path,
-) -> Result<StepContext<'a>, Error> {
-    StepContext::new(here, request.into.as_deref(), &decided.reader, &decided.identity, &decided.point, step, folder)
+impl Decided {
+    fn around<'a>(&'a self, here: &'a Here, request: &'a RestoreRequest, folder: &'a Path) -> Surroundings<'a> {
+        let Decided { reader, identity, point, .. } = self;
+        Surroundings { here, into: request.into.as_deref(), reader, identity, point, folder }
+    }
 }
 
 /// Refuses to replace what is newer than the point, or is not from a point, before anything is loaded.
 async fn refuse_to_replace(here: &Here, request: &RestoreRequest, decided: &Decided) -> Result<(), Error> {
-    for step in &decided.steps {
-        let context = context(here, request, decided, step, Path::new("")).await?;
-        if let Some((database, standing)) = context.would_replace(request.replace).await? {
+    let around = decided.around(here, request, Path::new(""));
+    for planned in &decided.steps {
+        let step = Step::new(&around, planned)?;
+        if let Some((database, standing)) = step.would_replace(request.replace).await? {
             let (site, point) = (here.site.name.clone(), decided.point.id);
             return Err(RestoreError::WouldReplace { database, site, standing, point }.into());
         }
@@ -237,7 +232,7 @@ impl Run {
             journal.write(Entry { step: String::new(), phase: Phase::Begun, at: started_at, millis: 0, value })?;
             return Ok(Run { folder, journal, started_at, resumed: false });
         }
-        unreachable!("a folder number below 2^32 is free")
+        Err(RestoreError::Folder { path: all, source: std::io::ErrorKind::QuotaExceeded.into() }.into())
     }
 
     /// What `work` comes to, written down; taken from the journal if it was done before.
@@ -268,14 +263,15 @@ impl Run {
         clock: &dyn Clock,
         progress: &Progress,
     ) -> Result<Vec<StepReport>, Error> {
+        let folder = self.folder.clone();
+        let around = decided.around(here, request, &folder);
         let mut reports = Vec::new();
-        for step in &decided.steps {
-            let folder = self.folder.clone();
-            let context = context(here, request, decided, step, &folder).await?;
-            let (loaded, load_millis) = self.once(step, Phase::Loaded, clock, context.load(progress)).await?;
+        for planned in &decided.steps {
+            let step = Step::new(&around, planned)?;
+            let (loaded, load_millis) = self.once(planned, Phase::Loaded, clock, step.load(progress)).await?;
             let Loaded { summary, kept } = loaded;
             reports.push(StepReport {
-                step: step.to_string(),
+                step: planned.to_string(),
                 loaded: summary,
                 load_millis,
                 compared: String::new(),
@@ -298,10 +294,11 @@ impl Run {
         progress: &Progress,
         reports: &mut [StepReport],
     ) -> Result<(), Error> {
-        for (step, report) in decided.steps.iter().zip(reports) {
-            let folder = self.folder.clone();
-            let context = context(here, request, decided, step, &folder).await?;
-            let (compared, millis) = self.once(step, Phase::Proven, clock, context.prove(progress)).await?;
+        let folder = self.folder.clone();
+        let around = decided.around(here, request, &folder);
+        for (planned, report) in decided.steps.iter().zip(reports) {
+            let step = Step::new(&around, planned)?;
+            let (compared, millis) = self.once(planned, Phase::Proven, clock, step.prove(progress)).await?;
             let Compared { summary, differences, total } = compared;
             report.prove_millis = millis;
             report.compared = summary;
@@ -319,12 +316,13 @@ impl Run {
         clock: &dyn Clock,
         reports: &mut [StepReport],
     ) -> Result<(), Error> {
-        for (step, report) in decided.steps.iter().zip(reports) {
-            let folder = self.folder.clone();
-            let context = context(here, request, decided, step, &folder).await?;
+        let folder = self.folder.clone();
+        let around = decided.around(here, request, &folder);
+        for (planned, report) in decided.steps.iter().zip(reports) {
+            let step = Step::new(&around, planned)?;
             // The role was checked minutes ago; it is read again before anything is replaced.
             refuse_live(here, request)?;
-            let (swapped, _) = self.once(step, Phase::Swapped, clock, context.swap(request.replace)).await?;
+            let (swapped, _) = self.once(planned, Phase::Swapped, clock, step.swap(request.replace)).await?;
             let Swapped { summary, kept } = swapped;
             report.swapped = summary;
             report.kept.extend(kept);

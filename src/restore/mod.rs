@@ -8,6 +8,7 @@ mod error;
 mod journal;
 mod plan;
 mod report;
+mod step;
 pub mod steps;
 
 pub use engine::{RestoreRequest, preview, restore};
