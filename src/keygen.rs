@@ -68,7 +68,9 @@ impl Explain for KeygenError {
 
     fn next_step(&self) -> Option<String> {
         Some(match self {
-            KeygenError::Exists { .. } => "Name another folder with --out, or move the old file to a safe place.".to_owned(),
+            KeygenError::Exists { .. } => {
+                "Name another folder with --out, or move the old file to a safe place.".to_owned()
+            }
             KeygenError::Write { .. } => "Check the folder's rights and space.".to_owned(),
             KeygenError::Random(_) => return None,
         })

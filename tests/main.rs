@@ -1,5 +1,8 @@
 //! The integration and end-to-end tests, one binary: each module is about one thing an operator relies on.
 
+mod kill;
 mod postgres;
+mod proof;
 mod support;
 mod vault;
+mod words;

@@ -44,7 +44,12 @@ pub(super) async fn run(here: Here, command: CaptureCommand, clock: Arc<dyn Cloc
         ]);
     }
     words::data(&words::table(&rows));
-    words::data(&format!("recovery point {} of {}, {}\n", summary.point, summary.system, words::instant(summary.captured_at)));
+    words::data(&format!(
+        "recovery point {} of {}, {}\n",
+        summary.point,
+        summary.system,
+        words::instant(summary.captured_at)
+    ));
     words::say(&format!("closure: {}. Prove it at {}: warmspare restore", summary.closure, here.other.name));
     Ok(outcome)
 }

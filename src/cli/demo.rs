@@ -48,6 +48,10 @@ fn text(summary: &DemoSummary) -> String {
         rows.push(vec![format!("prove {}", step.step), span(step.prove_millis), step.compared.clone()]);
     }
     text.push_str(&words::table(&rows));
-    text.push_str(&format!("\nThe whole demo took {}. The restore's report: {}\n", span(summary.millis), summary.report.display()));
+    text.push_str(&format!(
+        "\nThe whole demo took {}. The restore's report: {}\n",
+        span(summary.millis),
+        summary.report.display()
+    ));
     text
 }

@@ -13,7 +13,11 @@ pub(super) fn run(command: KeygenCommand, site: Option<String>) -> Result<Option
     if command.escrow {
         let key = keygen::escrow(&command.out.unwrap_or_else(|| PathBuf::from("escrow.txt")))?;
         let line = format!("escrow = [\"{}\"]\n", key.recipient);
-        if command.json { words::json(&key) } else { words::data(&line) }
+        if command.json {
+            words::json(&key)
+        } else {
+            words::data(&line)
+        }
         words::say(&format!(
             "\nThe line above goes under [vault] in the configuration of both sites.\n\
              {} opens every backup: print it, keep the page away from both sites, then run: shred -u {}",
@@ -29,7 +33,11 @@ pub(super) fn run(command: KeygenCommand, site: Option<String>) -> Result<Option
          identity    = \"file:/etc/warmspare/identity.txt\"\nsigning_key = \"file:/etc/warmspare/signing.key\"\n",
         keys.verifying_key, keys.recipient
     );
-    if command.json { words::json(&keys) } else { words::data(&lines) }
+    if command.json {
+        words::json(&keys)
+    } else {
+        words::data(&lines)
+    }
     words::say(&format!(
         "\nThe lines above go into the configuration of both sites.\n\
          {} opens what the other site writes. It belongs at {site} and nowhere else, least of all at the other site.\n\

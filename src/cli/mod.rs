@@ -10,14 +10,14 @@ mod progress;
 mod restore;
 mod words;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use arguments::{Arguments, LogFormat};
 use arguments::{Command, Where};
 
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Here, HereError};
+use crate::config::{Config, Here};
 use crate::error::{Class, Error};
 
 /// Runs the command and says how it went: the class of an outcome that is no error but not good either.
@@ -38,7 +38,6 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
 }
 
 const CONFIG: &str = "/etc/warmspare/warmspare.toml";
-const SITE: &str = "/etc/warmspare/site";
 
 fn config_path(place: &Where) -> PathBuf {
     place.config.clone().unwrap_or_else(|| PathBuf::from(CONFIG))
@@ -47,11 +46,6 @@ fn config_path(place: &Where) -> PathBuf {
 /// The configuration as seen from the site this host is.
 fn here(place: &Where) -> Result<Here, Error> {
     let config = Config::load(&config_path(place))?;
-    let site = place.site.clone().or_else(|| site_file(Path::new(SITE))).ok_or(HereError::NoSite)?;
+    let site = Here::site_name(place.site.clone())?;
     Ok(Here::new(config, &site)?)
-}
-
-fn site_file(path: &Path) -> Option<String> {
-    let name = std::fs::read_to_string(path).ok()?;
-    Some(name.trim().to_owned())
 }

@@ -89,7 +89,8 @@ fn list(points: &Points, clock: &dyn Clock) {
         words::say("no recovery point yet; take one on the live site with: warmspare capture");
         return;
     }
-    let mut rows = vec![["POINT", "CAPTURED", "AGE", "BYTES", "STORED", "CLOSURE", "PROVEN"].map(str::to_owned).to_vec()];
+    let mut rows =
+        vec![["POINT", "CAPTURED", "AGE", "BYTES", "STORED", "CLOSURE", "PROVEN"].map(str::to_owned).to_vec()];
     for point in &points.listing.points {
         let sum = |of: fn(&SnapshotHeader) -> u64| Bytes(point.headers.iter().map(|(_, _, header)| of(header)).sum());
         rows.push(vec![

@@ -31,8 +31,15 @@ pub(super) async fn run(here: Here, command: RestoreCommand, clock: &dyn Clock) 
         return Ok(None);
     }
     let report = restore::restore(&here, &request, clock, &progress::progress()).await?;
-    if json { words::json(&report) } else { words::data(&report.to_text()) }
+    if json {
+        words::json(&report)
+    } else {
+        words::data(&report.to_text())
+    }
     let age = words::age(report.finished_at, report.captured_at);
-    words::say(&format!("what was written after {} is not in it: {age} before now", words::instant(report.captured_at)));
+    words::say(&format!(
+        "what was written after {} is not in it: {age} before now",
+        words::instant(report.captured_at)
+    ));
     Ok((report.verdict == Verdict::Different).then_some(Class::Incomplete))
 }

@@ -118,15 +118,36 @@ impl Explain for HereError {
             HereError::Reference { .. } => "Make the secret readable for the user warmspare runs as.".to_owned(),
             HereError::Key { .. } => "Point it at the file `warmspare keygen` wrote for it.".to_owned(),
             HereError::NotPinned { key, .. } => {
-                format!("Use the file whose public half is configured, or configure the one that belongs to this `{key}`.")
+                format!(
+                    "Use the file whose public half is configured, or configure the one that belongs to this `{key}`."
+                )
             }
             HereError::Busy { .. } => "Wait for it to end, then run the command again.".to_owned(),
-            HereError::State { .. } => "Check that it exists, is owned by the user warmspare runs as, and has space.".to_owned(),
+            HereError::State { .. } => {
+                "Check that it exists, is owned by the user warmspare runs as, and has space.".to_owned()
+            }
         })
     }
 }
 
+/// The file that says which site a host is.
+const SITE_FILE: &str = "/etc/warmspare/site";
+
 impl Here {
+    /// Which site this host is: `given` on the command line or by environment, else the word in `/etc/warmspare/site`.
+    ///
+    /// # Errors
+    /// [`HereError::NoSite`] when nothing says so.
+    pub fn site_name(given: Option<String>) -> Result<String, HereError> {
+        if let Some(name) = given {
+            return Ok(name);
+        }
+        let path = Path::new(SITE_FILE);
+        let content = durable::read(path).map_err(|source| HereError::State { path: path.to_owned(), source })?;
+        let name = content.map(|name| String::from_utf8_lossy(&name).trim().to_owned());
+        name.filter(|name| !name.is_empty()).ok_or(HereError::NoSite)
+    }
+
     /// The configuration as seen from the site called `name`.
     ///
     /// # Errors
@@ -169,11 +190,7 @@ impl Here {
         reference.resolve().map(Some).map_err(wrong)
     }
 
-    fn required(
-        &self,
-        key: &'static str,
-        reference: Option<&Reference>,
-    ) -> Result<(SecretString, String), HereError> {
+    fn required(&self, key: &'static str, reference: Option<&Reference>) -> Result<(SecretString, String), HereError> {
         let site = || self.site.name.clone();
         let reference = reference.ok_or_else(|| HereError::NotConfigured { key, site: site() })?;
         let secret = reference.resolve();

@@ -85,7 +85,9 @@ impl Explain for DemoError {
         Some(match self {
             DemoError::NotEmpty { .. } => "Name a new or empty folder with --keep.".to_owned(),
             DemoError::File { .. } => "Check the folder's rights and space.".to_owned(),
-            DemoError::Different { .. } => "This is a defect of warmspare: please report it with the report.".to_owned(),
+            DemoError::Different { .. } => {
+                "This is a defect of warmspare: please report it with the report.".to_owned()
+            }
         })
     }
 }

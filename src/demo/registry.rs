@@ -160,8 +160,16 @@ impl Package {
 /// Writes the secrets and configuration that Builder's own disaster-recovery page forgets, and some it does not.
 pub(super) fn write_secrets(root: &Path) -> Result<(), Error> {
     let files = [
-        ("hab/svc/builder-api/files/bldr-20261121000000.box.key", 0o600, "BOX-SEC-1\nbldr-20261121000000\n\nnot a real key\n"),
-        ("hab/svc/builder-api/files/bldr-20261121000000.pub", 0o644, "BOX-PUB-1\nbldr-20261121000000\n\nnot a real key\n"),
+        (
+            "hab/svc/builder-api/files/bldr-20261121000000.box.key",
+            0o600,
+            "BOX-SEC-1\nbldr-20261121000000\n\nnot a real key\n",
+        ),
+        (
+            "hab/svc/builder-api/files/bldr-20261121000000.pub",
+            0o644,
+            "BOX-PUB-1\nbldr-20261121000000\n\nnot a real key\n",
+        ),
         ("hab/user/builder-api/config/user.toml", 0o640, "log_level = \"info\"\n\n[http]\nlisten = \"0.0.0.0\"\n"),
         ("hab/user/builder-datastore/config/user.toml", 0o640, "max_locks_per_transaction = 128\n"),
     ];

@@ -43,7 +43,9 @@ impl Explain for PointError {
     fn class(&self) -> Class {
         match self {
             PointError::NotLive { .. } => Class::Refused,
-            PointError::NoSources { .. } | PointError::NoAddress { .. } | PointError::UnknownPoint { .. } => Class::Usage,
+            PointError::NoSources { .. } | PointError::NoAddress { .. } | PointError::UnknownPoint { .. } => {
+                Class::Usage
+            }
             PointError::NoPoint => Class::Failed,
         }
     }
@@ -51,7 +53,9 @@ impl Explain for PointError {
     fn next_step(&self) -> Option<String> {
         Some(match self {
             PointError::NotLive { live, .. } => format!("Run `warmspare capture` at {live}."),
-            PointError::NoSources { .. } | PointError::NoAddress { .. } => "Name databases, buckets or exports under both sites.".to_owned(),
+            PointError::NoSources { .. } | PointError::NoAddress { .. } => {
+                "Name databases, buckets or exports under both sites.".to_owned()
+            }
             PointError::NoPoint => "Take one on the live site with `warmspare capture`.".to_owned(),
             PointError::UnknownPoint { .. } => "`warmspare points` lists those there are.".to_owned(),
         })

@@ -83,17 +83,12 @@ impl SealedSource {
 }
 
 impl Run<'_> {
-    pub(super) async fn database(
-        &self,
-        source: &SourceName,
-        address: &DatabaseAddress,
-    ) -> Result<SealedSource, Error> {
+    pub(super) async fn database(&self, source: &SourceName, address: &DatabaseAddress) -> Result<SealedSource, Error> {
         let begun = std::time::Instant::now();
         let password = self.here.resolve(&format!("databases.{}.password", address.name), address.password.as_ref())?;
         let options = DatabaseOptions { workers: self.here.config.capture.workers, ..DatabaseOptions::default() };
         let sinks = |_attempt: u32| async { Ok(self.writer.begin(source)) };
-        let captured =
-            database::capture(address, password, sinks, &options, &*self.clock, self.progress).await?;
+        let captured = database::capture(address, password, sinks, &options, &*self.clock, self.progress).await?;
         let facts = captured.facts;
         let summary = format!("{} rows in {} tables", facts.rows, facts.tables);
         let captured_at = facts.captured_at;

@@ -56,10 +56,9 @@ pub async fn preview(here: &Here) -> Result<Preview, Error> {
             files.chain(commands).collect::<Vec<_>>().join(", ")
         }),
     };
-    let sources = sources.iter().map(|source| PreviewSource {
-        source: source.to_string(),
-        place: place(source).unwrap_or_default(),
-    });
+    let sources = sources
+        .iter()
+        .map(|source| PreviewSource { source: source.to_string(), place: place(source).unwrap_or_default() });
     Ok(Preview { vault: keys.name().to_owned(), sources: sources.collect() })
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::RestoreError;
 use super::plan::{PlannedStep, StepKind};
+use super::steps::bucket_check;
 use super::steps::database::{self, Sessions, Standing, Target};
 use super::steps::files::{self, Effect, Places};
 use crate::capture::database::DatabaseFacts;
@@ -88,8 +89,7 @@ impl<'a> Step<'a> {
     /// When the point has no snapshot of its source.
     pub fn new(around: &'a Surroundings<'a>, planned: &'a PlannedStep) -> Result<Self, RestoreError> {
         let found = around.point.headers.iter().find(|(source, _, _)| *source == planned.source);
-        let missing =
-            || RestoreError::NotInPoint { point: around.point.id, source_name: planned.source.to_string() };
+        let missing = || RestoreError::NotInPoint { point: around.point.id, source_name: planned.source.to_string() };
         let (_, id, header) = found.ok_or_else(missing)?;
         Ok(Step { around, planned, id: *id, header })
     }
@@ -253,10 +253,8 @@ impl<'a> Step<'a> {
                 Ok(Compared::new(summary, found.iter().map(ToString::to_string)))
             }
             StepKind::BucketCheck => {
-                let options = verify::object::CheckOptions::default();
-                let found =
-                    verify::object::check(&self.bucket()?, &snapshot, &self.planned.source.name, &options, progress)
-                        .await?;
+                let name = &self.planned.source.name;
+                let found = bucket_check::check(&self.bucket()?, &snapshot, name, progress).await?;
                 let summary = format!("{} objects re-read ({})", found.checked, Bytes(found.bytes));
                 let mut compared = Compared::new(summary, found.differences.first.iter().map(ToString::to_string));
                 compared.total = found.differences.total;

@@ -4,3 +4,5 @@
 pub mod memory;
 #[allow(dead_code, reason = "each test module uses its part of the support")]
 pub mod postgres;
+#[allow(dead_code, reason = "each test module uses its part of the support")]
+pub mod sites;

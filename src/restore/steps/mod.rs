@@ -1,4 +1,5 @@
 //! The steps a restore plan is made of, one file per kind.
 
+pub mod bucket_check;
 pub mod database;
 pub mod files;
