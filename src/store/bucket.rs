@@ -43,6 +43,17 @@ impl Bucket {
         }
     }
 
+    /// Whether an object of this key can be written here at all, as far as that shows without asking.
+    ///
+    /// # Errors
+    /// [`StoreError::BadKey`] with what stands against it.
+    pub fn carries(&self, key: &str) -> Result<(), StoreError> {
+        match self {
+            Bucket::Folder(folder) => folder.carries(key),
+            Bucket::S3(s3) => s3.carries(key),
+        }
+    }
+
     /// Every object whose key comes after `after`, sorted by the bytes of the keys.
     ///
     /// The order is the store's promise, not ours: some S3 servers break it, so who relies on it checks it.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use serde::Serialize;
 
 use super::error::StoreError;
 
@@ -50,7 +51,7 @@ pub struct Head {
 }
 
 /// Something in a bucket that is no object to us. It is reported, and does not fail the listing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Skipped {
     /// Its name, as well as text can show it.
     pub name: String,

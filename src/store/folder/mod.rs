@@ -64,6 +64,10 @@ impl Folder {
         &self.name
     }
 
+    pub(super) fn carries(&self, key: &str) -> Result<(), StoreError> {
+        self.path(key, "write").map(drop)
+    }
+
     pub(super) fn list(&self, after: Option<&str>) -> impl Stream<Item = Result<Listed, StoreError>> + Send + use<> {
         let (entries, listed) = mpsc::channel(ENTRIES_WAITING);
         let (folder, after) = (self.clone(), after.map(str::to_owned));

@@ -36,6 +36,8 @@ use crate::config::address::BucketAddress;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a server may take to begin its answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// The first length of a key, in bytes, that S3 does not take.
+const KEY_BYTES_MAX: usize = 1_025;
 /// How often a request is tried in all.
 const ATTEMPTS: u32 = 4;
 
@@ -73,6 +75,10 @@ impl S3 {
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn carries(&self, key: &str) -> Result<(), StoreError> {
+        self.full(key, "write").map(drop)
     }
 
     pub(super) fn list(&self, after: Option<&str>) -> impl Stream<Item = Result<Listed, StoreError>> + Send + use<> {
@@ -118,9 +124,12 @@ impl S3 {
     }
 
     fn full(&self, key: &str, operation: &'static str) -> Result<String, StoreError> {
-        match key {
-            "" => Err(StoreError::BadKey { at: self.at(key, operation), why: "it is empty".to_owned() }),
-            _ => Ok(format!("{}{key}", self.prefix)),
+        let full = format!("{}{key}", self.prefix);
+        let refused = |why: &str| StoreError::BadKey { at: self.at(key, operation), why: why.to_owned() };
+        match full.len() {
+            _ if key.is_empty() => Err(refused("it is empty")),
+            KEY_BYTES_MAX.. => Err(refused("it is longer than the 1,024 bytes that S3 takes")),
+            _ => Ok(full),
         }
     }
 }
