@@ -243,7 +243,7 @@ mod tests {
         let bytes = published(2).concat();
         let text = String::from_utf8(bytes.clone()).unwrap();
         assert!(parsed(&[&bytes[..bytes.len() - 1]]).is_err());
-        assert!(parsed::<&[u8]>(&[]).is_err());
+        assert!(parsed(&[""]).is_err());
         assert!(parsed(&[text.replace("00000000", "00000001")]).is_err(), "a key twice");
         let newer = parsed(&["warmspare-objects 2\n"]).unwrap_err();
         assert!(matches!(newer, PublishedError::Unsupported { .. }), "{newer}");

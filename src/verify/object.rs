@@ -2,7 +2,7 @@
 //!
 //! Objects that the bucket has besides are no difference: a mirror keeps what its source has deleted.
 
-use futures_util::{Stream, StreamExt, TryStreamExt};
+use futures_util::{Stream, TryStreamExt};
 use serde::Serialize;
 
 use crate::error::Error;

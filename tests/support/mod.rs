@@ -1,8 +1,8 @@
 //! What the tests share: real servers, started on free ports in temporary folders and torn down whatever happens.
 
-#[allow(dead_code, reason = "each test module uses its part of the support")]
+#![allow(dead_code, reason = "each test module uses its part of the support")]
+
+pub mod ceph;
 pub mod memory;
-#[allow(dead_code, reason = "each test module uses its part of the support")]
 pub mod postgres;
-#[allow(dead_code, reason = "each test module uses its part of the support")]
 pub mod sites;

@@ -4,6 +4,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use futures_util::stream::Fuse;
 
 use super::{S3, answer};
 use crate::store::error::{Place, StoreError};
@@ -36,7 +37,7 @@ pub(super) async fn upload(
     size: u64,
     body: Body,
 ) -> Result<(), WriteError> {
-    let mut parts = Parts { body, part_bytes: part_bytes(size), waiting: BytesMut::new(), taken: 0 };
+    let mut parts = Parts { body: body.fuse(), part_bytes: part_bytes(size), waiting: BytesMut::new(), taken: 0 };
     if size > PART_BYTES {
         return in_parts(s3, key, at, attributes, size, &mut parts).await;
     }
@@ -124,7 +125,8 @@ fn part_bytes(size: u64) -> u64 {
 
 /// Cuts a body into parts of one size.
 struct Parts {
-    body: Body,
+    /// Fused: it is asked again after its end, once for the last part and once for what should not follow it.
+    body: Fuse<Body>,
     part_bytes: u64,
     waiting: BytesMut,
     taken: u64,
@@ -173,7 +175,8 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_cut_into_parts_of_one_size_and_counted() {
         let blocks = ["abc", "defg", "h"].map(|text| Ok(Bytes::from(text)));
-        let mut parts = Parts { body: stream::iter(blocks).boxed(), part_bytes: 3, waiting: BytesMut::new(), taken: 0 };
+        let mut parts =
+            Parts { body: stream::iter(blocks).boxed().fuse(), part_bytes: 3, waiting: BytesMut::new(), taken: 0 };
         let mut cut = Vec::new();
         while let Some(part) = parts.next().await.unwrap() {
             cut.push(part);
