@@ -2,4 +2,6 @@
 
 mod export;
 mod export_process;
+mod postgres;
 mod support;
+mod vault;

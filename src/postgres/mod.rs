@@ -1,1 +1,29 @@
-//! placeholder
+//! PostgreSQL: the only room that speaks its protocol and knows its catalogs.
+//!
+//! A [`Session`] is one connection with every setting pinned that could change a byte of what we read. On top of it:
+//! what a database [consists of](catalog), the [inventory] that a proof compares, what we [refuse](unsupported) by name,
+//! [COPY](copy) out and in, the locked [snapshot] all workers share, the [watch] that lets the application's DDL win,
+//! and the client [programs] (`pg_dump`).
+//!
+//! Nothing here decides *when* to capture or restore; that is `capture` and `restore`.
+
+pub mod catalog;
+pub mod connect;
+pub mod copy;
+pub mod error;
+pub mod identity;
+pub mod inventory;
+pub mod lifecycle;
+pub mod programs;
+pub mod properties;
+pub mod quote;
+pub mod roles;
+pub mod script;
+pub mod session;
+pub mod snapshot;
+pub mod unsupported;
+pub mod watch;
+
+pub use connect::Server;
+pub use error::Error;
+pub use session::Session;

@@ -1,3 +1,4 @@
 //! 7 PROVE: finds what was restored equal to what was captured, or says where it is not.
 
+pub mod database;
 pub mod files;

@@ -2,3 +2,5 @@
 
 #[allow(dead_code, reason = "each test module uses its part of the support")]
 pub mod memory;
+#[allow(dead_code, reason = "each test module uses its part of the support")]
+pub mod postgres;

@@ -1,3 +1,4 @@
 //! The steps a restore plan is made of, one file per kind.
 
+pub mod database;
 pub mod files;

@@ -1,0 +1,334 @@
+//! One database, captured natively in one snapshot while the application works.
+//!
+//! An attempt: refuse what cannot be brought back → lock every table, then take the snapshot → open a sink → rows by
+//! several workers, definitions by pg_dump, the rest by catalog queries, all in that snapshot → nothing changed meanwhile →
+//! done. A [watcher](crate::postgres::watch) ends the attempt when it makes the application wait; an attempt that the
+//! application's DDL overtook is repeated after a pause, into a *new* sink, so that nothing of a broken one is ever kept.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use super::ddl;
+use super::tables::{self, Failure, Work};
+use crate::clock::Clock;
+use crate::config::address::DatabaseAddress;
+use crate::error::{Error, Explain};
+use crate::observe::Progress;
+use crate::postgres::catalog::Extension;
+use crate::postgres::copy::Totals;
+use crate::postgres::programs::Programs;
+use crate::postgres::snapshot::{self, Leader, Taken};
+use crate::postgres::watch::{self, Watcher};
+use crate::postgres::{self, Server, Session, catalog, identity, unsupported};
+use crate::stream::Sink;
+
+/// How a database is captured.
+#[derive(Clone, Debug)]
+pub struct DatabaseOptions {
+    /// Sessions that copy tables at the same time.
+    pub workers: usize,
+    /// How long a single lock is waited for; meanwhile others may wait behind us.
+    pub lock_timeout: Duration,
+    /// Anybody who waits for us longer than this ends the attempt.
+    pub blocked_max: Duration,
+    /// How often it is attempted.
+    pub attempts: u32,
+    /// The pause after the first attempt; doubled after each, up to [`PAUSE_MAX`].
+    pub pause: Duration,
+}
+
+/// The longest pause between two attempts.
+pub const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+impl Default for DatabaseOptions {
+    fn default() -> Self {
+        DatabaseOptions {
+            workers: 2,
+            lock_timeout: Duration::from_secs(2),
+            blocked_max: Duration::from_secs(5),
+            attempts: 8,
+            pause: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What is recorded of a capture, in the clear, in the snapshot's signed header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseFacts {
+    /// Of the cluster, from initdb.
+    pub system_identifier: String,
+    /// The timeline of the write-ahead log.
+    pub timeline: u32,
+    /// 150018 is 15.18.
+    pub server_version_num: u32,
+    /// The database's object id.
+    pub database_oid: u32,
+    /// Its name.
+    pub database: String,
+    /// `pg_current_snapshot()`.
+    pub snapshot: String,
+    /// Position of the log before the snapshot.
+    pub lsn_before: String,
+    /// And after it; equal means that the snapshot is exactly that point.
+    pub lsn_after: String,
+    /// The encoding.
+    pub encoding: String,
+    /// `c`, `i` or `b`: see [`Properties`](crate::postgres::properties::Properties).
+    pub locale_provider: String,
+    /// Version of the collation as the database recorded it.
+    pub collation_version: Option<String>,
+    /// The installed extensions.
+    pub extensions: Vec<Extension>,
+    /// Tables with rows of their own.
+    pub tables: u64,
+    /// Rows of all of them.
+    pub rows: u64,
+    /// Bytes of their COPY text.
+    pub bytes: u64,
+    /// How many attempts it took.
+    pub attempts: u32,
+    /// What the pg_dump used calls itself.
+    pub pg_dump: String,
+    /// When the snapshot was taken, by this host's clock.
+    pub captured_at: Timestamp,
+}
+
+/// A finished capture: the sink that took its streams, to be committed or dropped, and its facts.
+#[derive(Debug)]
+pub struct Captured<S> {
+    /// Holds the streams of the attempt that succeeded, and only those.
+    pub sink: S,
+    /// What is recorded.
+    pub facts: DatabaseFacts,
+}
+
+/// Why a database could not be captured though server and sink work.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The application changed its schema, or waited for us, in every attempt.
+    #[error("database {database} was not captured in {attempts} attempts; the last one ended because {reason}")]
+    Overtaken {
+        /// Which database.
+        database: String,
+        /// How many.
+        attempts: u32,
+        /// What happened in the last one.
+        reason: String,
+    },
+    /// The workers ended and still hold the sink: a defect of ours.
+    #[error("the capture of database {database} ended but its sink is still in use")]
+    SinkInUse {
+        /// Which database.
+        database: String,
+    },
+}
+
+impl Explain for DatabaseError {
+    fn next_step(&self) -> Option<String> {
+        let text = match self {
+            DatabaseError::Overtaken { .. } => {
+                "Nothing was kept. If a schema migration is running, capture again when it is done; if a job keeps locking \
+                 tables exclusively, schedule the capture beside it."
+            }
+            DatabaseError::SinkInUse { .. } => "Report this as a defect of warmspare, and run the capture again.",
+        };
+        Some(text.to_owned())
+    }
+}
+
+/// How an attempt ended, if not well.
+enum Ended {
+    /// The application's DDL wins: try again.
+    Overtaken(String),
+    /// Nothing an attempt more would change.
+    Failed(Error),
+}
+
+impl From<postgres::Error> for Ended {
+    fn from(error: postgres::Error) -> Self {
+        if error.is_of_ddl() { Ended::Overtaken(error.to_string()) } else { Ended::Failed(error.into()) }
+    }
+}
+
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Server(error) => error.into(),
+            Failure::Ours(error) => Ended::Failed(error),
+        }
+    }
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Ended::Failed(error)
+    }
+}
+
+/// Captures the database at `address`. `sinks` is asked for a new sink once an attempt has its snapshot, with the number of
+/// the attempt (from 1); the sink of an attempt that fails is dropped.
+///
+/// # Errors
+/// [`postgres::Error`] for what the server or pg_dump said, among it the refusal of unsupported objects;
+/// [`DatabaseError::Overtaken`] when the application's DDL won every time; the sink's own.
+pub async fn capture<S, F, Made>(
+    address: &DatabaseAddress,
+    password: Option<SecretString>,
+    sinks: F,
+    options: &DatabaseOptions,
+    clock: &dyn Clock,
+    progress: &Progress,
+) -> Result<Captured<S>, Error>
+where
+    S: Sink + 'static,
+    F: Fn(u32) -> Made,
+    Made: Future<Output = Result<S, Error>>,
+{
+    let server = Server::new(address, password)?;
+    let mut pause = options.pause;
+    let mut attempt = 1;
+    loop {
+        let run = Attempt { address, server: &server, options, clock, progress, number: attempt };
+        match run.watched(&sinks).await {
+            Ok(captured) => return Ok(captured),
+            Err(Ended::Failed(error)) => return Err(error),
+            Err(Ended::Overtaken(reason)) if attempt >= options.attempts => {
+                return Err(DatabaseError::Overtaken { database: address.name.clone(), attempts: attempt, reason }.into());
+            }
+            Err(Ended::Overtaken(reason)) => {
+                tracing::info!(database = %address.name, attempt, %reason, "the capture starts over");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+                attempt += 1;
+            }
+        }
+    }
+}
+
+struct Attempt<'a> {
+    address: &'a DatabaseAddress,
+    server: &'a Server,
+    options: &'a DatabaseOptions,
+    clock: &'a dyn Clock,
+    progress: &'a Progress,
+    number: u32,
+}
+
+impl Attempt<'_> {
+    /// Runs the attempt under the watcher's eye.
+    async fn watched<S, F, Made>(&self, sinks: &F) -> Result<Captured<S>, Ended>
+    where
+        S: Sink + 'static,
+        F: Fn(u32) -> Made,
+        Made: Future<Output = Result<S, Error>>,
+    {
+        let session = self.server.connect().await?;
+        unsupported::refuse_server(&session).await?;
+        unsupported::refuse_unreadable(&session).await?;
+        unsupported::refuse_objects(&session).await?;
+        let programs = Programs::find(self.address.programs.as_deref(), &session).await?;
+        watch::mark(&session, session.pid()).await?;
+        let watcher = Watcher::new(self.server.connect().await?, session.pid(), self.options.blocked_max);
+        let done = tokio::select! {
+            biased;
+            tripped = watcher.tripped() => match tripped {
+                Ok(tripped) => Err(Ended::Overtaken(tripped.to_string())),
+                Err(error) => Err(error.into()),
+            },
+            done = self.run(session, &programs, sinks) => done,
+        };
+        // Our sessions fail because the watcher ended them: then its reason is the true one.
+        let done = match (done, watcher.reason()) {
+            (Err(_), Some(tripped)) => Err(Ended::Overtaken(tripped.to_string())),
+            (done, _) => done,
+        };
+        watcher.close().await;
+        done
+    }
+
+    async fn run<S, F, Made>(&self, session: Session, programs: &Programs, sinks: &F) -> Result<Captured<S>, Ended>
+    where
+        S: Sink + 'static,
+        F: Fn(u32) -> Made,
+        Made: Future<Output = Result<S, Error>>,
+    {
+        let lock_timeout_ms = u64::try_from(self.options.lock_timeout.as_millis()).unwrap_or(u64::MAX);
+        let leader = match snapshot::take(session, lock_timeout_ms).await? {
+            Taken::Snapshot(leader) => *leader,
+            Taken::Overtaken(reason) => return Err(Ended::Overtaken(reason)),
+        };
+        let captured_at = self.clock.now();
+        // Again, now inside the snapshot: what was refused a moment ago may have been created since.
+        unsupported::refuse_objects(leader.session()).await?;
+        let description = ddl::describe(&leader, &self.address.application_roles).await?;
+        let sink = Arc::new(sinks(self.number).await?);
+        ddl::write_description(&*sink, &description).await?;
+        let work = self.work(&leader, sink.clone(), &description.properties.encoding);
+        let tables = async { tables::copy_all(work, self.options.workers).await.map_err(Ended::from) };
+        let definitions = async {
+            let definitions = ddl::define(programs, self.server, &leader, self.options.lock_timeout).await?;
+            ddl::write_definitions(&*sink, definitions).await.map_err(Ended::from)
+        };
+        let (totals, ()) = tokio::try_join!(tables, definitions)?;
+        if let Some(reason) = ddl::changed_since(self.server, &description.inventory).await? {
+            return Err(Ended::Overtaken(reason));
+        }
+        let facts = self.facts(&leader, &description, programs, totals, captured_at).await?;
+        leader.release().await;
+        let sink = Arc::into_inner(sink).ok_or_else(|| DatabaseError::SinkInUse { database: self.address.name.clone() });
+        Ok(Captured { sink: sink.map_err(Error::from)?, facts })
+    }
+
+    fn work<S: Sink>(&self, leader: &Leader, sink: Arc<S>, encoding: &str) -> Work<S> {
+        let tables: VecDeque<catalog::Table> = leader.tables.iter().filter(|table| table.has_rows).cloned().collect();
+        let bytes = tables.iter().map(|table| table.disk_bytes).sum();
+        Work {
+            server: self.server.clone(),
+            sink,
+            snapshot: leader.id.clone(),
+            leader: leader.session().pid(),
+            encoding: encoding.to_owned(),
+            meter: self.progress.begin(&format!("database {}", self.address.name), Some(bytes)),
+            tables: Mutex::new(tables),
+        }
+    }
+
+    async fn facts(
+        &self,
+        leader: &Leader,
+        description: &ddl::Description,
+        programs: &Programs,
+        totals: Totals,
+        captured_at: Timestamp,
+    ) -> Result<DatabaseFacts, postgres::Error> {
+        let session = leader.session();
+        let identity = identity::read(session).await?;
+        let properties = &description.properties;
+        Ok(DatabaseFacts {
+            system_identifier: identity.system_identifier,
+            timeline: identity.timeline,
+            server_version_num: session.version(),
+            database_oid: identity.database_oid,
+            database: self.server.database().to_owned(),
+            snapshot: leader.text.clone(),
+            lsn_before: leader.lsn_before.clone(),
+            lsn_after: leader.lsn_after.clone(),
+            encoding: properties.encoding.clone(),
+            locale_provider: properties.locale_provider.clone(),
+            collation_version: properties.collation_version.clone(),
+            extensions: properties.extensions.clone(),
+            tables: leader.tables.iter().filter(|table| table.has_rows).count() as u64,
+            rows: totals.rows,
+            bytes: totals.bytes,
+            attempts: self.number,
+            pg_dump: programs.version().to_owned(),
+            captured_at,
+        })
+    }
+}

@@ -1,0 +1,105 @@
+//! Everything of a database but its rows: definitions, sequences, roles, properties and the inventory a proof
+//! compares.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::layout;
+use crate::error::Error;
+use crate::postgres::catalog::{self, Sequence};
+use crate::postgres::inventory::{self, Line};
+use crate::postgres::programs::{Definitions, Programs};
+use crate::postgres::properties::{self, Properties};
+use crate::postgres::roles::{self, Role};
+use crate::postgres::snapshot::Leader;
+use crate::postgres::{self, Server, watch};
+use crate::stream::{Attributes, Sink, SinkStream, StreamName};
+
+/// What the leader's session says of the database.
+pub struct Description {
+    /// Where each sequence stands.
+    pub sequences: Vec<Sequence>,
+    /// The roles it needs.
+    pub roles: Vec<Role>,
+    /// What belongs to the database itself.
+    pub properties: Properties,
+    /// Everything that is compared.
+    pub inventory: Vec<Line>,
+}
+
+/// Reads the description in the leader's snapshot. Sequences do not follow snapshots and are read first, so that their
+/// values are at least what the rows use and no further ahead than need be.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn describe(leader: &Leader, application_roles: &[String]) -> Result<Description, postgres::Error> {
+    let session = leader.session();
+    Ok(Description {
+        sequences: catalog::sequences(session).await?,
+        inventory: inventory::read(session).await?,
+        roles: roles::needed(session, application_roles).await?,
+        properties: properties::read(session).await?,
+    })
+}
+
+/// The first object that changed since it was described. Views, functions and the like cannot be locked, and the server
+/// spells their definitions as they are *now*, whatever the snapshot; an object that is only new is no matter.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn changed_since(server: &Server, described: &[Line]) -> Result<Option<String>, postgres::Error> {
+    let session = server.connect().await?;
+    let now = inventory::read(&session).await?;
+    session.close().await;
+    let gone = described.iter().find(|line| now.binary_search(line).is_err());
+    Ok(gone.map(|line| format!("{} {} was changed during the capture", line.kind, line.name)))
+}
+
+/// Runs pg_dump on the leader's snapshot.
+///
+/// # Errors
+/// [`postgres::Error::ProgramFailed`].
+pub async fn define(
+    programs: &Programs,
+    server: &Server,
+    leader: &Leader,
+    lock_timeout: Duration,
+) -> Result<Definitions, postgres::Error> {
+    let label = watch::label(leader.session().pid());
+    let lock_timeout_ms = u64::try_from(lock_timeout.as_millis()).unwrap_or(u64::MAX);
+    programs.definitions(server, leader.session(), Some(&leader.id), &label, lock_timeout_ms).await
+}
+
+/// Writes the description as streams.
+///
+/// # Errors
+/// The sink's.
+pub async fn write_description<S: Sink>(sink: &S, description: &Description) -> Result<(), Error> {
+    let properties = serde_json::to_string_pretty(&description.properties).map_err(|e| layout::LayoutError::Unreadable {
+        stream: layout::catalog("properties"),
+        what: e.to_string(),
+    })?;
+    let inventory: String = description.inventory.iter().map(|line| format!("{line}\n")).collect();
+    write(sink, layout::catalog("properties"), properties).await?;
+    write(sink, layout::catalog("roles"), layout::to_lines("roles", &description.roles)?).await?;
+    write(sink, layout::catalog("sequences"), layout::to_lines("sequences", &description.sequences)?).await?;
+    write(sink, layout::catalog("inventory"), inventory).await
+}
+
+/// Writes the definitions as streams.
+///
+/// # Errors
+/// The sink's.
+pub async fn write_definitions<S: Sink>(sink: &S, definitions: Definitions) -> Result<(), Error> {
+    write(sink, layout::pre_data(), definitions.pre_data).await?;
+    write(sink, layout::post_data(), definitions.post_data).await
+}
+
+async fn write<S: Sink>(sink: &S, name: StreamName, text: String) -> Result<(), Error> {
+    let mut stream = sink.open(name).await?;
+    if !text.is_empty() {
+        stream.write(Bytes::from(text)).await?;
+    }
+    stream.finish(Attributes::new()).await.map(drop)
+}

@@ -1,0 +1,188 @@
+//! The streams of a database snapshot: what they are called, and how each is read back.
+//!
+//! | stream | holds |
+//! |---|---|
+//! | `table "schema"."name"` | the table's rows, COPY text in the database's encoding; its attributes are a [`TableFacts`] |
+//! | `ddl pre-data`, `ddl post-data` | SQL before and after the rows, as pg_dump wrote it, stable from run to run |
+//! | `catalog sequences` | one JSON [`Sequence`](crate::postgres::catalog::Sequence) a line |
+//! | `catalog roles` | one JSON [`Role`](crate::postgres::roles::Role) a line, with the hashes of their passwords |
+//! | `catalog properties` | one JSON [`Properties`](crate::postgres::properties::Properties) |
+//! | `catalog inventory` | one [`Line`](crate::postgres::inventory::Line) a line |
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Class, Error, Explain};
+use crate::postgres::catalog::Sequence;
+use crate::postgres::inventory::Line;
+use crate::postgres::properties::Properties;
+use crate::postgres::roles::Role;
+use crate::stream::{Attributes, Source, SourceStream, StreamEntry, StreamKind, StreamName};
+
+/// Definitions and catalogs are read into memory; none may be larger than this.
+const WHOLE_BYTES_MAX: u64 = 1 << 30;
+
+/// `ddl pre-data`.
+pub fn pre_data() -> StreamName {
+    StreamName::new(StreamKind::Ddl, "pre-data")
+}
+
+/// `ddl post-data`.
+pub fn post_data() -> StreamName {
+    StreamName::new(StreamKind::Ddl, "post-data")
+}
+
+/// `catalog NAME`.
+pub fn catalog(name: &str) -> StreamName {
+    StreamName::new(StreamKind::Catalog, name)
+}
+
+/// What is known of a table beside its rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableFacts {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub table: String,
+    /// The columns of its rows, in order.
+    pub columns: Vec<String>,
+    /// How many rows.
+    pub rows: u64,
+    /// The order-independent hash of its rows, 32 hex digits.
+    pub row_hash: String,
+}
+
+/// A stream that is not there or not what its name says.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// The snapshot lacks a stream every database snapshot has.
+    #[error("the snapshot has no stream `{0}`")]
+    Missing(StreamName),
+    /// The stream is not what it should be.
+    #[error("stream `{stream}` of the snapshot cannot be read: {what}")]
+    Unreadable {
+        /// Which one.
+        stream: StreamName,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl Explain for LayoutError {
+    fn class(&self) -> Class {
+        Class::Incomplete
+    }
+
+    fn next_step(&self) -> Option<String> {
+        Some("Use another recovery point; `warmspare points` lists them.".to_owned())
+    }
+}
+
+impl TableFacts {
+    /// As attributes of the table's stream.
+    pub fn attributes(&self) -> Attributes {
+        let columns: Vec<serde_json::Value> = self.columns.iter().cloned().map(Into::into).collect();
+        Attributes::from([
+            ("schema".to_owned(), self.schema.clone().into()),
+            ("table".to_owned(), self.table.clone().into()),
+            ("columns".to_owned(), columns.into()),
+            ("rows".to_owned(), self.rows.into()),
+            ("row_hash".to_owned(), self.row_hash.clone().into()),
+        ])
+    }
+}
+
+/// The tables of a snapshot with their facts, the largest first.
+///
+/// # Errors
+/// [`LayoutError::Unreadable`] when a table's attributes are not a [`TableFacts`].
+pub fn tables<S: Source>(source: &S) -> Result<Vec<(StreamEntry, TableFacts)>, Error> {
+    let mut found = Vec::new();
+    for entry in source.entries().iter().filter(|entry| entry.name.kind == StreamKind::Table) {
+        let value = serde_json::Value::Object(entry.attributes.clone().into_iter().collect());
+        let facts = serde_json::from_value(value).map_err(|e| unreadable(&entry.name, e))?;
+        found.push((entry.clone(), facts));
+    }
+    found.sort_by_key(|(entry, _)| std::cmp::Reverse(entry.bytes));
+    Ok(found)
+}
+
+/// A stream of text, whole.
+///
+/// # Errors
+/// When it is missing, damaged, too large or not UTF-8.
+pub async fn text<S: Source>(source: &S, name: &StreamName) -> Result<String, Error> {
+    let entry = source.entries().iter().find(|entry| entry.name == *name);
+    let entry = entry.ok_or_else(|| LayoutError::Missing(name.clone()))?;
+    if entry.bytes > WHOLE_BYTES_MAX {
+        return Err(unreadable(name, "it is too large").into());
+    }
+    let mut stream = source.read(name).await?;
+    let mut data = Vec::new();
+    while let Some(part) = stream.next().await? {
+        data.extend_from_slice(&part);
+    }
+    Ok(String::from_utf8(data).map_err(|e| unreadable(name, e))?)
+}
+
+/// The sequences.
+///
+/// # Errors
+/// As [`text`], and when a line is not a sequence.
+pub async fn sequences<S: Source>(source: &S) -> Result<Vec<Sequence>, Error> {
+    json_lines(source, "sequences").await
+}
+
+/// The roles.
+///
+/// # Errors
+/// As [`text`], and when a line is not a role.
+pub async fn roles<S: Source>(source: &S) -> Result<Vec<Role>, Error> {
+    json_lines(source, "roles").await
+}
+
+/// The database's properties.
+///
+/// # Errors
+/// As [`text`], and when they are not readable.
+pub async fn properties<S: Source>(source: &S) -> Result<Properties, Error> {
+    let name = catalog("properties");
+    let text = text(source, &name).await?;
+    Ok(serde_json::from_str(&text).map_err(|e| unreadable(&name, e))?)
+}
+
+/// The inventory.
+///
+/// # Errors
+/// As [`text`], and when a line is not one of an inventory.
+pub async fn inventory<S: Source>(source: &S) -> Result<Vec<Line>, Error> {
+    let name = catalog("inventory");
+    let text = text(source, &name).await?;
+    let lines = text.lines().map(|line| Line::parse(line).ok_or_else(|| unreadable(&name, "a line has no three parts").into()));
+    lines.collect()
+}
+
+async fn json_lines<S: Source, T: DeserializeOwned>(source: &S, name: &str) -> Result<Vec<T>, Error> {
+    let name = catalog(name);
+    let text = text(source, &name).await?;
+    // The parser's message may quote the line, which may hold a password's hash: only the place is told.
+    let read = |(at, line)| serde_json::from_str(line).map_err(|_| unreadable(&name, format!("line {} is not understood", at + 1)).into());
+    text.lines().enumerate().map(read).collect()
+}
+
+/// One JSON value a line.
+///
+/// # Errors
+/// Never for the types of this room; serde says otherwise in its signature.
+pub fn to_lines<T: Serialize>(name: &str, values: &[T]) -> Result<String, Error> {
+    let mut text = String::new();
+    for value in values {
+        text.push_str(&serde_json::to_string(value).map_err(|e| unreadable(&catalog(name), e))?);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+fn unreadable(stream: &StreamName, what: impl ToString) -> LayoutError {
+    LayoutError::Unreadable { stream: stream.clone(), what: what.to_string() }
+}

@@ -1,0 +1,121 @@
+//! The rows: several sessions in one snapshot, each taking the largest table that is left.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::JoinSet;
+
+use super::layout::TableFacts;
+use crate::error::Error;
+use crate::observe::Meter;
+use crate::postgres::catalog::Table;
+use crate::postgres::copy::{self, Totals};
+use crate::postgres::{self, Server, Session, snapshot, watch};
+use crate::stream::{Sink, SinkStream, StreamKind, StreamName};
+
+/// What the workers share.
+pub struct Work<S> {
+    /// Where the rows are.
+    pub server: Server,
+    /// Where they go.
+    pub sink: Arc<S>,
+    /// The exported snapshot.
+    pub snapshot: String,
+    /// The leader's process, by which the watcher knows us.
+    pub leader: i32,
+    /// The encoding of the database.
+    pub encoding: String,
+    /// The tables, the largest first.
+    pub tables: Mutex<VecDeque<Table>>,
+    /// Told of every byte.
+    pub meter: Box<dyn Meter>,
+}
+
+/// Why the rows could not be captured.
+pub enum Failure {
+    /// The server's fault, or the application's DDL.
+    Server(postgres::Error),
+    /// Ours, or the sink's.
+    Ours(Error),
+}
+
+impl From<postgres::Error> for Failure {
+    fn from(error: postgres::Error) -> Self {
+        Failure::Server(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Ours(error)
+    }
+}
+
+/// Copies every table, by that many workers. Rows and bytes of all of them.
+///
+/// # Errors
+/// The first worker's; the others are ended.
+pub async fn copy_all<S: Sink + 'static>(work: Work<S>, workers: usize) -> Result<Totals, Failure> {
+    let work = Arc::new(work);
+    let mut tasks = JoinSet::new();
+    for _ in 0..workers.max(1) {
+        tasks.spawn(worker(work.clone()));
+    }
+    let mut all = Totals::default();
+    while let Some(done) = tasks.join_next().await {
+        let totals = match done {
+            Ok(totals) => totals?,
+            // A worker cannot panic by the rules of this house; if one does, it panics here.
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => continue,
+            },
+        };
+        all.rows += totals.rows;
+        all.bytes += totals.bytes;
+    }
+    work.meter.finish(&format!("{} rows, {}", all.rows, crate::units::Bytes(all.bytes)));
+    Ok(all)
+}
+
+async fn worker<S: Sink>(work: Arc<Work<S>>) -> Result<Totals, Failure> {
+    let mut all = Totals::default();
+    let Some(mut table) = next(&work.tables) else { return Ok(all) };
+    let session = snapshot::join(&work.server, &work.snapshot).await?;
+    watch::mark(&session, work.leader).await?;
+    loop {
+        let totals = copy_one(&work, &session, &table).await?;
+        all.rows += totals.rows;
+        all.bytes += totals.bytes;
+        match next(&work.tables) {
+            Some(following) => table = following,
+            None => break,
+        }
+    }
+    session.close().await;
+    Ok(all)
+}
+
+fn next(tables: &Mutex<VecDeque<Table>>) -> Option<Table> {
+    tables.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+}
+
+async fn copy_one<S: Sink>(work: &Work<S>, session: &Session, table: &Table) -> Result<Totals, Failure> {
+    let name = table.qualified();
+    let mut stream = work.sink.open(StreamName::new(StreamKind::Table, &name)).await?;
+    let mut rows = copy::copy_out(session, &name, &table.columns, &work.encoding).await?;
+    while let Some(batch) = rows.next().await? {
+        work.meter.advance(batch.len() as u64);
+        stream.write(batch).await?;
+    }
+    let totals = rows.totals();
+    let facts = TableFacts {
+        schema: table.schema.clone(),
+        table: table.name.clone(),
+        columns: table.columns.clone(),
+        rows: totals.rows,
+        row_hash: totals.row_hash_hex(),
+    };
+    stream.finish(facts.attributes()).await?;
+    Ok(totals)
+}

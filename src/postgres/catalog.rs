@@ -1,0 +1,185 @@
+//! What a database consists of, as a capture needs it: tables with rows, sequences with values, materialized views in
+//! the order in which they can be refreshed, extensions.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::Error;
+use super::quote;
+use super::session::Session;
+
+/// Rows of `pg_class c` joined with `pg_namespace n` that are the operator's own: not the system's, not an extension's.
+pub(super) const OWN_RELATION: &str = "\
+n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND NOT EXISTS (\
+SELECT FROM pg_catalog.pg_depend e WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+AND e.objid = c.oid AND e.deptype = 'e')";
+
+/// A relation that holds rows of its own, or the partitioned parent of such.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Its object id; valid only in the database it was read from.
+    pub oid: u32,
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// The columns a COPY carries, in their order: generated ones are left out.
+    pub columns: Vec<String>,
+    /// Its size on disk in bytes, to begin with the largest.
+    pub disk_bytes: u64,
+    /// Whether it has rows of its own; a partitioned parent has not, and is only locked.
+    pub has_rows: bool,
+}
+
+impl Table {
+    /// `"schema"."name"`.
+    pub fn qualified(&self) -> String {
+        quote::qualified(&self.schema, &self.name)
+    }
+}
+
+/// A sequence and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sequence {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// The last value given out, or the first to give out.
+    pub last_value: i64,
+    /// Whether `last_value` was given out already.
+    pub is_called: bool,
+}
+
+/// An installed extension.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extension {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// Every table of the database, the largest first.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn tables(session: &Session) -> Result<Vec<Table>, Error> {
+    // The size is left out for a table that vanishes while we look: pg_relation_size returns NULL then.
+    let sql = format!(
+        "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'r', \
+         CASE WHEN c.relkind = 'r' THEN coalesce(pg_relation_size(c.oid), 0) ELSE 0 END, \
+         ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
+         AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum) \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {OWN_RELATION} ORDER BY 5 DESC, 2, 3"
+    );
+    let rows = session.rows("listing the tables", &sql, &[]).await?;
+    let read = |row| {
+        Ok(Table {
+            oid: session.cell(row, 0)?,
+            schema: session.cell(row, 1)?,
+            name: session.cell(row, 2)?,
+            has_rows: session.cell(row, 3)?,
+            disk_bytes: session.cell::<i64>(row, 4)?.unsigned_abs(),
+            columns: session.cell(row, 5)?,
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Sequences asked in one query; each costs an entry in the range table.
+const SEQUENCES_PER_QUERY: usize = 200;
+
+/// Every sequence with its value *now*: sequences do not follow snapshots, so this is called after one was taken, and
+/// the values are then at least what the snapshot's rows used.
+///
+/// # Errors
+/// The server's, sorted; one that vanishes in between is SQLSTATE 42P01.
+pub async fn sequences(session: &Session) -> Result<Vec<Sequence>, Error> {
+    let sql = format!(
+        "SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND {OWN_RELATION} ORDER BY 1, 2"
+    );
+    let mut names: Vec<(String, String)> = Vec::new();
+    for row in session.rows("listing the sequences", &sql, &[]).await? {
+        names.push((session.cell(&row, 0)?, session.cell(&row, 1)?));
+    }
+    let mut found = Vec::with_capacity(names.len());
+    for part in names.chunks(SEQUENCES_PER_QUERY) {
+        let each = part.iter().enumerate().map(|(at, (schema, name))| {
+            format!("SELECT {at}, last_value, is_called FROM {}", quote::qualified(schema, name))
+        });
+        let sql = format!("{} ORDER BY 1", each.collect::<Vec<_>>().join(" UNION ALL "));
+        let rows = session.rows("reading the sequences", &sql, &[]).await?;
+        for ((schema, name), row) in part.iter().zip(&rows) {
+            found.push(Sequence {
+                schema: schema.clone(),
+                name: name.clone(),
+                last_value: session.cell(row, 1)?,
+                is_called: session.cell(row, 2)?,
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Sets sequences to the values captured.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn set_sequences(session: &Session, sequences: &[Sequence]) -> Result<(), Error> {
+    let mut sql = String::new();
+    for each in sequences {
+        let name = quote::literal(&quote::qualified(&each.schema, &each.name));
+        sql.push_str(&format!("SELECT pg_catalog.setval({name}, {}, {});", each.last_value, each.is_called));
+    }
+    session.execute("setting the sequences", &sql).await
+}
+
+/// The populated materialized views, quoted, each after those it reads (also through plain views).
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn materialized_views(session: &Session) -> Result<Vec<String>, Error> {
+    let sql = format!(
+        "WITH RECURSIVE reads AS (\
+         SELECT DISTINCT r.ev_class AS reader, d.refobjid AS read FROM pg_catalog.pg_rewrite r \
+         JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid \
+         AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> r.ev_class), \
+         depth AS (SELECT c.oid, 0 AS level FROM pg_catalog.pg_class c WHERE c.relkind IN ('v', 'm') \
+         UNION SELECT reads.reader, depth.level + 1 FROM depth JOIN reads ON reads.read = depth.oid WHERE depth.level < 1000) \
+         SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN depth ON depth.oid = c.oid \
+         WHERE c.relkind = 'm' AND c.relispopulated AND {OWN_RELATION} GROUP BY 1, 2 ORDER BY max(depth.level), 1, 2"
+    );
+    let mut names = Vec::new();
+    for row in session.rows("ordering the materialized views", &sql, &[]).await? {
+        names.push(quote::qualified(&session.cell::<String>(&row, 0)?, &session.cell::<String>(&row, 1)?));
+    }
+    Ok(names)
+}
+
+/// The installed extensions.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn extensions(session: &Session) -> Result<Vec<Extension>, Error> {
+    let sql = "SELECT extname::text, extversion FROM pg_catalog.pg_extension ORDER BY 1";
+    let mut found = Vec::new();
+    for row in session.rows("listing the extensions", sql, &[]).await? {
+        found.push(Extension { name: session.cell(&row, 0)?, version: session.cell(&row, 1)? });
+    }
+    Ok(found)
+}
+
+/// Those of `wanted` that this server has no files for.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn missing_extensions(session: &Session, wanted: &[Extension]) -> Result<Vec<String>, Error> {
+    let names: Vec<&str> = wanted.iter().map(|extension| extension.name.as_str()).collect();
+    let sql = "SELECT w FROM unnest($1::text[]) w WHERE w NOT IN (SELECT name::text FROM pg_catalog.pg_available_extensions) ORDER BY 1";
+    let rows = session.rows("listing the extensions this server has", sql, &[&names]).await?;
+    rows.iter().map(|row| session.cell(row, 0)).collect()
+}

@@ -1,0 +1,305 @@
+//! The inventory: everything a database consists of but its rows, one sorted line each, so that two databases are
+//! compared line by line and every difference has a name.
+//!
+//! A line is `kind<TAB>name<TAB>definition`. Nothing in it depends on object ids, on the database's name or on the order in
+//! which things were created. What a dump rightly does not carry (an invalid index, a privilege list that says
+//! no more than the default) is brought to the form it has after a restore.
+
+use super::error::Error;
+use super::session::Session;
+
+/// What every query below leaves out: the system's own schemas. `NS` is the alias of pg_namespace.
+const USER_SCHEMA: &str = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'";
+
+/// One object as the inventory tells it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Line {
+    /// `table`, `index`, `column privileges`, …
+    pub kind: String,
+    /// Its qualified name.
+    pub name: String,
+    /// Everything that is compared.
+    pub definition: String,
+}
+
+impl std::fmt::Display for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}\t{}\t{}", escaped(&self.kind), escaped(&self.name), escaped(&self.definition))
+    }
+}
+
+impl Line {
+    /// Reads a line as it was written.
+    pub fn parse(line: &str) -> Option<Line> {
+        let mut parts = line.splitn(3, '\t');
+        let mut next = || parts.next().map(unescaped);
+        Some(Line { kind: next()?, name: next()?, definition: next()? })
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r")
+}
+
+fn unescaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(char) = chars.next() {
+        match (char, char == '\\') {
+            (_, true) => match chars.next() {
+                Some('t') => out.push('\t'),
+                Some('n') => out.push('\n'),
+                Some('r') => out.push('\r'),
+                Some(other) => out.push(other),
+                None => out.push('\\'),
+            },
+            (char, false) => out.push(char),
+        }
+    }
+    out
+}
+
+/// The inventory of the database this session is in, sorted.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn read(session: &Session) -> Result<Vec<Line>, Error> {
+    let mut lines = Vec::new();
+    for (about, sql) in queries(session.version()) {
+        for row in session.rows(&format!("listing the {about}"), &sql, &[]).await? {
+            lines.push(Line {
+                kind: session.cell(&row, 0)?,
+                name: session.cell(&row, 1)?,
+                definition: session.cell::<Option<String>>(&row, 2)?.unwrap_or_default(),
+            });
+        }
+    }
+    lines.sort();
+    Ok(lines)
+}
+
+/// The privileges of an object: the list sorted, and a list that only says the default said as such.
+fn acl(kind: &str, list: &str, owner: &str) -> String {
+    let sorted = |list: &str| format!("ARRAY(SELECT x::text FROM unnest({list}) x ORDER BY 1)");
+    let (given, default) = (sorted(list), sorted(&format!("acldefault('{kind}', {owner})")));
+    format!("CASE WHEN {list} IS NULL OR {given} = {default} THEN 'default' ELSE array_to_string({given}, ' ') END")
+}
+
+/// Not a member of an extension.
+fn no_member(catalog: &str, oid: &str) -> String {
+    format!(
+        "NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = 'pg_catalog.{catalog}'::pg_catalog.regclass \
+         AND e.objid = {oid} AND e.deptype = 'e')"
+    )
+}
+
+/// The name of a relation, quoted where needed. `c` and `n` are its aliases.
+const RELATION: &str = "quote_ident(n.nspname) || '.' || quote_ident(c.relname)";
+
+fn own_relation() -> String {
+    format!("{USER_SCHEMA} AND c.relpersistence <> 't' AND {}", no_member("pg_class", "c.oid"))
+}
+
+fn queries(version: u32) -> Vec<(&'static str, String)> {
+    let mut all = relations(version);
+    all.extend(code());
+    all.extend(types());
+    all.extend(rest());
+    all
+}
+
+const FROM_RELATION: &str = "pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace";
+
+fn relations(version: u32) -> Vec<(&'static str, String)> {
+    let own = own_relation();
+    let compression = if version >= 140_000 { "a.attcompression::text" } else { "''" };
+    let kind = "CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WHEN 'v' THEN 'view' \
+                WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' WHEN 'c' THEN 'composite type' ELSE 'relation' END";
+    vec![
+        ("schemas", format!(
+            "SELECT 'schema', n.nspname::text, concat_ws(' ', 'owner', pg_get_userbyid(n.nspowner), 'privileges', {}) \
+             FROM pg_catalog.pg_namespace n WHERE {USER_SCHEMA} AND {}",
+            acl("n", "n.nspacl", "n.nspowner"), no_member("pg_namespace", "n.oid"))),
+        ("owners and privileges of relations", format!(
+            "SELECT {kind} || ' owner', {RELATION}, pg_get_userbyid(c.relowner)::text FROM {FROM_RELATION} \
+             WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S') AND {own} UNION ALL \
+             SELECT {kind} || ' privileges', {RELATION}, CASE WHEN c.relkind = 'S' THEN {} ELSE {} END FROM {FROM_RELATION} \
+             WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S') AND {own}",
+            acl("s", "c.relacl", "c.relowner"), acl("r", "c.relacl", "c.relowner"))),
+        ("relations", format!(
+            "SELECT {kind}, {RELATION}, concat_ws(' ', CASE c.relpersistence WHEN 'u' THEN 'unlogged' END, \
+             CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END, \
+             CASE WHEN c.relkind = 'm' AND NOT c.relispopulated THEN 'not populated' END, \
+             'options ' || array_to_string(ARRAY(SELECT o FROM unnest(c.reloptions) o ORDER BY 1), ','), \
+             'toast options ' || (SELECT array_to_string(ARRAY(SELECT o FROM unnest(t.reloptions) o ORDER BY 1), ',') \
+             FROM pg_catalog.pg_class t WHERE t.oid = c.reltoastrelid), \
+             'method ' || (SELECT m.amname FROM pg_catalog.pg_am m WHERE m.oid = c.relam), \
+             CASE WHEN c.relrowsecurity THEN 'row security' END, CASE WHEN c.relforcerowsecurity THEN 'forced' END, \
+             CASE WHEN c.relreplident <> 'd' THEN 'replica identity ' || c.relreplident END, \
+             'partition by ' || pg_get_partkeydef(c.oid), 'partition ' || pg_get_expr(c.relpartbound, c.oid), \
+             'inherits ' || NULLIF((SELECT string_agg(i.inhparent::pg_catalog.regclass::text, ', ' ORDER BY i.inhseqno) \
+             FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid), ''), \
+             'of ' || CASE WHEN c.reloftype <> 0 THEN c.reloftype::pg_catalog.regtype::text END) \
+             FROM {FROM_RELATION} WHERE c.relkind IN ('r', 'p', 'v', 'm') AND {own}")),
+        ("columns", format!(
+            "SELECT 'column', {RELATION} || '.' || quote_ident(a.attname), concat_ws(' ', \
+             row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum), format_type(a.atttypid, a.atttypmod), \
+             'collate ' || CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::pg_catalog.regcollation::text END, \
+             CASE WHEN a.attnotnull THEN 'not null' END, 'identity ' || NULLIF(a.attidentity::text, ''), \
+             'generated ' || NULLIF(a.attgenerated::text, ''), 'default ' || pg_get_expr(d.adbin, d.adrelid), \
+             'statistics ' || NULLIF(a.attstattarget, -1), 'storage ' || NULLIF(a.attstorage, t.typstorage)::text, \
+             'compression ' || NULLIF({compression}, ''), 'options ' || array_to_string(a.attoptions, ','), \
+             CASE WHEN NOT a.attislocal THEN 'inherited' END) \
+             FROM {FROM_RELATION} JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+             JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+             LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+             WHERE c.relkind IN ('r', 'p', 'v', 'm', 'c') AND {own}")),
+        ("privileges of columns", format!(
+            "SELECT 'column privileges', {RELATION} || '.' || quote_ident(a.attname), \
+             array_to_string(ARRAY(SELECT x::text FROM unnest(a.attacl) x ORDER BY 1), ' ') \
+             FROM {FROM_RELATION} JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
+             WHERE cardinality(a.attacl) > 0 AND NOT a.attisdropped AND {own}")),
+        ("constraints", format!(
+            "SELECT 'constraint', quote_ident(k.conname) || ' on ' || {RELATION}, concat_ws(' ', pg_get_constraintdef(k.oid), \
+             CASE WHEN NOT k.convalidated THEN 'not validated' END, CASE WHEN NOT k.conislocal THEN 'inherited' END) \
+             FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {own}")),
+        ("indexes", format!(
+            // pg_dump leaves out an index that a failed CREATE INDEX CONCURRENTLY left behind; so does this.
+            "SELECT 'index', quote_ident(n.nspname) || '.' || quote_ident(ic.relname), concat_ws(' ', pg_get_indexdef(i.indexrelid), \
+             CASE WHEN NOT i.indisvalid THEN 'invalid' END, CASE WHEN i.indisclustered THEN 'clustered' END, \
+             CASE WHEN i.indisreplident THEN 'replica identity' END) FROM pg_catalog.pg_index i \
+             JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid JOIN pg_catalog.pg_class c ON c.oid = i.indrelid \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE (i.indisvalid OR c.relkind = 'p') AND {own}")),
+        ("sequences", format!(
+            "SELECT 'sequence', {RELATION}, concat_ws(' ', format_type(s.seqtypid, NULL), 'start', s.seqstart, 'increment', s.seqincrement, \
+             'max', s.seqmax, 'min', s.seqmin, 'cache', s.seqcache, CASE WHEN s.seqcycle THEN 'cycle' END, \
+             'owned by ' || (SELECT d.refobjid::pg_catalog.regclass || '.' || quote_ident(a.attname) FROM pg_catalog.pg_depend d \
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid \
+             WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype IN ('a', 'i') LIMIT 1)) \
+             FROM {FROM_RELATION} JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid WHERE {own}")),
+    ]
+}
+
+fn code() -> Vec<(&'static str, String)> {
+    let own = own_relation();
+    let member = no_member("pg_proc", "p.oid");
+    vec![
+        ("triggers", format!(
+            "SELECT 'trigger', quote_ident(g.tgname) || ' on ' || {RELATION}, pg_get_triggerdef(g.oid) || \
+             CASE g.tgenabled WHEN 'O' THEN '' WHEN 'D' THEN ' disabled' WHEN 'R' THEN ' replica' ELSE ' always' END \
+             FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT g.tgisinternal AND {own} UNION ALL \
+             SELECT 'constraint trigger', 'of ' || quote_ident(k.conname) || ' on ' || {RELATION}, \
+             string_agg(DISTINCT g.tgenabled::text, ' ') FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_constraint k ON k.oid = g.tgconstraint \
+             WHERE g.tgisinternal AND g.tgenabled <> 'O' AND {own} GROUP BY 1, 2")),
+        ("rules", format!(
+            "SELECT 'rule', quote_ident(r.rulename) || ' on ' || {RELATION}, pg_get_ruledef(r.oid) || ' ' || r.ev_enabled \
+             FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE r.rulename <> '_RETURN' AND {own}")),
+        ("policies", format!(
+            "SELECT 'policy', quote_ident(p.polname) || ' on ' || {RELATION}, concat_ws(' ', p.polcmd, \
+             CASE WHEN p.polpermissive THEN 'permissive' ELSE 'restrictive' END, 'to ' || array_to_string(ARRAY(SELECT CASE WHEN r = 0 \
+             THEN 'public' ELSE pg_get_userbyid(r)::text END FROM unnest(p.polroles) r ORDER BY 1), ', '), \
+             'using ' || pg_get_expr(p.polqual, p.polrelid), 'check ' || pg_get_expr(p.polwithcheck, p.polrelid)) \
+             FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {own}")),
+        ("functions", format!(
+            "SELECT CASE p.prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' ELSE 'function' END, \
+             p.oid::pg_catalog.regprocedure::text, CASE WHEN p.prokind = 'a' THEN (SELECT concat_ws(' ', a.aggtransfn, a.aggfinalfn, \
+             a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn, a.aggkind, \
+             format_type(a.aggtranstype, NULL), a.agginitval, a.aggminitval, a.aggsortop::pg_catalog.regoperator, p.proparallel) \
+             FROM pg_catalog.pg_aggregate a WHERE a.aggfnoid = p.oid) ELSE pg_get_functiondef(p.oid) END \
+             FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE {USER_SCHEMA} AND {member} \
+             UNION ALL SELECT 'function owner', p.oid::pg_catalog.regprocedure::text, pg_get_userbyid(p.proowner)::text \
+             FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE {USER_SCHEMA} AND {member} \
+             UNION ALL SELECT 'function privileges', p.oid::pg_catalog.regprocedure::text, {} \
+             FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE {USER_SCHEMA} AND {member}",
+            acl("f", "p.proacl", "p.proowner"))),
+    ]
+}
+
+fn types() -> Vec<(&'static str, String)> {
+    let own = format!(
+        "{USER_SCHEMA} AND t.typcategory <> 'A' AND (t.typrelid = 0 OR (SELECT c.relkind FROM pg_catalog.pg_class c WHERE c.oid = t.typrelid) = 'c') \
+         AND t.typtype <> 'm' AND {}",
+        no_member("pg_type", "t.oid")
+    );
+    let from = "pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace";
+    let name = "quote_ident(n.nspname) || '.' || quote_ident(t.typname)";
+    vec![
+        ("types", format!(
+            "SELECT CASE t.typtype WHEN 'e' THEN 'enum' WHEN 'd' THEN 'domain' WHEN 'r' THEN 'range' WHEN 'c' THEN 'composite type' \
+             ELSE 'type' END, {name}, concat_ws(' ', \
+             (SELECT string_agg(quote_literal(l.enumlabel), ', ' ORDER BY l.enumsortorder) FROM pg_catalog.pg_enum l WHERE l.enumtypid = t.oid), \
+             CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END, CASE WHEN t.typnotnull THEN 'not null' END, \
+             'default ' || t.typdefault, \
+             (SELECT concat_ws(' ', format_type(r.rngsubtype, NULL), o.opcname, NULLIF(r.rngcollation, 0)::pg_catalog.regcollation, \
+             r.rngcanonical, r.rngsubdiff) FROM pg_catalog.pg_range r JOIN pg_catalog.pg_opclass o ON o.oid = r.rngsubopc WHERE r.rngtypid = t.oid), \
+             CASE WHEN t.typtype = 'b' THEN concat_ws(' ', t.typinput, t.typoutput, t.typlen, t.typalign, t.typstorage) END) FROM {from} WHERE {own}")),
+        ("owners and privileges of types", format!(
+            "SELECT 'type owner', {name}, pg_get_userbyid(t.typowner)::text FROM {from} WHERE {own} UNION ALL \
+             SELECT 'type privileges', {name}, {} FROM {from} WHERE {own}",
+            acl("T", "t.typacl", "t.typowner"))),
+        ("constraints of domains", format!(
+            "SELECT 'constraint', quote_ident(k.conname) || ' on ' || {name}, concat_ws(' ', pg_get_constraintdef(k.oid), \
+             CASE WHEN NOT k.convalidated THEN 'not validated' END) FROM pg_catalog.pg_constraint k \
+             JOIN pg_catalog.pg_type t ON t.oid = k.contypid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace WHERE {own}")),
+    ]
+}
+
+fn rest() -> Vec<(&'static str, String)> {
+    // Objects that pg_identify_object names: those created by the operator (16384 is FirstNormalObjectId), not by an extension.
+    let other = |catalog: &str| {
+        format!(
+            "SELECT i.type, i.identity, ''::text FROM pg_catalog.{catalog} o, LATERAL pg_identify_object('pg_catalog.{catalog}'::pg_catalog.regclass, o.oid, 0) i \
+             WHERE o.oid >= 16384 AND {}",
+            no_member(catalog, "o.oid")
+        )
+    };
+    let others = [
+        "pg_cast", "pg_collation", "pg_conversion", "pg_language", "pg_operator", "pg_opclass", "pg_opfamily",
+        "pg_ts_config", "pg_ts_dict", "pg_ts_parser", "pg_ts_template", "pg_transform", "pg_am",
+    ];
+    vec![
+        ("extensions", "SELECT 'extension', x.extname::text, concat_ws(' ', x.extversion, 'in', n.nspname) \
+             FROM pg_catalog.pg_extension x JOIN pg_catalog.pg_namespace n ON n.oid = x.extnamespace".to_owned()),
+        ("extended statistics", format!(
+            "SELECT 'statistics', quote_ident(n.nspname) || '.' || quote_ident(s.stxname), concat_ws(' ', pg_get_statisticsobjdef(s.oid), \
+             'owner', pg_get_userbyid(s.stxowner)) FROM pg_catalog.pg_statistic_ext s \
+             JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace WHERE {USER_SCHEMA}")),
+        ("other objects", others.map(other).join(" UNION ALL ")),
+        ("default privileges", "SELECT 'default privileges', concat_ws(' ', 'of', pg_get_userbyid(d.defaclrole), 'for', d.defaclobjtype, \
+             'in ' || (SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE n.oid = d.defaclnamespace)), \
+             array_to_string(ARRAY(SELECT x::text FROM unnest(d.defaclacl) x ORDER BY 1), ' ') FROM pg_catalog.pg_default_acl d".to_owned()),
+        ("comments", format!(
+            "SELECT 'comment', i.type || ' ' || i.identity, d.description FROM pg_catalog.pg_description d, \
+             LATERAL pg_identify_object(d.classoid, d.objoid, d.objsubid) i \
+             WHERE (d.objoid >= 16384 OR d.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass) AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e \
+             WHERE e.classid = d.classoid AND e.objid = d.objoid AND e.deptype = 'e') AND i.identity IS NOT NULL")),
+        ("properties of the database", format!(
+            "SELECT 'database', p.name, p.value FROM pg_catalog.pg_database d, LATERAL (VALUES \
+             ('encoding', pg_encoding_to_char(d.encoding)::text), ('collate', d.datcollate::text), ('ctype', d.datctype::text), \
+             ('owner', pg_get_userbyid(d.datdba)::text), ('privileges', {}), ('connection limit', d.datconnlimit::text), \
+             ('comment', coalesce(shobj_description(d.oid, 'pg_database'), ''))) p(name, value) WHERE d.datname = current_database() UNION ALL \
+             SELECT 'database setting', concat_ws(' ', split_part(s.pair, '=', 1), 'of ' || NULLIF(s.role, '')), \
+             substr(s.pair, strpos(s.pair, '=') + 1) FROM (SELECT unnest(r.setconfig) AS pair, \
+             CASE WHEN r.setrole = 0 THEN '' ELSE pg_get_userbyid(r.setrole)::text END AS role FROM pg_catalog.pg_db_role_setting r \
+             JOIN pg_catalog.pg_database d ON d.oid = r.setdatabase WHERE d.datname = current_database()) s WHERE s.pair NOT LIKE 'warmspare.%'",
+            acl("d", "d.datacl", "d.datdba"))),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_survives_being_written_and_read() {
+        let line = Line { kind: "function".into(), name: "a\tb".into(), definition: "BEGIN\n\treturn '\\n';\r\nEND".into() };
+        assert!(!line.to_string().contains('\n'));
+        assert_eq!(Line::parse(&line.to_string()), Some(line));
+        assert_eq!(Line::parse("only\ttwo"), None);
+    }
+}

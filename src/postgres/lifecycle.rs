@@ -1,0 +1,154 @@
+//! Databases as wholes: which there are, which are ours, and how one takes the name of another.
+//!
+//! A database that warmspare made carries its origin as settings (`ALTER DATABASE … SET warmspare.point = …`): they
+//! live and move with the database, in the same transaction as a rename, and are no part of what is compared.
+
+use std::collections::BTreeMap;
+
+use super::error::Error;
+use super::quote::{identifier, literal};
+use super::session::Session;
+
+/// The settings of ours that a database carries, without their prefix.
+pub type Marks = BTreeMap<String, String>;
+
+/// A session that keeps a database in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InUse {
+    /// The server's process.
+    pub pid: i32,
+    /// The role.
+    pub user: String,
+    /// What it calls itself.
+    pub application: String,
+    /// Where it comes from; empty for a Unix socket.
+    pub client: String,
+}
+
+impl std::fmt::Display for InUse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let or = |text: &str, none: &str| if text.is_empty() { none.to_owned() } else { text.to_owned() };
+        write!(f, "pid {} {} as {} from {}", self.pid, or(&self.application, "(unnamed)"), self.user, or(&self.client, "this host"))
+    }
+}
+
+/// The marks of a database; `None` when there is no such database.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn marks(session: &Session, database: &str) -> Result<Option<Marks>, Error> {
+    let sql = "SELECT coalesce((SELECT s.setconfig FROM pg_catalog.pg_db_role_setting s WHERE s.setdatabase = d.oid AND s.setrole = 0), '{}') \
+               FROM pg_catalog.pg_database d WHERE d.datname = $1";
+    let rows = session.rows("looking for the database", sql, &[&database]).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let settings: Vec<String> = session.cell(row, 0)?;
+    let ours = settings.iter().filter_map(|pair| pair.strip_prefix(super::properties::OWN_SETTINGS)?.split_once('='));
+    Ok(Some(ours.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()))
+}
+
+/// The statement that sets a mark.
+pub fn mark(database: &str, key: &str, value: &str) -> String {
+    let name = identifier(database);
+    format!("ALTER DATABASE {name} SET {}{key} = {};", super::properties::OWN_SETTINGS, literal(value))
+}
+
+/// The databases that carry the mark `key`, with its value.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn marked(session: &Session, key: &str) -> Result<Vec<(String, String)>, Error> {
+    let sql = "SELECT d.datname::text, split_part(p, '=', 2) FROM pg_catalog.pg_database d \
+               JOIN pg_catalog.pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0, unnest(s.setconfig) p \
+               WHERE split_part(p, '=', 1) = $1 ORDER BY 1";
+    let key = format!("{}{key}", super::properties::OWN_SETTINGS);
+    let rows = session.rows("listing the databases", sql, &[&key]).await?;
+    rows.iter().map(|row| Ok((session.cell(row, 0)?, session.cell(row, 1)?))).collect()
+}
+
+/// A person's words for a database that is not ours: owner and size.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn describe(session: &Session, database: &str) -> Result<String, Error> {
+    let sql = "SELECT pg_get_userbyid(datdba)::text, pg_database_size(oid) FROM pg_catalog.pg_database WHERE datname = $1";
+    let row = session.one("looking at the database", sql, &[&database]).await?;
+    let owner: String = session.cell(&row, 0)?;
+    let size = crate::units::Bytes(session.cell::<i64>(&row, 1)?.unsigned_abs());
+    Ok(format!("owned by {owner}, {size}"))
+}
+
+/// How many relations of its own the database of this session has.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn relations(session: &Session) -> Result<i64, Error> {
+    let sql = "SELECT count(*) FROM pg_catalog.pg_class WHERE oid >= 16384";
+    let row = session.one("looking whether the database is empty", sql, &[]).await?;
+    session.cell(&row, 0)
+}
+
+/// The sessions of others in a database.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn in_use(session: &Session, database: &str) -> Result<Vec<InUse>, Error> {
+    let sql = "SELECT pid, coalesce(usename::text, ''), coalesce(application_name, ''), coalesce(host(client_addr), '') \
+               FROM pg_catalog.pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid() \
+               AND backend_type IN ('client backend', 'walsender') ORDER BY 1";
+    let mut found = Vec::new();
+    for row in session.rows("listing the sessions", sql, &[&database]).await? {
+        found.push(InUse {
+            pid: session.cell(&row, 0)?,
+            user: session.cell(&row, 1)?,
+            application: session.cell(&row, 2)?,
+            client: session.cell(&row, 3)?,
+        });
+    }
+    Ok(found)
+}
+
+/// Ends the sessions of others in a database.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn terminate(session: &Session, database: &str) -> Result<(), Error> {
+    let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity \
+               WHERE datname = $1 AND pid <> pg_backend_pid() AND backend_type IN ('client backend', 'walsender')";
+    session.one("ending the sessions", sql, &[&database]).await.map(drop)
+}
+
+/// Lets new sessions into a database, or none, not even a superuser's.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn allow_connections(session: &Session, database: &str, allowed: bool) -> Result<(), Error> {
+    let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS {allowed}", identifier(database));
+    session.execute("opening or closing the database for sessions", &sql).await
+}
+
+/// Removes a database, its sessions first.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn drop_database(session: &Session, database: &str) -> Result<(), Error> {
+    let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(database));
+    session.execute(&format!("dropping database {database}"), &sql).await
+}
+
+/// Several statements in one transaction.
+///
+/// # Errors
+/// The server's, sorted; none of the statements has happened then.
+pub async fn together(session: &Session, doing: &str, statements: &[String]) -> Result<(), Error> {
+    let sql = format!("BEGIN; {} COMMIT", statements.iter().map(|s| format!("{};", s.trim_end_matches(';'))).collect::<String>());
+    match session.execute(doing, &sql).await {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            // The failed transaction block stays open in the session otherwise.
+            if let Err(rollback) = session.execute("rolling back", "ROLLBACK").await {
+                tracing::warn!(error = %rollback, "a failed transaction could not be rolled back; the server does it when we leave");
+            }
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! What belongs to a database but to no schema in it: encoding, locale, owner, privileges, settings, comment.
+//! `pg_dump` of the contents carries none of it.
+
+use serde::{Deserialize, Serialize};
+
+use super::catalog::Extension;
+use super::error::Error;
+use super::quote::{identifier, literal};
+use super::session::Session;
+
+/// Settings of a database under this prefix are ours and no part of what is captured or compared.
+pub const OWN_SETTINGS: &str = "warmspare.";
+
+/// The properties of one database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Properties {
+    /// The encoding's name: `UTF8`.
+    pub encoding: String,
+    /// `c` for the operating system's, `i` for ICU, `b` for PostgreSQL's own.
+    pub locale_provider: String,
+    /// `LC_COLLATE`.
+    pub collate: String,
+    /// `LC_CTYPE`.
+    pub ctype: String,
+    /// The locale of the providers `i` and `b`.
+    pub locale: Option<String>,
+    /// Version of the collation as the database recorded it.
+    pub collation_version: Option<String>,
+    /// The role that owns it.
+    pub owner: String,
+    /// What is granted; `None` while nothing was ever changed.
+    pub grants: Option<Vec<Grant>>,
+    /// `ALTER DATABASE … SET`, and `ALTER ROLE … IN DATABASE … SET`.
+    pub settings: Vec<Setting>,
+    /// Its comment.
+    pub comment: Option<String>,
+    /// Its `CONNECTION LIMIT`; -1 is none.
+    pub connection_limit: i32,
+    /// The installed extensions.
+    pub extensions: Vec<Extension>,
+    /// The populated materialized views, quoted, in the order in which they can be refreshed.
+    pub materialized_views: Vec<String>,
+}
+
+/// A privilege on the database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// To whom; `None` is everybody.
+    pub grantee: Option<String>,
+    /// `CONNECT`, `CREATE` or `TEMPORARY`.
+    pub privilege: String,
+    /// Whether it may be passed on.
+    pub grantable: bool,
+}
+
+/// One setting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// The role it holds for; `None` is every role.
+    pub role: Option<String>,
+    /// The name of the setting.
+    pub name: String,
+    /// Its value, as `pg_db_role_setting` holds it.
+    pub value: String,
+}
+
+/// Reads the properties of the database this session is in.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn read(session: &Session) -> Result<Properties, Error> {
+    let locale = match session.version() {
+        ..150_000 => "'c'::text, NULL::text, NULL::text",
+        150_000..170_000 => "d.datlocprovider::text, d.daticulocale, d.datcollversion",
+        170_000.. => "d.datlocprovider::text, d.datlocale, d.datcollversion",
+    };
+    let sql = format!(
+        "SELECT pg_encoding_to_char(d.encoding)::text, d.datcollate::text, d.datctype::text, pg_get_userbyid(d.datdba)::text, \
+         d.datacl IS NOT NULL, shobj_description(d.oid, 'pg_database'), d.datconnlimit, {locale} \
+         FROM pg_catalog.pg_database d WHERE d.datname = current_database()"
+    );
+    let doing = "reading the database's properties";
+    let row = session.one(doing, &sql, &[]).await?;
+    let granted: bool = session.cell(&row, 4)?;
+    Ok(Properties {
+        encoding: session.cell(&row, 0)?,
+        collate: session.cell(&row, 1)?,
+        ctype: session.cell(&row, 2)?,
+        owner: session.cell(&row, 3)?,
+        grants: if granted { Some(grants(session).await?) } else { None },
+        comment: session.cell(&row, 5)?,
+        connection_limit: session.cell(&row, 6)?,
+        locale_provider: session.cell(&row, 7)?,
+        locale: session.cell(&row, 8)?,
+        collation_version: session.cell(&row, 9)?,
+        settings: settings(session).await?,
+        extensions: super::catalog::extensions(session).await?,
+        materialized_views: super::catalog::materialized_views(session).await?,
+    })
+}
+
+async fn grants(session: &Session) -> Result<Vec<Grant>, Error> {
+    let sql = "SELECT CASE WHEN a.grantee = 0 THEN NULL ELSE pg_get_userbyid(a.grantee)::text END, a.privilege_type, a.is_grantable \
+               FROM pg_catalog.pg_database d, aclexplode(d.datacl) a WHERE d.datname = current_database() ORDER BY 1 NULLS FIRST, 2";
+    let mut found = Vec::new();
+    for row in session.rows("reading the database's privileges", sql, &[]).await? {
+        found.push(Grant {
+            grantee: session.cell(&row, 0)?,
+            privilege: session.cell(&row, 1)?,
+            grantable: session.cell(&row, 2)?,
+        });
+    }
+    Ok(found)
+}
+
+async fn settings(session: &Session) -> Result<Vec<Setting>, Error> {
+    let sql = "SELECT CASE WHEN s.setrole = 0 THEN NULL ELSE pg_get_userbyid(s.setrole)::text END, unnest(s.setconfig) \
+               FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase \
+               WHERE d.datname = current_database() ORDER BY 1 NULLS FIRST, 2";
+    let mut found = Vec::new();
+    for row in session.rows("reading the database's settings", sql, &[]).await? {
+        let pair: String = session.cell(&row, 1)?;
+        let (name, value) = pair.split_once('=').unwrap_or((&pair, ""));
+        if !name.starts_with(OWN_SETTINGS) {
+            found.push(Setting { role: session.cell(&row, 0)?, name: name.to_owned(), value: value.to_owned() });
+        }
+    }
+    Ok(found)
+}
+
+impl Properties {
+    /// The statement that creates an empty database of this encoding and locale.
+    pub fn create(&self, name: &str) -> String {
+        let mut sql = format!(
+            "CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}",
+            identifier(name),
+            literal(&self.encoding),
+            literal(&self.collate),
+            literal(&self.ctype)
+        );
+        if let Some(locale) = &self.locale {
+            let (provider, option) =
+                if self.locale_provider == "b" { ("builtin", "BUILTIN_LOCALE") } else { ("icu", "ICU_LOCALE") };
+            sql.push_str(&format!(" LOCALE_PROVIDER {provider} {option} {}", literal(locale)));
+        }
+        sql
+    }
+
+    /// The statements that give the database `name` its owner, privileges, settings, limit and comment. Running them
+    /// again changes nothing.
+    pub fn apply(&self, name: &str) -> Vec<String> {
+        let database = identifier(name);
+        let owner = identifier(&self.owner);
+        let mut sql = vec![
+            format!("ALTER DATABASE {database} OWNER TO {owner}"),
+            format!("ALTER DATABASE {database} CONNECTION LIMIT {}", self.connection_limit),
+            format!("COMMENT ON DATABASE {database} IS {}", self.comment.as_deref().map_or("NULL".to_owned(), literal)),
+        ];
+        if let Some(grants) = &self.grants {
+            sql.push(format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC, {owner}"));
+            sql.extend(grants.iter().map(|grant| grant.sql(&database)));
+        }
+        sql.extend(self.settings.iter().map(|setting| setting.sql(&database)));
+        sql
+    }
+}
+
+impl Grant {
+    fn sql(&self, database: &str) -> String {
+        let to = self.grantee.as_deref().map_or("PUBLIC".to_owned(), identifier);
+        let option = if self.grantable { " WITH GRANT OPTION" } else { "" };
+        format!("GRANT {} ON DATABASE {database} TO {to}{option}", self.privilege)
+    }
+}
+
+/// Settings whose value is a list of quoted names (`GUC_LIST_QUOTE`), as in pg_dump's `variable_is_guc_list_quote`.
+const LISTS: [&str; 6] = [
+    "local_preload_libraries",
+    "search_path",
+    "session_preload_libraries",
+    "shared_preload_libraries",
+    "temp_tablespaces",
+    "unix_socket_directories",
+];
+
+impl Setting {
+    fn sql(&self, database: &str) -> String {
+        let whose = match &self.role {
+            Some(role) => format!("ROLE {} IN DATABASE {database}", identifier(role)),
+            None => format!("DATABASE {database}"),
+        };
+        format!("ALTER {whose} SET {} = {}", setting_name(&self.name), setting_value(&self.name, &self.value))
+    }
+}
+
+/// The name of a setting: `a.b` is two identifiers.
+pub(super) fn setting_name(name: &str) -> String {
+    name.split('.').map(identifier).collect::<Vec<_>>().join(".")
+}
+
+/// The value of a setting as `SET` takes it.
+pub(super) fn setting_value(name: &str, value: &str) -> String {
+    if !LISTS.contains(&name.to_ascii_lowercase().as_str()) {
+        return literal(value);
+    }
+    let items: Vec<String> = split_list(value).iter().map(|item| literal(item)).collect();
+    if items.is_empty() { "''".to_owned() } else { items.join(", ") }
+}
+
+/// `"$user", public` → `$user` and `public`: names between commas, quoted or not.
+fn split_list(value: &str) -> Vec<String> {
+    let mut items = Vec::new();
+    let mut item = String::new();
+    let mut quoted = false;
+    let mut seen = false;
+    let mut chars = value.chars().peekable();
+    while let Some(char) = chars.next() {
+        match char {
+            '"' if quoted && chars.peek() == Some(&'"') => item.extend(chars.next()),
+            '"' => (quoted, seen) = (!quoted, true),
+            ',' if !quoted => {
+                items.push(std::mem::take(&mut item));
+                seen = false;
+            }
+            char if char.is_whitespace() && !quoted => {}
+            char => {
+                item.push(char);
+                seen = true;
+            }
+        }
+    }
+    if seen || !items.is_empty() {
+        items.push(item);
+    }
+    items
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_setting_stays_a_list() {
+        let check = |value: &str, sql: &str| assert_eq!(setting_value("search_path", value), sql);
+        check("\"$user\", public", "'$user', 'public'");
+        check("\"odd, \"\"name\"\"\",x", "'odd, \"name\"', 'x'");
+        check("\"\"", "''");
+        check("", "''");
+        assert_eq!(setting_value("work_mem", "4MB, or"), "'4MB, or'");
+        assert_eq!(setting_name("my.setting"), "\"my\".\"setting\"");
+    }
+}

@@ -1,0 +1,208 @@
+//! Roles: they belong to the whole server, so no dump of a database carries them, yet without them nobody owns
+//! anything or can log in.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::Error;
+use super::properties::{setting_name, setting_value};
+use super::quote::{identifier, literal};
+use super::session::Session;
+
+/// A role and its attributes.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Role {
+    /// Its name.
+    pub name: String,
+    /// `SUPERUSER`.
+    pub superuser: bool,
+    /// `INHERIT`.
+    pub inherit: bool,
+    /// `CREATEROLE`.
+    pub createrole: bool,
+    /// `CREATEDB`.
+    pub createdb: bool,
+    /// `LOGIN`.
+    pub login: bool,
+    /// `REPLICATION`.
+    pub replication: bool,
+    /// `BYPASSRLS`.
+    pub bypassrls: bool,
+    /// `CONNECTION LIMIT`; -1 is none.
+    pub connection_limit: i32,
+    /// `VALID UNTIL`.
+    pub valid_until: Option<String>,
+    /// The hash of its password as `pg_authid` holds it; `None` where we may not read it or there is none.
+    pub password_hash: Option<String>,
+    /// `ALTER ROLE … SET` in every database, as `name=value`.
+    pub settings: Vec<String>,
+    /// The roles it is a member of.
+    pub member_of: Vec<Membership>,
+    /// Its comment.
+    pub comment: Option<String>,
+}
+
+/// A membership in another role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// The other role.
+    pub role: String,
+    /// `WITH ADMIN OPTION`.
+    pub admin: bool,
+}
+
+impl std::fmt::Debug for Role {
+    /// Without the hash of the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Role").field("name", &self.name).field("login", &self.login).finish_non_exhaustive()
+    }
+}
+
+/// The roles this database needs: those that own anything in it, are granted anything, have settings for it or are in
+/// `also`; their members, who inherit what they may; and the roles all of these are members of. PostgreSQL's own
+/// (`pg_…`) are left out, memberships in them are not.
+///
+/// # Errors
+/// The server's, sorted. Where `pg_authid` may not be read the roles come without their passwords.
+pub async fn needed(session: &Session, also: &[String]) -> Result<Vec<Role>, Error> {
+    let doing = "reading the roles";
+    let readable = session.one(doing, "SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')", &[]).await?;
+    let password = if session.cell(&readable, 0)? {
+        "(SELECT rolpassword FROM pg_catalog.pg_authid p WHERE p.oid = r.oid)"
+    } else {
+        "NULL::text"
+    };
+    let sql = format!(
+        "WITH RECURSIVE here AS (SELECT oid, datdba FROM pg_catalog.pg_database WHERE datname = current_database()), \
+         touched AS (SELECT s.refobjid AS oid FROM pg_catalog.pg_shdepend s, here \
+         WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND (s.dbid = here.oid \
+         OR s.classid = 'pg_catalog.pg_database'::pg_catalog.regclass AND s.objid = here.oid) \
+         UNION SELECT datdba FROM here \
+         UNION SELECT nspowner FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' \
+         UNION SELECT relowner FROM pg_catalog.pg_class WHERE oid >= 16384 \
+         UNION SELECT proowner FROM pg_catalog.pg_proc WHERE oid >= 16384 \
+         UNION SELECT setrole FROM pg_catalog.pg_db_role_setting, here WHERE setdatabase = here.oid AND setrole <> 0 \
+         UNION SELECT oid FROM pg_catalog.pg_roles WHERE rolname = ANY($1::text[])), \
+         lower AS (SELECT oid FROM touched UNION SELECT m.member FROM lower JOIN pg_catalog.pg_auth_members m ON m.roleid = lower.oid \
+         JOIN pg_catalog.pg_roles g ON g.oid = m.roleid WHERE g.rolname !~ '^pg_'), \
+         wanted AS (SELECT oid FROM lower UNION SELECT m.roleid FROM wanted JOIN pg_catalog.pg_auth_members m ON m.member = wanted.oid) \
+         SELECT r.rolname::text, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin, r.rolreplication, \
+         r.rolbypassrls, r.rolconnlimit, r.rolvaliduntil::text, {password}, \
+         coalesce((SELECT setconfig FROM pg_catalog.pg_db_role_setting s WHERE s.setrole = r.oid AND s.setdatabase = 0), '{{}}'), \
+         shobj_description(r.oid, 'pg_authid'), \
+         ARRAY(SELECT pg_get_userbyid(m.roleid)::text FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid GROUP BY m.roleid ORDER BY 1), \
+         ARRAY(SELECT bool_or(m.admin_option) FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid GROUP BY m.roleid \
+         ORDER BY pg_get_userbyid(m.roleid)::text) \
+         FROM pg_catalog.pg_roles r WHERE r.oid IN (SELECT oid FROM wanted) AND r.rolname !~ '^pg_' ORDER BY 1"
+    );
+    let rows = session.rows(doing, &sql, &[&also]).await?;
+    rows.iter().map(|row| role(session, row)).collect()
+}
+
+fn role(session: &Session, row: &tokio_postgres::Row) -> Result<Role, Error> {
+    let roles: Vec<String> = session.cell(row, 13)?;
+    let admins: Vec<bool> = session.cell(row, 14)?;
+    Ok(Role {
+        name: session.cell(row, 0)?,
+        superuser: session.cell(row, 1)?,
+        inherit: session.cell(row, 2)?,
+        createrole: session.cell(row, 3)?,
+        createdb: session.cell(row, 4)?,
+        login: session.cell(row, 5)?,
+        replication: session.cell(row, 6)?,
+        bypassrls: session.cell(row, 7)?,
+        connection_limit: session.cell(row, 8)?,
+        valid_until: session.cell(row, 9)?,
+        password_hash: session.cell(row, 10)?,
+        settings: session.cell(row, 11)?,
+        comment: session.cell(row, 12)?,
+        member_of: roles.into_iter().zip(admins).map(|(role, admin)| Membership { role, admin }).collect(),
+    })
+}
+
+/// The names of all roles of this server, out of `names`.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn existing(session: &Session, names: &[String]) -> Result<Vec<String>, Error> {
+    let sql = "SELECT rolname::text FROM pg_catalog.pg_roles WHERE rolname = ANY($1::text[]) ORDER BY 1";
+    let rows = session.rows("looking for the roles", sql, &[&names]).await?;
+    rows.iter().map(|row| session.cell(row, 0)).collect()
+}
+
+impl Role {
+    /// The statement that creates it for a rehearsal: without any right and without a login, so that its existence
+    /// changes nothing.
+    pub fn create(&self) -> String {
+        let inherit = if self.inherit { "INHERIT" } else { "NOINHERIT" };
+        format!("CREATE ROLE {} NOLOGIN {inherit}", identifier(&self.name))
+    }
+
+    /// The statements that make it a member of what it was a member of.
+    pub fn join(&self) -> Vec<String> {
+        let member = identifier(&self.name);
+        let grant = |each: &Membership| {
+            let option = if each.admin { " WITH ADMIN OPTION" } else { "" };
+            format!("GRANT {} TO {member}{option}", identifier(&each.role))
+        };
+        self.member_of.iter().map(grant).collect()
+    }
+
+    /// The statements that give it, at promotion, its attributes, password and settings. They may hold the password's
+    /// hash, so the session that runs them must keep them out of the server's log.
+    pub fn promote(&self) -> Vec<String> {
+        let name = identifier(&self.name);
+        let word = |on: bool, word: &str| if on { word.to_owned() } else { format!("NO{word}") };
+        let mut attributes = vec![
+            word(self.superuser, "SUPERUSER"),
+            word(self.inherit, "INHERIT"),
+            word(self.createrole, "CREATEROLE"),
+            word(self.createdb, "CREATEDB"),
+            word(self.login, "LOGIN"),
+            word(self.replication, "REPLICATION"),
+            word(self.bypassrls, "BYPASSRLS"),
+            format!("CONNECTION LIMIT {}", self.connection_limit),
+        ];
+        attributes.extend(self.password_hash.iter().map(|hash| format!("PASSWORD {}", literal(hash))));
+        attributes.extend(self.valid_until.iter().map(|until| format!("VALID UNTIL {}", literal(until))));
+        let mut sql = vec![format!("ALTER ROLE {name} {}", attributes.join(" "))];
+        for setting in &self.settings {
+            let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
+            sql.push(format!("ALTER ROLE {name} SET {} = {}", setting_name(key), setting_value(key, value)));
+        }
+        sql.extend(self.comment.iter().map(|comment| format!("COMMENT ON ROLE {name} IS {}", literal(comment))));
+        sql
+    }
+
+    /// How the role of the same name on the spare differs, for a person; nothing if it does not, as far as it matters
+    /// before a promotion.
+    pub fn differs_from(&self, there: &Role) -> Option<String> {
+        let mut words = Vec::new();
+        for (word, here, there) in [
+            ("SUPERUSER", self.superuser, there.superuser),
+            ("INHERIT", self.inherit, there.inherit),
+            ("CREATEROLE", self.createrole, there.createrole),
+            ("CREATEDB", self.createdb, there.createdb),
+            ("LOGIN", self.login, there.login),
+            ("REPLICATION", self.replication, there.replication),
+            ("BYPASSRLS", self.bypassrls, there.bypassrls),
+        ] {
+            if here != there {
+                words.push(format!("{word} was {}, is {}", yes(here), yes(there)));
+            }
+        }
+        if self.password_hash.is_some() && self.password_hash != there.password_hash {
+            words.push("its password is another".to_owned());
+        }
+        if self.member_of != there.member_of {
+            words.push("its memberships are others".to_owned());
+        }
+        if self.settings != there.settings {
+            words.push("its settings are others".to_owned());
+        }
+        if words.is_empty() { None } else { Some(format!("role {}: {}", self.name, words.join("; "))) }
+    }
+}
+
+fn yes(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}

@@ -1,0 +1,190 @@
+//! The snapshot into the fresh database: definitions, rows, sequences, definitions that come after the rows, materialized
+//! views, statistics, and what belongs to the database itself.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use futures_util::future::try_join_all;
+
+use super::prepare::recreate;
+use super::{CREATED, DatabaseError, LOADED, LOADING, STATE, Target};
+use crate::capture::layout::{self, TableFacts};
+use crate::error::Error;
+use crate::failpoint;
+use crate::observe::{Meter, Progress};
+use crate::postgres::catalog::set_sequences;
+use crate::postgres::properties::Properties;
+use crate::postgres::quote;
+use crate::postgres::{Session, copy, lifecycle, script};
+use crate::stream::{Source, SourceStream, StreamEntry};
+
+/// What was loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Tables.
+    pub tables: u64,
+    /// Rows of all of them.
+    pub rows: u64,
+    /// Bytes of their COPY text.
+    pub bytes: u64,
+    /// It had been loaded by an earlier run; nothing was done.
+    pub already: bool,
+}
+
+/// The characters of a failed statement that are shown.
+const SHOWN_CHARS_MAX: usize = 200;
+
+/// Loads the snapshot. What a killed run left is dropped and loaded anew; a finished load is left alone.
+///
+/// # Errors
+/// [`DatabaseError::Statement`] with the first statement that fails, [`DatabaseError::Rows`], the server's, the
+/// snapshot's. The database that bears the name is never touched.
+pub async fn load<S: Source>(target: &Target, source: &S, progress: &Progress) -> Result<Loaded, Error> {
+    let properties = layout::properties(source).await?;
+    let fresh = target.fresh();
+    match state(target).await?.as_deref() {
+        Some(CREATED) => {}
+        Some(LOADING) => recreate(target, &properties).await?,
+        Some(LOADED) => return Ok(Loaded { already: true, ..Loaded::default() }),
+        _ => return Err(DatabaseError::NotReady { name: fresh, what: "does not exist or is not marked as ours" }.into()),
+    }
+    set_state(target, LOADING).await?;
+    let session = target.server.connect_to(&fresh).await?;
+    empty_template(&session, source, &properties).await?;
+    run(&session, &fresh, &layout::text(source, &layout::pre_data()).await?).await?;
+    failpoint::hit("database.pre-data");
+    let loaded = rows(target, source, &properties.encoding, progress).await?;
+    set_sequences(&session, &layout::sequences(source).await?).await?;
+    failpoint::hit("database.sequences");
+    finish(&session, &fresh, source, &properties).await?;
+    session.close().await;
+    apply_properties(target, &properties).await?;
+    set_state(target, LOADED).await?;
+    Ok(loaded)
+}
+
+/// What comes after the rows.
+async fn finish<S: Source>(session: &Session, fresh: &str, source: &S, properties: &Properties) -> Result<(), Error> {
+    // A fresh session's settings again: the first script set its own.
+    session.execute("preparing to build the indexes", "SET maintenance_work_mem = '256MB'").await?;
+    run(session, fresh, &layout::text(source, &layout::post_data()).await?).await?;
+    failpoint::hit("database.post-data");
+    for view in &properties.materialized_views {
+        session.execute(&format!("refreshing {view}"), &format!("REFRESH MATERIALIZED VIEW {view}")).await?;
+        failpoint::hit("database.view-refreshed");
+    }
+    session.execute("gathering statistics", "ANALYZE").await?;
+    failpoint::hit("database.analyzed");
+    Ok(())
+}
+
+async fn state(target: &Target) -> Result<Option<String>, Error> {
+    let session = target.server.maintenance().await?;
+    let marks = lifecycle::marks(&session, &target.fresh()).await?;
+    session.close().await;
+    Ok(marks.filter(|marks| target.is_of_this_point(marks)).and_then(|mut marks| marks.remove(STATE)))
+}
+
+async fn set_state(target: &Target, state: &str) -> Result<(), Error> {
+    let session = target.server.maintenance().await?;
+    session.execute("marking how far the load is", &lifecycle::mark(&target.fresh(), STATE, state)).await?;
+    session.close().await;
+    failpoint::hit("database.state");
+    Ok(())
+}
+
+/// template0 has a schema `public` and the language plpgsql, which the operator may have dropped.
+async fn empty_template<S: Source>(session: &Session, source: &S, properties: &Properties) -> Result<(), Error> {
+    let inventory = layout::inventory(source).await?;
+    if !inventory.iter().any(|line| line.kind == "schema" && line.name == "public") {
+        session.execute("dropping the schema public", "DROP SCHEMA IF EXISTS public").await?;
+    }
+    if !properties.extensions.iter().any(|extension| extension.name == "plpgsql") {
+        session.execute("dropping the language plpgsql", "DROP EXTENSION IF EXISTS plpgsql").await?;
+    }
+    Ok(())
+}
+
+/// Runs a script statement by statement and stops at the first that fails.
+async fn run(session: &Session, name: &str, script: &str) -> Result<(), Error> {
+    for statement in script::statements(script) {
+        session.execute("running the snapshot's definitions", statement).await.map_err(|source| DatabaseError::Statement {
+            name: name.to_owned(),
+            statement: statement.chars().take(SHOWN_CHARS_MAX).collect(),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+struct Work<'a, S> {
+    target: &'a Target,
+    fresh: String,
+    source: &'a S,
+    encoding: &'a str,
+    queue: Mutex<VecDeque<(StreamEntry, TableFacts)>>,
+    meter: Box<dyn Meter>,
+}
+
+/// The rows, several tables at a time, the largest first, each by one COPY so that its rows keep their order.
+async fn rows<S: Source>(target: &Target, source: &S, encoding: &str, progress: &Progress) -> Result<Loaded, Error> {
+    let tables = layout::tables(source)?;
+    let bytes = tables.iter().map(|(entry, _)| entry.bytes).sum();
+    let meter = progress.begin(&format!("load of database {}", target.name), Some(bytes));
+    let work = Work { target, fresh: target.fresh(), source, encoding, queue: Mutex::new(tables.into()), meter };
+    let parts = try_join_all((0..target.workers.max(1)).map(|_| worker(&work))).await?;
+    let mut all = Loaded::default();
+    for part in parts {
+        all.tables += part.tables;
+        all.rows += part.rows;
+        all.bytes += part.bytes;
+    }
+    work.meter.finish(&format!("{} rows, {}", all.rows, crate::units::Bytes(all.bytes)));
+    Ok(all)
+}
+
+async fn worker<S: Source>(work: &Work<'_, S>) -> Result<Loaded, Error> {
+    let next = || work.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let mut loaded = Loaded::default();
+    let Some(mut table) = next() else { return Ok(loaded) };
+    let session = work.target.server.connect_to(&work.fresh).await?;
+    loop {
+        let (entry, facts) = &table;
+        fill(work, &session, entry, facts).await?;
+        loaded.tables += 1;
+        loaded.rows += facts.rows;
+        loaded.bytes += entry.bytes;
+        match next() {
+            Some(following) => table = following,
+            None => break,
+        }
+    }
+    session.close().await;
+    Ok(loaded)
+}
+
+async fn fill<S: Source>(work: &Work<'_, S>, session: &Session, entry: &StreamEntry, facts: &TableFacts) -> Result<(), Error> {
+    let table = quote::qualified(&facts.schema, &facts.table);
+    let mut stream = work.source.read(&entry.name).await?;
+    let mut copying = copy::copy_in(session, &table, &facts.columns, work.encoding).await?;
+    while let Some(data) = stream.next().await? {
+        work.meter.advance(data.len() as u64);
+        copying.write(data).await?;
+    }
+    let found = copying.finish().await?;
+    failpoint::hit("database.table");
+    if found == facts.rows {
+        return Ok(());
+    }
+    Err(DatabaseError::Rows { name: work.fresh.clone(), table, expected: facts.rows, found }.into())
+}
+
+async fn apply_properties(target: &Target, properties: &Properties) -> Result<(), Error> {
+    let session = target.server.maintenance().await?;
+    for statement in properties.apply(&target.fresh()) {
+        session.execute("giving the database its owner, privileges and settings", &statement).await?;
+        failpoint::hit("database.property");
+    }
+    session.close().await;
+    Ok(())
+}

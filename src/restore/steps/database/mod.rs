@@ -1,0 +1,260 @@
+//! The restore of one database, in functions between which the engine writes its journal.
+//!
+//! ```text
+//! standing → prepare ──→ load ──→ prove ──→ swap ──→ (at promotion) promote_roles
+//!            <name>__<point>, empty  rows,   equal?   both renames in one transaction;
+//!            from template0          objects          the old one stays as <name>__before_<point>
+//! ```
+//!
+//! Nothing is ever written into the database that bears the name: the snapshot is loaded beside it and takes its name at
+//! the end. Each function may be killed anywhere and run again: what it left half-done it finds by the marks every
+//! database of ours carries (`warmspare.point`, `.term`, `.state`), and does over.
+
+mod load;
+mod prepare;
+mod swap;
+
+pub use load::{Loaded, load};
+pub use prepare::{Prepared, prepare};
+pub use swap::{Kept, Sessions, Swapped, drop_kept, kept, promote_roles, swap};
+
+use secrecy::SecretString;
+
+use crate::capture::database::DatabaseFacts;
+use crate::config::address::DatabaseAddress;
+use crate::error::{Class, Error, Explain};
+use crate::observe::Progress;
+use crate::postgres::lifecycle::{self, InUse, Marks};
+use crate::postgres::quote::derived_name;
+use crate::postgres::{self, Server, Session};
+use crate::stream::Source;
+use crate::verify::database::{Difference, prove as compare};
+
+/// The mark that says which recovery point a database was restored from.
+const POINT: &str = "point";
+/// The mark that says at which term it was captured.
+const TERM: &str = "term";
+/// The mark that says how far the load is: one of the three below.
+const STATE: &str = "state";
+/// The mark of a database that was replaced: by which point.
+const REPLACED_BY: &str = "replaced_by";
+
+const CREATED: &str = "created";
+const LOADING: &str = "loading";
+const LOADED: &str = "loaded";
+
+/// What is restored, and where to.
+#[derive(Clone, Debug)]
+pub struct Target {
+    address: DatabaseAddress,
+    server: Server,
+    name: String,
+    point: String,
+    term: u64,
+    workers: usize,
+}
+
+/// What bears the name now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// No database of that name.
+    Absent,
+    /// A database that an earlier restore put there.
+    Ours {
+        /// The term of the point it came from.
+        term: u64,
+        /// That point.
+        point: String,
+    },
+    /// A database that warmspare did not make.
+    Foreign {
+        /// Owner and size, for a person.
+        description: String,
+    },
+}
+
+/// Why a database is not restored though the server works.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The target lacks extensions.
+    #[error("{place}: the server lacks the extensions {} that the snapshot needs", missing.join(", "))]
+    Extensions {
+        /// Where.
+        place: String,
+        /// Which.
+        missing: Vec<String>,
+    },
+    /// The target is older than the source was.
+    #[error("{place}: the server is PostgreSQL {found}, but the snapshot is of PostgreSQL {captured}, which is newer")]
+    Older {
+        /// Where.
+        place: String,
+        /// The target's major version.
+        found: u32,
+        /// The source's.
+        captured: u32,
+    },
+    /// A database has the name of our scratch database and is not ours.
+    #[error("a database called {name} exists, is not empty, and was not made by warmspare")]
+    Occupied {
+        /// The name.
+        name: String,
+    },
+    /// A function was called before its turn.
+    #[error("database {name}, into which the snapshot is loaded, {what}")]
+    NotReady {
+        /// The fresh database.
+        name: String,
+        /// What it lacks.
+        what: &'static str,
+    },
+    /// The server took another number of rows than were captured.
+    #[error("table {table} of database {name}: {expected} rows were captured but {found} were loaded")]
+    Rows {
+        /// The fresh database.
+        name: String,
+        /// The table.
+        table: String,
+        /// As captured.
+        expected: u64,
+        /// As loaded.
+        found: u64,
+    },
+    /// A statement of the snapshot's definitions failed.
+    #[error("database {name}: the statement `{statement}` of the snapshot failed: {source}")]
+    Statement {
+        /// The fresh database.
+        name: String,
+        /// How it begins.
+        statement: String,
+        /// What the server said.
+        source: postgres::Error,
+    },
+    /// The database to be replaced is being used.
+    #[error("database {name} is in use by {} sessions:{}", sessions.len(), lines(sessions))]
+    InUse {
+        /// The database.
+        name: String,
+        /// By whom.
+        sessions: Vec<InUse>,
+    },
+    /// A database whose removal was asked for is not one that a restore replaced.
+    #[error("database {name} is not one that a restore replaced")]
+    NotKept {
+        /// The database.
+        name: String,
+    },
+}
+
+fn lines(sessions: &[InUse]) -> String {
+    sessions.iter().map(|session| format!("\n  {session}")).collect()
+}
+
+impl Explain for DatabaseError {
+    fn class(&self) -> Class {
+        match self {
+            DatabaseError::Rows { .. } => Class::Incomplete,
+            DatabaseError::Statement { .. } => Class::Failed,
+            _ => Class::Refused,
+        }
+    }
+
+    fn next_step(&self) -> Option<String> {
+        let text = match self {
+            DatabaseError::Extensions { .. } => "Install the packages that provide them on the spare's database server; nothing was changed there.",
+            DatabaseError::Older { .. } => "Upgrade the spare's database server to at least the source's major version.",
+            DatabaseError::Occupied { .. } => "Rename or drop that database if it is not needed, then run the restore again.",
+            DatabaseError::NotReady { .. } => "Run the whole restore again; it starts where it must.",
+            DatabaseError::Rows { .. } => "Run the restore again; if it happens twice, run `warmspare verify` on the point.",
+            DatabaseError::Statement { .. } => {
+                "The name it bears was not touched. If the statement needs something the server lacks (a library, a locale, a right), \
+                 provide it and run the restore again."
+            }
+            DatabaseError::InUse { .. } => "Stop the application at this site, or allow its sessions to be ended, and run the restore again.",
+            DatabaseError::NotKept { .. } => "Drop it by hand if you are sure.",
+        };
+        Some(text.to_owned())
+    }
+}
+
+impl Target {
+    /// The point `point` of `term` shall become the database that `address` names (or `into` instead of that name).
+    ///
+    /// # Errors
+    /// When the address cannot be used.
+    pub fn new(
+        address: &DatabaseAddress,
+        password: Option<SecretString>,
+        into: Option<&str>,
+        term: u64,
+        point: &str,
+        workers: usize,
+    ) -> Result<Target, postgres::Error> {
+        let server = Server::new(address, password)?;
+        let name = into.unwrap_or(server.database()).to_owned();
+        Ok(Target { address: address.clone(), server, name, point: point.to_owned(), term, workers })
+    }
+
+    /// The name it shall bear.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The name under which it is loaded and proven.
+    pub fn fresh(&self) -> String {
+        derived_name(&self.name, &format!("__{}", self.point))
+    }
+
+    /// Where, for messages.
+    fn place(&self) -> String {
+        self.server.place(&self.name).to_string()
+    }
+
+    fn is_of_this_point(&self, marks: &Marks) -> bool {
+        marks.get(POINT) == Some(&self.point) && marks.get(TERM) == Some(&self.term.to_string())
+    }
+}
+
+/// Tells what bears the name now.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn standing(target: &Target) -> Result<Standing, Error> {
+    let session = target.server.maintenance().await?;
+    let found = standing_of(&session, &target.name).await?;
+    session.close().await;
+    Ok(found)
+}
+
+async fn standing_of(session: &Session, name: &str) -> Result<Standing, postgres::Error> {
+    let Some(marks) = lifecycle::marks(session, name).await? else { return Ok(Standing::Absent) };
+    match (marks.get(POINT), marks.get(TERM).and_then(|term| term.parse().ok())) {
+        (Some(point), Some(term)) => Ok(Standing::Ours { term, point: point.clone() }),
+        _ => Ok(Standing::Foreign { description: lifecycle::describe(session, name).await? }),
+    }
+}
+
+/// Compares what was loaded with the snapshot; after the swap, the database that bears the name.
+///
+/// # Errors
+/// When server or snapshot cannot be read, or nothing was loaded. A difference is no error.
+pub async fn prove<S: Source>(
+    target: &Target,
+    source: &S,
+    captured: &DatabaseFacts,
+    progress: &Progress,
+) -> Result<Vec<Difference>, Error> {
+    let session = target.server.maintenance().await?;
+    let fresh = target.fresh();
+    let loaded = |marks: &Marks| target.is_of_this_point(marks) && marks.get(STATE).is_some_and(|state| state == LOADED);
+    let mut name = None;
+    for candidate in [fresh.as_str(), &target.name] {
+        if lifecycle::marks(&session, candidate).await?.as_ref().is_some_and(loaded) {
+            name = Some(candidate);
+            break;
+        }
+    }
+    session.close().await;
+    let name = name.ok_or(DatabaseError::NotReady { name: fresh.clone(), what: "is not loaded yet" })?;
+    compare(&target.server, name, &target.address, source, captured, target.workers, progress).await
+}

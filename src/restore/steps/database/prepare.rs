@@ -1,0 +1,114 @@
+//! An empty database of the right encoding and locale, and the roles that will own what comes into it.
+
+use super::{CREATED, DatabaseError, POINT, STATE, TERM, Target};
+use crate::capture::database::DatabaseFacts;
+use crate::capture::layout;
+use crate::error::Error;
+use crate::failpoint;
+use crate::postgres::properties::Properties;
+use crate::postgres::roles::{self, Role};
+use crate::postgres::{self, Session, catalog, lifecycle};
+use crate::stream::Source;
+
+/// What was prepared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// The empty database.
+    pub fresh: String,
+    /// Roles created, without a login.
+    pub created_roles: Vec<String>,
+    /// Roles that existed and differ from the captured ones, in words; they were left as they are.
+    pub differing_roles: Vec<String>,
+}
+
+/// Checks that the server can take the snapshot, creates missing roles without a login, and creates the fresh database;
+/// one that an earlier run left is dropped first.
+///
+/// # Errors
+/// [`DatabaseError::Extensions`], [`DatabaseError::Older`] before anything is changed; [`DatabaseError::Occupied`] when
+/// the fresh database's name is taken; the server's.
+pub async fn prepare<S: Source>(target: &Target, source: &S, captured: &DatabaseFacts) -> Result<Prepared, Error> {
+    let properties = layout::properties(source).await?;
+    let wanted = layout::roles(source).await?;
+    let session = target.server.maintenance().await?;
+    can_take(target, &session, &properties, captured).await?;
+    make_room(target, &session).await?;
+    let (created_roles, differing_roles) = complete_roles(&session, &wanted).await?;
+    create(target, &session, &properties).await?;
+    session.close().await;
+    Ok(Prepared { fresh: target.fresh(), created_roles, differing_roles })
+}
+
+async fn can_take(
+    target: &Target,
+    session: &Session,
+    properties: &Properties,
+    captured: &DatabaseFacts,
+) -> Result<(), Error> {
+    let (found, needed) = (session.version() / 10_000, captured.server_version_num / 10_000);
+    if found < needed {
+        return Err(DatabaseError::Older { place: target.place(), found, captured: needed }.into());
+    }
+    let missing = catalog::missing_extensions(session, &properties.extensions).await?;
+    if missing.is_empty() { Ok(()) } else { Err(DatabaseError::Extensions { place: target.place(), missing }.into()) }
+}
+
+/// Drops what an earlier run left under the fresh name. A kill between CREATE DATABASE and its marks leaves an empty
+/// database without marks: that one is ours too. Anything else is not.
+async fn make_room(target: &Target, session: &Session) -> Result<(), Error> {
+    let fresh = target.fresh();
+    let Some(marks) = lifecycle::marks(session, &fresh).await? else { return Ok(()) };
+    if !marks.contains_key(POINT) {
+        let inside = target.server.connect_to(&fresh).await?;
+        let relations = lifecycle::relations(&inside).await?;
+        inside.close().await;
+        if relations > 0 {
+            return Err(DatabaseError::Occupied { name: fresh }.into());
+        }
+    }
+    lifecycle::drop_database(session, &fresh).await?;
+    failpoint::hit("database.fresh-dropped");
+    Ok(())
+}
+
+async fn create(target: &Target, session: &Session, properties: &Properties) -> Result<(), postgres::Error> {
+    let fresh = target.fresh();
+    session.execute(&format!("creating database {fresh}"), &properties.create(&fresh)).await?;
+    failpoint::hit("database.created");
+    let marks = [
+        lifecycle::mark(&fresh, POINT, &target.point),
+        lifecycle::mark(&fresh, TERM, &target.term.to_string()),
+        lifecycle::mark(&fresh, STATE, CREATED),
+    ];
+    lifecycle::together(session, "marking the fresh database", &marks).await?;
+    failpoint::hit("database.marked");
+    Ok(())
+}
+
+/// Drops the fresh database and creates it anew, for a load that was killed.
+pub(super) async fn recreate(target: &Target, properties: &Properties) -> Result<(), Error> {
+    let session = target.server.maintenance().await?;
+    make_room(target, &session).await?;
+    create(target, &session, properties).await?;
+    session.close().await;
+    Ok(())
+}
+
+/// Roles belong to the whole server, where other databases may use them: missing ones are created without a login,
+/// existing ones only compared.
+async fn complete_roles(session: &Session, wanted: &[Role]) -> Result<(Vec<String>, Vec<String>), Error> {
+    let names: Vec<String> = wanted.iter().map(|role| role.name.clone()).collect();
+    let existing = roles::existing(session, &names).await?;
+    let (present, missing): (Vec<&Role>, Vec<&Role>) = wanted.iter().partition(|role| existing.contains(&role.name));
+    for role in &missing {
+        session.execute(&format!("creating role {}", role.name), &role.create()).await?;
+        failpoint::hit("database.role-created");
+    }
+    for statement in missing.iter().flat_map(|role| role.join()) {
+        session.execute("making the new roles members", &statement).await?;
+        failpoint::hit("database.role-joined");
+    }
+    let found = roles::needed(session, &names).await?;
+    let differs = |role: &&Role| role.differs_from(found.iter().find(|other| other.name == role.name)?);
+    Ok((missing.iter().map(|role| role.name.clone()).collect(), present.iter().filter_map(differs).collect()))
+}

@@ -1,0 +1,220 @@
+//! The loaded database takes the name, in one transaction; the one it replaces is kept. And what else belongs to the day
+//! on which the spare becomes the live site.
+
+use std::time::{Duration, Instant};
+
+use super::{DatabaseError, LOADED, REPLACED_BY, STATE, Target};
+use crate::capture::layout;
+use crate::error::Error;
+use crate::failpoint;
+use crate::postgres::quote::{derived_name, identifier};
+use crate::postgres::{self, Session, lifecycle};
+use crate::stream::Source;
+
+/// What to do with sessions in the database that is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sessions {
+    /// Refuse, and name them.
+    Refuse,
+    /// End them.
+    End,
+}
+
+/// What the swap did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swapped {
+    /// The name under which the replaced database is kept; `None` when there was none.
+    pub kept: Option<String>,
+    /// An earlier run had done it already.
+    pub already: bool,
+}
+
+/// A database that was replaced and is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Its name now.
+    pub database: String,
+    /// The point that replaced it.
+    pub replaced_by: String,
+}
+
+/// How long ended sessions may take to be gone.
+const SESSIONS_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(50);
+/// An autovacuum worker may be in a database for a moment; PostgreSQL ends it, but only after a while.
+const RENAME_ATTEMPTS: u32 = 5;
+/// How many replaced databases of one point may be kept.
+const KEPT_MAX: u32 = 99;
+
+/// Renames the loaded database to the name, and the one that bears it to `<name>__before_<point>`, in one transaction:
+/// whenever we are killed, there is a database of that name.
+///
+/// # Errors
+/// [`DatabaseError::InUse`] when there are sessions and they are not to be ended, [`DatabaseError::NotReady`] when
+/// nothing is loaded, the server's.
+pub async fn swap(target: &Target, sessions: Sessions) -> Result<Swapped, Error> {
+    let session = target.server.maintenance().await?;
+    let fresh = target.fresh();
+    let loaded = lifecycle::marks(&session, &fresh).await?.map(|marks| {
+        target.is_of_this_point(&marks) && marks.get(STATE).is_some_and(|state| state == LOADED)
+    });
+    let standing = lifecycle::marks(&session, &target.name).await?;
+    match loaded {
+        Some(true) => {}
+        // The renames are one transaction: no fresh one, and the name borne by this point, means that it is done.
+        None if standing.as_ref().is_some_and(|marks| target.is_of_this_point(marks)) => {
+            let kept = kept_by(&session, target).await?;
+            return Ok(Swapped { kept, already: true });
+        }
+        _ => return Err(DatabaseError::NotReady { name: fresh, what: "is not loaded yet" }.into()),
+    }
+    let kept = if standing.is_some() { Some(exchange(target, &session, sessions).await?) } else { None };
+    if kept.is_none() {
+        rename(&session, &[rename_to(&fresh, &target.name)]).await?;
+    }
+    failpoint::hit("database.swapped");
+    session.close().await;
+    Ok(Swapped { kept, already: false })
+}
+
+/// Takes the name from the database that bears it. On any error that one is open again.
+async fn exchange(target: &Target, session: &Session, sessions: Sessions) -> Result<String, Error> {
+    let (fresh, name) = (target.fresh(), target.name.as_str());
+    let kept = free_name(target, session).await?;
+    if sessions == Sessions::Refuse {
+        refuse_sessions(session, name).await?;
+    }
+    lifecycle::allow_connections(session, name, false).await?;
+    failpoint::hit("database.closed");
+    let done = take_name(session, &fresh, name, &kept, &target.point, sessions).await;
+    if done.is_err()
+        && let Err(error) = lifecycle::allow_connections(session, name, true).await
+    {
+        tracing::warn!(database = name, %error, "the database still takes no sessions; ALTER DATABASE … ALLOW_CONNECTIONS true opens it");
+    }
+    done.map(|()| kept)
+}
+
+async fn take_name(
+    session: &Session,
+    fresh: &str,
+    name: &str,
+    kept: &str,
+    point: &str,
+    sessions: Sessions,
+) -> Result<(), Error> {
+    match sessions {
+        // One may have slipped in between the look and the closing.
+        Sessions::Refuse => refuse_sessions(session, name).await?,
+        Sessions::End => end_sessions(session, name).await?,
+    }
+    // What was replaced is found by its mark, not by its name, and shows no point of its own any more than it had.
+    let statements = [rename_to(name, kept), lifecycle::mark(kept, REPLACED_BY, point), rename_to(fresh, name)];
+    Ok(rename(session, &statements).await?)
+}
+
+fn rename_to(from: &str, to: &str) -> String {
+    format!("ALTER DATABASE {} RENAME TO {};", identifier(from), identifier(to))
+}
+
+/// Object in use (55006): somebody, most likely autovacuum, is in one of the databases.
+async fn rename(session: &Session, statements: &[String]) -> Result<(), postgres::Error> {
+    let mut attempt = 1;
+    loop {
+        match lifecycle::together(session, "swapping the names of the databases", statements).await {
+            Err(error) if error.sqlstate() == Some("55006") && attempt < RENAME_ATTEMPTS => attempt += 1,
+            done => return done,
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+async fn refuse_sessions(session: &Session, name: &str) -> Result<(), Error> {
+    let sessions = lifecycle::in_use(session, name).await?;
+    if sessions.is_empty() { Ok(()) } else { Err(DatabaseError::InUse { name: name.to_owned(), sessions }.into()) }
+}
+
+async fn end_sessions(session: &Session, name: &str) -> Result<(), Error> {
+    let deadline = Instant::now() + SESSIONS_TIMEOUT;
+    loop {
+        lifecycle::terminate(session, name).await?;
+        let left = lifecycle::in_use(session, name).await?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(DatabaseError::InUse { name: name.to_owned(), sessions: left }.into());
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// `<name>__before_<point>`, or the same with a number: the same point may be restored twice.
+async fn free_name(target: &Target, session: &Session) -> Result<String, Error> {
+    let mut name = derived_name(&target.name, &format!("__before_{}", target.point));
+    for number in 2..=KEPT_MAX {
+        if lifecycle::marks(session, &name).await?.is_none() {
+            return Ok(name);
+        }
+        name = derived_name(&target.name, &format!("__before_{}_{number}", target.point));
+    }
+    Err(DatabaseError::Occupied { name }.into())
+}
+
+async fn kept_by(session: &Session, target: &Target) -> Result<Option<String>, postgres::Error> {
+    let all = lifecycle::marked(session, REPLACED_BY).await?;
+    let start = derived_name(&target.name, &format!("__before_{}", target.point));
+    Ok(all.into_iter().rfind(|(name, by)| *by == target.point && name.starts_with(&start)).map(|(name, _)| name))
+}
+
+/// The replaced databases on the target's server.
+///
+/// # Errors
+/// The server's.
+pub async fn kept(target: &Target) -> Result<Vec<Kept>, Error> {
+    let session = target.server.maintenance().await?;
+    let all = lifecycle::marked(&session, REPLACED_BY).await?;
+    session.close().await;
+    Ok(all.into_iter().map(|(database, replaced_by)| Kept { database, replaced_by }).collect())
+}
+
+/// Removes a replaced database, once a newer one is proven.
+///
+/// # Errors
+/// [`DatabaseError::NotKept`] when it is not one; the server's.
+pub async fn drop_kept(target: &Target, database: &str) -> Result<(), Error> {
+    let session = target.server.maintenance().await?;
+    let marks = lifecycle::marks(&session, database).await?;
+    if !marks.is_some_and(|marks| marks.contains_key(REPLACED_BY)) || database == target.name {
+        return Err(DatabaseError::NotKept { name: database.to_owned() }.into());
+    }
+    lifecycle::drop_database(&session, database).await?;
+    failpoint::hit("database.kept-dropped");
+    session.close().await;
+    Ok(())
+}
+
+/// Gives the roles of the snapshot their attributes, logins, passwords and settings: what turns a spare into a live
+/// site, and so is done only when this site is or becomes the live one. The role we are connected as is left alone, or a
+/// password of the other site would lock us out. Running it again changes nothing.
+///
+/// # Errors
+/// The server's, the snapshot's.
+pub async fn promote_roles<S: Source>(target: &Target, source: &S) -> Result<Vec<String>, Error> {
+    let roles = layout::roles(source).await?;
+    let session = target.server.maintenance().await?;
+    // The statements hold password hashes, which do not belong in the server's log.
+    let quiet = "SELECT pg_catalog.set_config('log_statement', 'none', false), \
+                 pg_catalog.set_config('log_min_error_statement', 'panic', false), \
+                 pg_catalog.set_config('log_min_duration_statement', '-1', false)";
+    session.execute("keeping passwords out of the server's log", quiet).await?;
+    let own = session.text("asking who we are", "SELECT session_user::text").await?;
+    for role in roles.iter().filter(|role| role.name != own) {
+        for statement in role.promote() {
+            session.execute(&format!("giving role {} its attributes", role.name), &statement).await?;
+            failpoint::hit("database.role-promoted");
+        }
+    }
+    session.close().await;
+    Ok(roles.into_iter().map(|role| role.name).collect())
+}

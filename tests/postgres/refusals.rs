@@ -1,0 +1,206 @@
+//! Bad input and bad days: each with the words an operator reads.
+
+use std::os::unix::fs::PermissionsExt;
+
+use secrecy::SecretString;
+use warmspare::capture::database::capture;
+use warmspare::clock::SystemClock;
+use warmspare::error::{Class, Error};
+use warmspare::observe::Progress;
+
+use super::{options, take, take_with};
+use crate::support::memory::MemorySink;
+use crate::support::postgres::PostgresServer;
+
+fn told(error: &Error) -> String {
+    format!("{error}\n→ {}", error.next_step().unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_as_such() {
+    let server = PostgresServer::start();
+    let sinks = |_| async { Ok(MemorySink::default()) };
+    let wrong = Some(SecretString::from("hunter2"));
+    let error = capture(&server.address("postgres"), wrong, sinks, &options(), &SystemClock, &Progress::silent()).await.unwrap_err();
+    let port = server.cluster().port();
+    assert_eq!(
+        told(&error),
+        format!(
+            "database postgres at 127.0.0.1:{port}: the server refuses role warmspare: password authentication failed for user \"warmspare\"\n\
+             → Check the role in the URL, the secret that `password` refers to on this host, and the server's pg_hba.conf."
+        )
+    );
+    let error = capture(&server.address("postgres"), None, sinks, &options(), &SystemClock, &Progress::silent()).await.unwrap_err();
+    assert!(told(&error).contains("the server refuses role warmspare: "), "{}", told(&error));
+}
+
+#[tokio::test]
+async fn an_unreachable_server_and_a_missing_database_are_told_apart() {
+    let server = PostgresServer::start();
+    let error = take(&server, "nowhere").await.unwrap_err();
+    assert!(told(&error).ends_with(": there is no such database\n→ Check the name of the database at the end of the URL."), "{}", told(&error));
+    let (address, password) = (server.address("postgres"), server.password());
+    let _folder = server.crash();
+    let sinks = |_| async { Ok(MemorySink::default()) };
+    let error = capture(&address, password, sinks, &options(), &SystemClock, &Progress::silent()).await.unwrap_err();
+    assert!(told(&error).contains("the server cannot be reached: error connecting to server: Connection refused"), "{}", told(&error));
+}
+
+#[tokio::test]
+async fn the_socket_is_as_good_as_the_network() {
+    let server = PostgresServer::start();
+    let mut address = server.address("postgres");
+    address.url = server.cluster().socket_url("postgres");
+    take_with(&server, &address, &options()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_brought_back_is_refused_by_name_before_anything_is_captured() {
+    let server = PostgresServer::with(&["wal_level=logical"]);
+    server
+        .create(
+            "odd",
+            "CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw; \
+             CREATE FOREIGN TABLE passwd (line text) SERVER files OPTIONS (filename '/etc/passwd'); \
+             SELECT lo_create(0), lo_create(0); CREATE TABLE t (a int); CREATE PUBLICATION pub FOR TABLE t; \
+             CREATE FUNCTION et() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN END $$; \
+             CREATE EVENT TRIGGER watching ON ddl_command_start EXECUTE FUNCTION et();",
+        )
+        .await;
+    let asked = std::sync::atomic::AtomicBool::new(false);
+    let sinks = |_| {
+        asked.store(true, std::sync::atomic::Ordering::SeqCst);
+        async { Ok(MemorySink::default()) }
+    };
+    let error =
+        capture(&server.address("odd"), server.password(), sinks, &options(), &SystemClock, &Progress::silent()).await.unwrap_err();
+    let text = told(&error);
+    assert_eq!(error.class(), Class::Refused);
+    assert!(text.contains(": 5 objects of this database cannot be captured yet:\n"), "{text}");
+    for line in [
+        " and 1 more\n",
+        "\n  foreign table public.passwd (its rows are another server's)\n",
+        "\n  foreign server files\n",
+        "\n  event trigger watching\n",
+        "\n  publication pub\n",
+    ] {
+        assert!(text.contains(line), "{line} is not in:\n{text}");
+    }
+    assert!(!asked.load(std::sync::atomic::Ordering::SeqCst), "a sink was opened");
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_read_everything_is_told_what() {
+    let server = PostgresServer::start();
+    server
+        .create(
+            "plain",
+            "CREATE TABLE open (a int); CREATE TABLE closed (a int); CREATE TABLE hidden (a int); \
+             ALTER TABLE hidden ENABLE ROW LEVEL SECURITY; CREATE ROLE backup LOGIN PASSWORD 'p'; \
+             GRANT SELECT ON open, hidden TO backup;",
+        )
+        .await;
+    let mut address = server.address("plain");
+    address.url = address.url.replace("warmspare@", "backup@");
+    let sinks = |_| async { Ok(MemorySink::default()) };
+    let password = || Some(SecretString::from("p"));
+    let error = capture(&address, password(), sinks, &options(), &SystemClock, &Progress::silent()).await.unwrap_err();
+    assert!(error.to_string().ends_with("no right to read public.closed"), "{error}");
+    server.sql("plain", "GRANT SELECT ON closed TO backup").await;
+    let error = capture(&address, password(), sinks, &options(), &SystemClock, &Progress::silent()).await.unwrap_err();
+    assert!(error.to_string().contains("table public.hidden (its row security hides rows from our role: give it BYPASSRLS)"), "{error}");
+    server.sql("plain", "ALTER ROLE backup BYPASSRLS").await;
+    capture(&address, password(), sinks, &options(), &SystemClock, &Progress::silent()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pg_dump_older_than_the_server_is_refused() {
+    let server = PostgresServer::start();
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("pg_dump");
+    std::fs::write(&program, "#!/bin/sh\necho 'pg_dump (PostgreSQL) 13.9'\n").unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut address = server.address("postgres");
+    address.programs = Some(folder.path().to_owned());
+    let error = take_with(&server, &address, &options()).await.unwrap_err();
+    let (port, folder) = (server.cluster().port(), folder.path().display());
+    assert_eq!(
+        told(&error),
+        format!(
+            "pg_dump of PostgreSQL 15 or newer is needed for database postgres at 127.0.0.1:{port}, but {folder} has pg_dump (PostgreSQL) 13.9\n\
+             → Install the client programs (postgresql-client-15), or set `programs` of this database to their folder."
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_dies_mid_copy_is_a_lost_connection_and_never_a_short_table() {
+    let server = PostgresServer::start();
+    server.create("big", "CREATE TABLE big AS SELECT n, repeat(md5(n::text), 30) AS t FROM generate_series(1, 60000) n").await;
+    let pid = server.cluster().pid();
+    let (address, password) = (server.address("big"), server.password());
+    let sink = slow::SlowSink::default();
+    let started = sink.started.clone();
+    let killer = tokio::spawn(async move {
+        started.notified().await;
+        let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::QUIT).unwrap();
+    });
+    let sinks = |_| {
+        let sink = sink.clone();
+        async { Ok(sink) }
+    };
+    let error = capture(&address, password, sinks, &options(), &SystemClock, &Progress::silent()).await.unwrap_err();
+    killer.await.unwrap();
+    assert!(error.to_string().contains("the connection was lost while"), "{error}");
+    let text = error.next_step().unwrap();
+    assert!(text.contains("nothing half-done was kept"), "{text}");
+}
+
+/// A sink that waits a little at each write and says when rows arrive.
+mod slow {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use tokio::sync::Notify;
+    use warmspare::error::Error;
+    use warmspare::stream::{Attributes, Sink, SinkStream, StreamEntry, StreamKind, StreamName};
+
+    use crate::support::memory::{MemorySink, MemoryStream};
+
+    #[derive(Clone, Default)]
+    pub struct SlowSink {
+        inner: MemorySink,
+        pub started: Arc<Notify>,
+    }
+
+    pub struct SlowStream {
+        inner: MemoryStream,
+        table: bool,
+        started: Arc<Notify>,
+    }
+
+    impl Sink for SlowSink {
+        type Stream = SlowStream;
+
+        async fn open(&self, name: StreamName) -> Result<SlowStream, Error> {
+            let table = name.kind == StreamKind::Table;
+            Ok(SlowStream { inner: self.inner.open(name).await?, table, started: self.started.clone() })
+        }
+    }
+
+    impl SinkStream for SlowStream {
+        async fn write(&mut self, data: Bytes) -> Result<(), Error> {
+            if self.table {
+                self.started.notify_one();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            self.inner.write(data).await
+        }
+
+        async fn finish(self, attributes: Attributes) -> Result<StreamEntry, Error> {
+            self.inner.finish(attributes).await
+        }
+    }
+}
