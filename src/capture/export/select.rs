@@ -55,8 +55,8 @@ pub fn select(root: &Root, patterns: &[String]) -> Result<Selection, Error> {
 }
 
 impl Selection {
-    fn add(&mut self, root: &Root, path: PathBuf, named: bool) -> Result<(), Error> {
-        let mut waiting = vec![path];
+    fn add(&mut self, root: &Root, top: PathBuf, named: bool) -> Result<(), Error> {
+        let mut waiting = vec![top.clone()];
         while let Some(path) = waiting.pop() {
             let found = root.stat_if_any(&path).map_err(Error::io(Root::seen(&path), "examined"))?;
             // It went between being listed and being looked at.
@@ -64,7 +64,9 @@ impl Selection {
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::RegularFile | FileType::Symlink => {}
                 FileType::Directory => waiting.extend(children(root, &path)?),
-                _ if named => return Err(Error::Special { path: Root::seen(&path), kind: kind_word(stat.st_mode) }),
+                _ if named && path == top => {
+                    return Err(Error::Special { path: Root::seen(&path), kind: kind_word(stat.st_mode) });
+                }
                 _ => {
                     let what = format!("is a {} and was not captured", kind_word(stat.st_mode));
                     self.remarks.push(Remark::new(&path, what));

@@ -28,7 +28,11 @@ pub fn keep(root: &Root, path: &Path, now: &Stat, kept: &Path) -> Result<PathBuf
         let place = folder.join(path);
         match versions.stat_if_any(path).map_err(Error::io(&place, "examined"))? {
             None => return copy(root, path, now, &versions).map(|()| place),
-            Some(then) if is_same(root, path, now, &versions, &then)? => return Ok(place),
+            Some(then) if is_same(root, path, now, &versions, &then)? => {
+                // The run that made it may have been killed before it took the staged name away.
+                Spot::reach_if_any(&versions, path)?.map_or(Ok(()), |spot| spot.discard())?;
+                return Ok(place);
+            }
             Some(_) => {}
         }
     }
