@@ -3,6 +3,8 @@
 //! Every room has its own error type whose variants carry the object they happened to. Each of them says
 //! through [`Explain`] which [`Class`] it is of and, where one is known, what to do next. Rooms return
 //! their own type; the rooms that compose (`point`, `restore`) and `cli` return [`Error`].
+//!
+//! A message does not repeat its `source`: [`Error`] prints the whole chain.
 
 use std::fmt;
 

@@ -1,1 +1,40 @@
-fn main() {}
+//! Arguments → command → exit code; nothing else.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::filter::LevelFilter;
+use warmspare::cli::{self, Arguments, LogFormat};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log_to_stderr(&arguments);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the machine gives no threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(cli::run(arguments)) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(class)) => ExitCode::from(class.exit_code()),
+        Err(error) => {
+            eprintln!("error: {error}");
+            if let Some(next) = error.next_step() {
+                eprintln!("next:  {next}");
+            }
+            ExitCode::from(error.class().exit_code())
+        }
+    }
+}
+
+fn log_to_stderr(arguments: &Arguments) {
+    let level = if arguments.verbose { LevelFilter::DEBUG } else { LevelFilter::INFO };
+    let lines = tracing_subscriber::fmt().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).with_max_level(level);
+    match arguments.log {
+        LogFormat::Text => lines.with_target(false).init(),
+        LogFormat::Json => lines.json().init(),
+    }
+}

@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn printed_short_enough_for_a_table() {
         assert_eq!(Bytes(0).to_string(), "0 B");
-        assert_eq!(Bytes(3_460_300).to_string(), "3.3 MiB");
+        assert_eq!(Bytes(3_461_000).to_string(), "3.3 MiB");
         assert_eq!(Span(Duration::from_millis(4_250)).to_string(), "4.2 s");
         assert_eq!(Span(Duration::from_secs(3_900)).to_string(), "1h 05m");
     }

@@ -1,4 +1,12 @@
 //! The integration and end-to-end tests, one binary: each module is about one thing an operator relies on.
 
+mod export;
+mod export_process;
+mod kill;
+mod mirror;
 mod postgres;
+mod proof;
+mod store;
 mod support;
+mod vault;
+mod words;

@@ -199,7 +199,9 @@ where
             Ok(captured) => return Ok(captured),
             Err(Ended::Failed(error)) => return Err(error),
             Err(Ended::Overtaken(reason)) if attempt >= options.attempts => {
-                return Err(DatabaseError::Overtaken { database: address.name.clone(), attempts: attempt, reason }.into());
+                return Err(
+                    DatabaseError::Overtaken { database: address.name.clone(), attempts: attempt, reason }.into()
+                );
             }
             Err(Ended::Overtaken(reason)) => {
                 tracing::info!(database = %address.name, attempt, %reason, "the capture starts over");
@@ -281,7 +283,8 @@ impl Attempt<'_> {
         }
         let facts = self.facts(&leader, &description, programs, totals, captured_at).await?;
         leader.release().await;
-        let sink = Arc::into_inner(sink).ok_or_else(|| DatabaseError::SinkInUse { database: self.address.name.clone() });
+        let sink =
+            Arc::into_inner(sink).ok_or_else(|| DatabaseError::SinkInUse { database: self.address.name.clone() });
         Ok(Captured { sink: sink.map_err(Error::from)?, facts })
     }
 

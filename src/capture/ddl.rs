@@ -76,10 +76,8 @@ pub async fn define(
 /// # Errors
 /// The sink's.
 pub async fn write_description<S: Sink>(sink: &S, description: &Description) -> Result<(), Error> {
-    let properties = serde_json::to_string_pretty(&description.properties).map_err(|e| layout::LayoutError::Unreadable {
-        stream: layout::catalog("properties"),
-        what: e.to_string(),
-    })?;
+    let properties = serde_json::to_string_pretty(&description.properties)
+        .map_err(|e| layout::LayoutError::Unreadable { stream: layout::catalog("properties"), what: e.to_string() })?;
     let inventory: String = description.inventory.iter().map(|line| format!("{line}\n")).collect();
     write(sink, layout::catalog("properties"), properties).await?;
     write(sink, layout::catalog("roles"), layout::to_lines("roles", &description.roles)?).await?;

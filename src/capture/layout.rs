@@ -158,7 +158,8 @@ pub async fn properties<S: Source>(source: &S) -> Result<Properties, Error> {
 pub async fn inventory<S: Source>(source: &S) -> Result<Vec<Line>, Error> {
     let name = catalog("inventory");
     let text = text(source, &name).await?;
-    let lines = text.lines().map(|line| Line::parse(line).ok_or_else(|| unreadable(&name, "a line has no three parts").into()));
+    let lines =
+        text.lines().map(|line| Line::parse(line).ok_or_else(|| unreadable(&name, "a line has no three parts").into()));
     lines.collect()
 }
 
@@ -166,7 +167,9 @@ async fn json_lines<S: Source, T: DeserializeOwned>(source: &S, name: &str) -> R
     let name = catalog(name);
     let text = text(source, &name).await?;
     // The parser's message may quote the line, which may hold a password's hash: only the place is told.
-    let read = |(at, line)| serde_json::from_str(line).map_err(|_| unreadable(&name, format!("line {} is not understood", at + 1)).into());
+    let read = |(at, line)| {
+        serde_json::from_str(line).map_err(|_| unreadable(&name, format!("line {} is not understood", at + 1)).into())
+    };
     text.lines().enumerate().map(read).collect()
 }
 

@@ -1,6 +1,7 @@
-//! Capture: what one site holds, as streams.
+//! 1 CAPTURE: reads the sources of a system where they live and writes them into a snapshot's sink.
 
 pub mod database;
 pub mod ddl;
+pub mod export;
 pub mod layout;
 pub mod tables;

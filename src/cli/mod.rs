@@ -1,1 +1,51 @@
-//! placeholder
+//! The commands: arguments in, words for a person out. What a command does is in the room it calls.
+
+mod arguments;
+mod capture;
+mod demo;
+mod keygen;
+mod next;
+mod points;
+mod progress;
+mod restore;
+mod words;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use arguments::{Arguments, LogFormat};
+use arguments::{Command, Where};
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, Here};
+use crate::error::{Class, Error};
+
+/// Runs the command and says how it went: the class of an outcome that is no error but not good either.
+///
+/// # Errors
+/// Whatever the command's room says.
+pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let place = &arguments.place;
+    match arguments.command {
+        None => next::run(place).await,
+        Some(Command::Demo(command)) => demo::run(command, clock).await,
+        Some(Command::Keygen(command)) => keygen::run(command, arguments.place.site),
+        Some(Command::Capture(command)) => capture::run(here(place)?, command, clock).await,
+        Some(Command::Points(command)) => points::run(here(place)?, command, &*clock).await,
+        Some(Command::Restore(command)) => restore::run(here(place)?, command, &*clock).await,
+    }
+}
+
+const CONFIG: &str = "/etc/warmspare/warmspare.toml";
+
+fn config_path(place: &Where) -> PathBuf {
+    place.config.clone().unwrap_or_else(|| PathBuf::from(CONFIG))
+}
+
+/// The configuration as seen from the site this host is.
+fn here(place: &Where) -> Result<Here, Error> {
+    let config = Config::load(&config_path(place))?;
+    let site = Here::site_name(place.site.clone())?;
+    Ok(Here::new(config, &site)?)
+}

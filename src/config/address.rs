@@ -1,6 +1,7 @@
 //! Where the things of one site are: its database, its bucket, its exports.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use super::reference::Reference;
@@ -60,4 +61,20 @@ pub struct ExportAddress {
     pub files: Vec<String>,
     /// Programs whose standard output is captured: name → words. Started without a shell.
     pub commands: BTreeMap<String, Vec<String>>,
+}
+
+/// The place of our own keys: the vault, later the witness and the attic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VaultUrl {
+    /// A folder of this host (`/path` or `file:///path`).
+    Folder(PathBuf),
+}
+
+impl fmt::Display for BucketUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BucketUrl::Folder(path) => write!(f, "{}", path.display()),
+            BucketUrl::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+        }
+    }
 }

@@ -1,4 +1,136 @@
 //! The configuration file: TOML as written becomes validated types here and nowhere else.
+//!
+//! One file serves both sites. What a person may write is in `as_written`; what the rest of the house sees are
+//! the types below, with every default filled in, every key parsed and every secret still a reference.
 
 pub mod address;
+mod as_written;
+mod error;
+mod here;
+mod profile;
 pub mod reference;
+mod source_name;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use error::ConfigError;
+pub use here::{Here, HereError};
+pub use profile::{Profile, ProfileError, SourcePattern};
+pub use source_name::{SourceKind, SourceName, SourceNameError, is_plain_name};
+
+use crate::keys::{Recipient, VerifyingKey};
+use address::{BucketAddress, DatabaseAddress, ExportAddress, VaultUrl};
+use reference::Reference;
+
+/// The configuration of one system.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it was read from.
+    pub path: PathBuf,
+    /// The system's name.
+    pub system: String,
+    /// What a recovery point consists of, and how it comes back.
+    pub profile: Profile,
+    /// The site that is live while no witness is configured.
+    pub live: String,
+    /// The vault.
+    pub vault: VaultConfig,
+    /// How the live site captures.
+    pub capture: CaptureConfig,
+    /// The two sites by name.
+    pub sites: BTreeMap<String, Site>,
+}
+
+/// The vault, as both sites see it.
+#[derive(Clone, Debug)]
+pub struct VaultConfig {
+    /// Where it is.
+    pub url: VaultUrl,
+    /// Recipients whose identities are on neither site.
+    pub escrow: Vec<Recipient>,
+    /// The verifying key of each site.
+    pub signers: BTreeMap<String, VerifyingKey>,
+}
+
+/// How the live site captures.
+#[derive(Clone, Debug)]
+pub struct CaptureConfig {
+    /// Tables and ranges copied at once.
+    pub workers: usize,
+    /// Whether new epochs use large chunks, for systems above about 10 GB.
+    pub large_chunks: bool,
+}
+
+/// One of the two places.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Its name.
+    pub name: String,
+    /// The folder of its state.
+    pub state: PathBuf,
+    /// Its recipient: what the other site writes is sealed to it.
+    pub recipient: Recipient,
+    /// Its identity; needed where it restores.
+    pub identity: Option<Reference>,
+    /// Its signing key; needed where it captures or proves.
+    pub signing_key: Option<Reference>,
+    /// Its databases by name.
+    pub databases: BTreeMap<String, DatabaseAddress>,
+    /// Its buckets by name.
+    pub buckets: BTreeMap<String, BucketAddress>,
+    /// Its exports by name.
+    pub exports: BTreeMap<String, ExportAddress>,
+}
+
+impl Config {
+    /// Reads and validates the file at `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the file, the line where there is one, what is wrong and how to write it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|e| ConfigError {
+            path: path.to_owned(),
+            line: None,
+            what: format!("it cannot be read: {e}"),
+            next: "Name the configuration file with --config or WARMSPARE_CONFIG; docs/CONFIGURATION.md shows one."
+                .to_owned(),
+        })?;
+        Config::parse(path, &text)
+    }
+
+    /// Validates `text`, which was read from `path`.
+    ///
+    /// # Errors
+    /// See [`Config::load`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        validate::config(path, text)
+    }
+
+    /// The site called `name`.
+    pub fn site(&self, name: &str) -> Option<&Site> {
+        self.sites.get(name)
+    }
+
+    /// The site that is not `name`.
+    pub fn other(&self, name: &str) -> Option<&Site> {
+        self.sites.values().find(|site| site.name != name)
+    }
+
+    /// The sources of a recovery point, in order of kind and name.
+    pub fn sources(&self) -> Vec<SourceName> {
+        let Some(site) = self.sites.get(&self.live) else { return Vec::new() };
+        site.sources().into_iter().filter(|source| self.profile.captures(source)).collect()
+    }
+}
+
+impl Site {
+    /// Every source this site has.
+    pub fn sources(&self) -> Vec<SourceName> {
+        let databases = self.databases.keys().map(|name| SourceName::new(SourceKind::Database, name));
+        let buckets = self.buckets.keys().map(|name| SourceName::new(SourceKind::Bucket, name));
+        let exports = self.exports.keys().map(|name| SourceName::new(SourceKind::Export, name));
+        databases.chain(buckets).chain(exports).collect()
+    }
+}

@@ -31,7 +31,7 @@ pub enum ReferenceError {
     #[error("environment variable {0} is not set (or is not UTF-8)")]
     Env(String),
     /// The file cannot be read.
-    #[error("secret file {path} cannot be read: {source}")]
+    #[error("secret file {path} cannot be read")]
     File {
         /// The file.
         path: PathBuf,

@@ -80,8 +80,12 @@ impl Explain for ClusterError {
     fn next_step(&self) -> Option<String> {
         let text = match self {
             ClusterError::NotInstalled => "Install the server, on Debian with: apt-get install postgresql",
-            ClusterError::NoUser => "Install Debian's postgresql package, which makes that user, or run this as an ordinary user.",
-            ClusterError::Closed { .. } => "Choose a folder that everybody may enter, for instance below /tmp or /var/tmp.",
+            ClusterError::NoUser => {
+                "Install Debian's postgresql package, which makes that user, or run this as an ordinary user."
+            }
+            ClusterError::Closed { .. } => {
+                "Choose a folder that everybody may enter, for instance below /tmp or /var/tmp."
+            }
             ClusterError::File { .. } => "Check the folder's owner and free space.",
             ClusterError::Program { .. } => return None,
         };
@@ -123,10 +127,13 @@ impl Cluster {
         loop {
             let port = free_port()?;
             let (child, keeper) = launch(&programs, &folder, &user, port, &options.settings)?;
-            let mut cluster = Cluster { folder: folder.clone(), port, password: password.clone(), child, _keeper: keeper };
+            let mut cluster =
+                Cluster { folder: folder.clone(), port, password: password.clone(), child, _keeper: keeper };
             match cluster.await_ready() {
                 Ok(()) => return Ok(cluster),
-                Err(ClusterError::Program { what, .. }) if what.contains("Address already in use") && attempt < PORT_ATTEMPTS => {
+                Err(ClusterError::Program { what, .. })
+                    if what.contains("Address already in use") && attempt < PORT_ATTEMPTS =>
+                {
                     attempt += 1;
                 }
                 Err(error) => return Err(error),
@@ -296,7 +303,8 @@ impl Account {
 /// The newest server programs on this host.
 fn newest() -> Option<PathBuf> {
     let entries = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
-    let numbered = entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin"))));
+    let numbered =
+        entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin"))));
     numbered.filter(|(_, bin)| bin.join("initdb").exists()).max().map(|(_, bin)| bin)
 }
 
@@ -316,10 +324,17 @@ fn free_port() -> Result<u16, ClusterError> {
 /// `initdb`, with a random password for the superuser.
 fn initialise(programs: &Path, folder: &Path, user: &Account) -> Result<(), ClusterError> {
     let mut bytes = [0u8; 16];
-    getrandom::fill(&mut bytes).map_err(|e| ClusterError::Program { program: "getrandom".into(), what: e.to_string() })?;
+    getrandom::fill(&mut bytes)
+        .map_err(|e| ClusterError::Program { program: "getrandom".into(), what: e.to_string() })?;
     let password = SecretString::from(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     let path = folder.join("password");
-    let mut kept = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path).map_err(|e| file(&path, e))?;
+    let mut kept = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|e| file(&path, e))?;
     kept.write_all(password.expose_secret().as_bytes()).map_err(|e| file(&path, e))?;
     user.own(&path)?;
     let output = user
@@ -333,7 +348,10 @@ fn initialise(programs: &Path, folder: &Path, user: &Account) -> Result<(), Clus
     if output.status.success() {
         return Ok(());
     }
-    Err(ClusterError::Program { program: "initdb".into(), what: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
+    Err(ClusterError::Program {
+        program: "initdb".into(),
+        what: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+    })
 }
 
 /// Copies a stopped server, owners and modes included.
@@ -369,7 +387,13 @@ fn launch(
     let sockets = if short { socket.display().to_string() } else { String::new() };
     let mut command = user.command(&programs.join("postgres"));
     command.arg("-D").arg(folder.join("data")).args(["-p", &port.to_string()]).stdout(log).stderr(words);
-    let fixed = ["listen_addresses=127.0.0.1", "fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=60"];
+    let fixed = [
+        "listen_addresses=127.0.0.1",
+        "fsync=off",
+        "synchronous_commit=off",
+        "full_page_writes=off",
+        "max_connections=60",
+    ];
     for setting in fixed.iter().map(ToString::to_string).chain([format!("unix_socket_directories={sockets}")]) {
         command.args(["-c", &setting]);
     }

@@ -1,1 +1,81 @@
-//! placeholder
+//! 5 POINT: a recovery point, one snapshot of every source, taken in the order that makes them fit together.
+//!
+//! Bulk mirror (most of the bytes, while nothing is held) → exports → database snapshot → exports hashed again
+//! (changed: captured once more) → delta mirror, no deletes → headers, then the point, last. Registries write
+//! the artifact before its row, so whatever the database snapshot references is listed after it.
+
+mod error;
+mod sources;
+mod take;
+
+pub use error::PointError;
+pub use sources::{PointSummary, SourceSummary};
+pub use take::{Preview, preview, take};
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::config::{Config, Here};
+use crate::error::Error;
+use crate::store::Keys;
+use crate::vault::layout::{PointId, Term};
+use crate::vault::v1::ProofRecord;
+use crate::vault::{ListedPoint, PointListing, SeenPoints, VaultReader};
+
+/// The term of everything written while no witness exists.
+pub const TERM_WITHOUT_WITNESS: Term = 0;
+
+/// A reader of the configuration's system in its vault.
+///
+/// # Errors
+/// When the vault cannot be opened, or is of a format this release does not read.
+pub async fn open_vault(config: &Config) -> Result<(Keys, VaultReader<Keys>), Error> {
+    let keys = Keys::open(&config.vault.url)?;
+    let reader = VaultReader::new(keys.clone(), &config.system, config.vault.signers.clone());
+    reader.check_format().await?;
+    Ok((keys, reader))
+}
+
+/// The points of the system with their proofs, compared with what this site has seen before.
+///
+/// # Errors
+/// When the vault cannot be read, or its tail was cut.
+pub async fn list(here: &Here) -> Result<Points, Error> {
+    let (_, reader) = open_vault(&here.config).await?;
+    let listing = reader.points().await?;
+    SeenPoints::load(&here.vault_state())?.check(&listing, &here.config.system)?;
+    let mut proofs: BTreeMap<PointId, Vec<ProofRecord>> = BTreeMap::new();
+    for (point, proof) in reader.proofs().await? {
+        proofs.entry(point).or_default().push(proof);
+    }
+    Ok(Points { listing, proofs })
+}
+
+/// Every recovery point of a system and what was proven of it.
+#[derive(Debug)]
+pub struct Points {
+    /// The points, and what should be one and is not.
+    pub listing: PointListing,
+    /// The proofs of each.
+    pub proofs: BTreeMap<PointId, Vec<ProofRecord>>,
+}
+
+impl Points {
+    /// The point called `id`, or the newest.
+    ///
+    /// # Errors
+    /// When there is no such point.
+    pub fn choose(&self, id: Option<PointId>) -> Result<&ListedPoint, PointError> {
+        match id {
+            None => self.listing.points.last().ok_or(PointError::NoPoint),
+            Some(id) => {
+                let found = self.listing.points.iter().find(|point| point.id == id);
+                found.ok_or(PointError::UnknownPoint { point: id })
+            }
+        }
+    }
+}
+
+/// The clock of a command, shared with what it starts.
+pub type SharedClock = Arc<dyn Clock>;

@@ -51,11 +51,12 @@ impl Server {
     /// [`Error::Address`] when the URL cannot be used, [`Error::Tls`] when this host's certificates cannot be read.
     pub fn new(address: &DatabaseAddress, password: Option<SecretString>) -> Result<Server, Error> {
         let wrong = |what: &str| Error::Address { name: address.name.clone(), what: what.to_owned() };
-        let mut config: Config = without_verify_modes(&address.url).parse().map_err(|error: tokio_postgres::Error| {
-            // The driver's cause names the key it stumbled over, never a value.
-            let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-            wrong(&cause)
-        })?;
+        let mut config: Config =
+            without_verify_modes(&address.url).parse().map_err(|error: tokio_postgres::Error| {
+                // The driver's cause names the key it stumbled over, never a value.
+                let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+                wrong(&cause)
+            })?;
         if config.get_password().is_some() {
             return Err(wrong("it holds the password itself"));
         }

@@ -64,8 +64,11 @@ pub async fn copy_out<'a>(
     encoding: &str,
 ) -> Result<Rows<'a>, Error> {
     let sql = format!("COPY {table}{} TO STDOUT (ENCODING {})", list(columns), quote::literal(encoding));
-    let stream =
-        session.client().copy_out(&sql).await.map_err(|e| Error::of(session.place(), &format!("reading table {table}"), e))?;
+    let stream = session
+        .client()
+        .copy_out(&sql)
+        .await
+        .map_err(|e| Error::of(session.place(), &format!("reading table {table}"), e))?;
     Ok(Rows { session, table: table.to_owned(), stream: Box::pin(stream), totals: Totals::default(), ended: false })
 }
 

@@ -233,8 +233,12 @@ impl Explain for Error {
                 "Something holds an exclusive lock for long; find it in pg_stat_activity and pg_locks, and run the command \
                  again when it is done."
             }
-            Error::SnapshotGone { .. } => "Run the command again; if it happens twice, see in the server's log who ended our session.",
-            Error::Exhausted { .. } => "Free the resource on the server (a restore needs about three times the database's size), then run the command again.",
+            Error::SnapshotGone { .. } => {
+                "Run the command again; if it happens twice, see in the server's log who ended our session."
+            }
+            Error::Exhausted { .. } => {
+                "Free the resource on the server (a restore needs about three times the database's size), then run the command again."
+            }
             Error::Server { .. } | Error::Answer { .. } => return None,
             Error::Unsupported { .. } => {
                 "Nothing was captured, so that nothing is lost in silence. Remove the objects if they are not needed, or \
@@ -246,7 +250,9 @@ impl Explain for Error {
                     "Install the client programs (postgresql-client-{needed}), or set `programs` of this database to their folder."
                 ));
             }
-            Error::ProgramFailed { .. } => "Read the program's words above; run it by hand with the same role if they are not clear.",
+            Error::ProgramFailed { .. } => {
+                "Read the program's words above; run it by hand with the same role if they are not clear."
+            }
         };
         Some(text.to_owned())
     }

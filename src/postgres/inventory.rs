@@ -116,18 +116,30 @@ fn relations(version: u32) -> Vec<(&'static str, String)> {
     let kind = "CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WHEN 'v' THEN 'view' \
                 WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' WHEN 'c' THEN 'composite type' ELSE 'relation' END";
     vec![
-        ("schemas", format!(
-            "SELECT 'schema', n.nspname::text, concat_ws(' ', 'owner', pg_get_userbyid(n.nspowner), 'privileges', {}) \
+        (
+            "schemas",
+            format!(
+                "SELECT 'schema', n.nspname::text, concat_ws(' ', 'owner', pg_get_userbyid(n.nspowner), 'privileges', {}) \
              FROM pg_catalog.pg_namespace n WHERE {USER_SCHEMA} AND {}",
-            acl("n", "n.nspacl", "n.nspowner"), no_member("pg_namespace", "n.oid"))),
-        ("owners and privileges of relations", format!(
-            "SELECT {kind} || ' owner', {RELATION}, pg_get_userbyid(c.relowner)::text FROM {FROM_RELATION} \
+                acl("n", "n.nspacl", "n.nspowner"),
+                no_member("pg_namespace", "n.oid")
+            ),
+        ),
+        (
+            "owners and privileges of relations",
+            format!(
+                "SELECT {kind} || ' owner', {RELATION}, pg_get_userbyid(c.relowner)::text FROM {FROM_RELATION} \
              WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S') AND {own} UNION ALL \
              SELECT {kind} || ' privileges', {RELATION}, CASE WHEN c.relkind = 'S' THEN {} ELSE {} END FROM {FROM_RELATION} \
              WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S') AND {own}",
-            acl("s", "c.relacl", "c.relowner"), acl("r", "c.relacl", "c.relowner"))),
-        ("relations", format!(
-            "SELECT {kind}, {RELATION}, concat_ws(' ', CASE c.relpersistence WHEN 'u' THEN 'unlogged' END, \
+                acl("s", "c.relacl", "c.relowner"),
+                acl("r", "c.relacl", "c.relowner")
+            ),
+        ),
+        (
+            "relations",
+            format!(
+                "SELECT {kind}, {RELATION}, concat_ws(' ', CASE c.relpersistence WHEN 'u' THEN 'unlogged' END, \
              CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END, \
              CASE WHEN c.relkind = 'm' AND NOT c.relispopulated THEN 'not populated' END, \
              'options ' || array_to_string(ARRAY(SELECT o FROM unnest(c.reloptions) o ORDER BY 1), ','), \
@@ -140,9 +152,13 @@ fn relations(version: u32) -> Vec<(&'static str, String)> {
              'inherits ' || NULLIF((SELECT string_agg(i.inhparent::pg_catalog.regclass::text, ', ' ORDER BY i.inhseqno) \
              FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid), ''), \
              'of ' || CASE WHEN c.reloftype <> 0 THEN c.reloftype::pg_catalog.regtype::text END) \
-             FROM {FROM_RELATION} WHERE c.relkind IN ('r', 'p', 'v', 'm') AND {own}")),
-        ("columns", format!(
-            "SELECT 'column', {RELATION} || '.' || quote_ident(a.attname), concat_ws(' ', \
+             FROM {FROM_RELATION} WHERE c.relkind IN ('r', 'p', 'v', 'm') AND {own}"
+            ),
+        ),
+        (
+            "columns",
+            format!(
+                "SELECT 'column', {RELATION} || '.' || quote_ident(a.attname), concat_ws(' ', \
              row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum), format_type(a.atttypid, a.atttypmod), \
              'collate ' || CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::pg_catalog.regcollation::text END, \
              CASE WHEN a.attnotnull THEN 'not null' END, 'identity ' || NULLIF(a.attidentity::text, ''), \
@@ -153,31 +169,49 @@ fn relations(version: u32) -> Vec<(&'static str, String)> {
              FROM {FROM_RELATION} JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
              JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
              LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
-             WHERE c.relkind IN ('r', 'p', 'v', 'm', 'c') AND {own}")),
-        ("privileges of columns", format!(
-            "SELECT 'column privileges', {RELATION} || '.' || quote_ident(a.attname), \
+             WHERE c.relkind IN ('r', 'p', 'v', 'm', 'c') AND {own}"
+            ),
+        ),
+        (
+            "privileges of columns",
+            format!(
+                "SELECT 'column privileges', {RELATION} || '.' || quote_ident(a.attname), \
              array_to_string(ARRAY(SELECT x::text FROM unnest(a.attacl) x ORDER BY 1), ' ') \
              FROM {FROM_RELATION} JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
-             WHERE cardinality(a.attacl) > 0 AND NOT a.attisdropped AND {own}")),
-        ("constraints", format!(
-            "SELECT 'constraint', quote_ident(k.conname) || ' on ' || {RELATION}, concat_ws(' ', pg_get_constraintdef(k.oid), \
+             WHERE cardinality(a.attacl) > 0 AND NOT a.attisdropped AND {own}"
+            ),
+        ),
+        (
+            "constraints",
+            format!(
+                "SELECT 'constraint', quote_ident(k.conname) || ' on ' || {RELATION}, concat_ws(' ', pg_get_constraintdef(k.oid), \
              CASE WHEN NOT k.convalidated THEN 'not validated' END, CASE WHEN NOT k.conislocal THEN 'inherited' END) \
              FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {own}")),
-        ("indexes", format!(
-            // pg_dump leaves out an index that a failed CREATE INDEX CONCURRENTLY left behind; so does this.
-            "SELECT 'index', quote_ident(n.nspname) || '.' || quote_ident(ic.relname), concat_ws(' ', pg_get_indexdef(i.indexrelid), \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {own}"
+            ),
+        ),
+        (
+            "indexes",
+            format!(
+                // pg_dump leaves out an index that a failed CREATE INDEX CONCURRENTLY left behind; so does this.
+                "SELECT 'index', quote_ident(n.nspname) || '.' || quote_ident(ic.relname), concat_ws(' ', pg_get_indexdef(i.indexrelid), \
              CASE WHEN NOT i.indisvalid THEN 'invalid' END, CASE WHEN i.indisclustered THEN 'clustered' END, \
              CASE WHEN i.indisreplident THEN 'replica identity' END) FROM pg_catalog.pg_index i \
              JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid JOIN pg_catalog.pg_class c ON c.oid = i.indrelid \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE (i.indisvalid OR c.relkind = 'p') AND {own}")),
-        ("sequences", format!(
-            "SELECT 'sequence', {RELATION}, concat_ws(' ', format_type(s.seqtypid, NULL), 'start', s.seqstart, 'increment', s.seqincrement, \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE (i.indisvalid OR c.relkind = 'p') AND {own}"
+            ),
+        ),
+        (
+            "sequences",
+            format!(
+                "SELECT 'sequence', {RELATION}, concat_ws(' ', format_type(s.seqtypid, NULL), 'start', s.seqstart, 'increment', s.seqincrement, \
              'max', s.seqmax, 'min', s.seqmin, 'cache', s.seqcache, CASE WHEN s.seqcycle THEN 'cycle' END, \
              'owned by ' || (SELECT d.refobjid::pg_catalog.regclass || '.' || quote_ident(a.attname) FROM pg_catalog.pg_depend d \
              JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid \
              WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype IN ('a', 'i') LIMIT 1)) \
-             FROM {FROM_RELATION} JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid WHERE {own}")),
+             FROM {FROM_RELATION} JOIN pg_catalog.pg_sequence s ON s.seqrelid = c.oid WHERE {own}"
+            ),
+        ),
     ]
 }
 
@@ -185,28 +219,42 @@ fn code() -> Vec<(&'static str, String)> {
     let own = own_relation();
     let member = no_member("pg_proc", "p.oid");
     vec![
-        ("triggers", format!(
-            "SELECT 'trigger', quote_ident(g.tgname) || ' on ' || {RELATION}, pg_get_triggerdef(g.oid) || \
+        (
+            "triggers",
+            format!(
+                "SELECT 'trigger', quote_ident(g.tgname) || ' on ' || {RELATION}, pg_get_triggerdef(g.oid) || \
              CASE g.tgenabled WHEN 'O' THEN '' WHEN 'D' THEN ' disabled' WHEN 'R' THEN ' replica' ELSE ' always' END \
              FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid \
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT g.tgisinternal AND {own} UNION ALL \
              SELECT 'constraint trigger', 'of ' || quote_ident(k.conname) || ' on ' || {RELATION}, \
              string_agg(DISTINCT g.tgenabled::text, ' ') FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid \
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_constraint k ON k.oid = g.tgconstraint \
-             WHERE g.tgisinternal AND g.tgenabled <> 'O' AND {own} GROUP BY 1, 2")),
-        ("rules", format!(
-            "SELECT 'rule', quote_ident(r.rulename) || ' on ' || {RELATION}, pg_get_ruledef(r.oid) || ' ' || r.ev_enabled \
+             WHERE g.tgisinternal AND g.tgenabled <> 'O' AND {own} GROUP BY 1, 2"
+            ),
+        ),
+        (
+            "rules",
+            format!(
+                "SELECT 'rule', quote_ident(r.rulename) || ' on ' || {RELATION}, pg_get_ruledef(r.oid) || ' ' || r.ev_enabled \
              FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE r.rulename <> '_RETURN' AND {own}")),
-        ("policies", format!(
-            "SELECT 'policy', quote_ident(p.polname) || ' on ' || {RELATION}, concat_ws(' ', p.polcmd, \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE r.rulename <> '_RETURN' AND {own}"
+            ),
+        ),
+        (
+            "policies",
+            format!(
+                "SELECT 'policy', quote_ident(p.polname) || ' on ' || {RELATION}, concat_ws(' ', p.polcmd, \
              CASE WHEN p.polpermissive THEN 'permissive' ELSE 'restrictive' END, 'to ' || array_to_string(ARRAY(SELECT CASE WHEN r = 0 \
              THEN 'public' ELSE pg_get_userbyid(r)::text END FROM unnest(p.polroles) r ORDER BY 1), ', '), \
              'using ' || pg_get_expr(p.polqual, p.polrelid), 'check ' || pg_get_expr(p.polwithcheck, p.polrelid)) \
              FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {own}")),
-        ("functions", format!(
-            "SELECT CASE p.prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' ELSE 'function' END, \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {own}"
+            ),
+        ),
+        (
+            "functions",
+            format!(
+                "SELECT CASE p.prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' ELSE 'function' END, \
              p.oid::pg_catalog.regprocedure::text, CASE WHEN p.prokind = 'a' THEN (SELECT concat_ws(' ', a.aggtransfn, a.aggfinalfn, \
              a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn, a.aggkind, \
              format_type(a.aggtranstype, NULL), a.agginitval, a.aggminitval, a.aggsortop::pg_catalog.regoperator, p.proparallel) \
@@ -216,7 +264,9 @@ fn code() -> Vec<(&'static str, String)> {
              FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE {USER_SCHEMA} AND {member} \
              UNION ALL SELECT 'function privileges', p.oid::pg_catalog.regprocedure::text, {} \
              FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE {USER_SCHEMA} AND {member}",
-            acl("f", "p.proacl", "p.proowner"))),
+                acl("f", "p.proacl", "p.proowner")
+            ),
+        ),
     ]
 }
 
@@ -229,23 +279,35 @@ fn types() -> Vec<(&'static str, String)> {
     let from = "pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace";
     let name = "quote_ident(n.nspname) || '.' || quote_ident(t.typname)";
     vec![
-        ("types", format!(
-            "SELECT CASE t.typtype WHEN 'e' THEN 'enum' WHEN 'd' THEN 'domain' WHEN 'r' THEN 'range' WHEN 'c' THEN 'composite type' \
+        (
+            "types",
+            format!(
+                "SELECT CASE t.typtype WHEN 'e' THEN 'enum' WHEN 'd' THEN 'domain' WHEN 'r' THEN 'range' WHEN 'c' THEN 'composite type' \
              ELSE 'type' END, {name}, concat_ws(' ', \
              (SELECT string_agg(quote_literal(l.enumlabel), ', ' ORDER BY l.enumsortorder) FROM pg_catalog.pg_enum l WHERE l.enumtypid = t.oid), \
              CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END, CASE WHEN t.typnotnull THEN 'not null' END, \
              'default ' || t.typdefault, \
              (SELECT concat_ws(' ', format_type(r.rngsubtype, NULL), o.opcname, NULLIF(r.rngcollation, 0)::pg_catalog.regcollation, \
              r.rngcanonical, r.rngsubdiff) FROM pg_catalog.pg_range r JOIN pg_catalog.pg_opclass o ON o.oid = r.rngsubopc WHERE r.rngtypid = t.oid), \
-             CASE WHEN t.typtype = 'b' THEN concat_ws(' ', t.typinput, t.typoutput, t.typlen, t.typalign, t.typstorage) END) FROM {from} WHERE {own}")),
-        ("owners and privileges of types", format!(
-            "SELECT 'type owner', {name}, pg_get_userbyid(t.typowner)::text FROM {from} WHERE {own} UNION ALL \
+             CASE WHEN t.typtype = 'b' THEN concat_ws(' ', t.typinput, t.typoutput, t.typlen, t.typalign, t.typstorage) END) FROM {from} WHERE {own}"
+            ),
+        ),
+        (
+            "owners and privileges of types",
+            format!(
+                "SELECT 'type owner', {name}, pg_get_userbyid(t.typowner)::text FROM {from} WHERE {own} UNION ALL \
              SELECT 'type privileges', {name}, {} FROM {from} WHERE {own}",
-            acl("T", "t.typacl", "t.typowner"))),
-        ("constraints of domains", format!(
-            "SELECT 'constraint', quote_ident(k.conname) || ' on ' || {name}, concat_ws(' ', pg_get_constraintdef(k.oid), \
+                acl("T", "t.typacl", "t.typowner")
+            ),
+        ),
+        (
+            "constraints of domains",
+            format!(
+                "SELECT 'constraint', quote_ident(k.conname) || ' on ' || {name}, concat_ws(' ', pg_get_constraintdef(k.oid), \
              CASE WHEN NOT k.convalidated THEN 'not validated' END) FROM pg_catalog.pg_constraint k \
-             JOIN pg_catalog.pg_type t ON t.oid = k.contypid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace WHERE {own}")),
+             JOIN pg_catalog.pg_type t ON t.oid = k.contypid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace WHERE {own}"
+            ),
+        ),
     ]
 }
 
@@ -259,8 +321,19 @@ fn rest() -> Vec<(&'static str, String)> {
         )
     };
     let others = [
-        "pg_cast", "pg_collation", "pg_conversion", "pg_language", "pg_operator", "pg_opclass", "pg_opfamily",
-        "pg_ts_config", "pg_ts_dict", "pg_ts_parser", "pg_ts_template", "pg_transform", "pg_am",
+        "pg_cast",
+        "pg_collation",
+        "pg_conversion",
+        "pg_language",
+        "pg_operator",
+        "pg_opclass",
+        "pg_opfamily",
+        "pg_ts_config",
+        "pg_ts_dict",
+        "pg_ts_parser",
+        "pg_ts_template",
+        "pg_transform",
+        "pg_am",
     ];
     vec![
         ("extensions", "SELECT 'extension', x.extname::text, concat_ws(' ', x.extversion, 'in', n.nspname) \
@@ -297,7 +370,8 @@ mod tests {
 
     #[test]
     fn a_line_survives_being_written_and_read() {
-        let line = Line { kind: "function".into(), name: "a\tb".into(), definition: "BEGIN\n\treturn '\\n';\r\nEND".into() };
+        let line =
+            Line { kind: "function".into(), name: "a\tb".into(), definition: "BEGIN\n\treturn '\\n';\r\nEND".into() };
         assert!(!line.to_string().contains('\n'));
         assert_eq!(Line::parse(&line.to_string()), Some(line));
         assert_eq!(Line::parse("only\ttwo"), None);

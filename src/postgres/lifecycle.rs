@@ -28,7 +28,14 @@ pub struct InUse {
 impl std::fmt::Display for InUse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let or = |text: &str, none: &str| if text.is_empty() { none.to_owned() } else { text.to_owned() };
-        write!(f, "pid {} {} as {} from {}", self.pid, or(&self.application, "(unnamed)"), self.user, or(&self.client, "this host"))
+        write!(
+            f,
+            "pid {} {} as {} from {}",
+            self.pid,
+            or(&self.application, "(unnamed)"),
+            self.user,
+            or(&self.client, "this host")
+        )
     }
 }
 
@@ -70,7 +77,8 @@ pub async fn marked(session: &Session, key: &str) -> Result<Vec<(String, String)
 /// # Errors
 /// The server's, sorted.
 pub async fn describe(session: &Session, database: &str) -> Result<String, Error> {
-    let sql = "SELECT pg_get_userbyid(datdba)::text, pg_database_size(oid) FROM pg_catalog.pg_database WHERE datname = $1";
+    let sql =
+        "SELECT pg_get_userbyid(datdba)::text, pg_database_size(oid) FROM pg_catalog.pg_database WHERE datname = $1";
     let row = session.one("looking at the database", sql, &[&database]).await?;
     let owner: String = session.cell(&row, 0)?;
     let size = crate::units::Bytes(session.cell::<i64>(&row, 1)?.unsigned_abs());
@@ -140,7 +148,10 @@ pub async fn drop_database(session: &Session, database: &str) -> Result<(), Erro
 /// # Errors
 /// The server's, sorted; none of the statements has happened then.
 pub async fn together(session: &Session, doing: &str, statements: &[String]) -> Result<(), Error> {
-    let sql = format!("BEGIN; {} COMMIT", statements.iter().map(|s| format!("{};", s.trim_end_matches(';'))).collect::<String>());
+    let sql = format!(
+        "BEGIN; {} COMMIT",
+        statements.iter().map(|s| format!("{};", s.trim_end_matches(';'))).collect::<String>()
+    );
     match session.execute(doing, &sql).await {
         Ok(()) => Ok(()),
         Err(error) => {

@@ -138,7 +138,13 @@ impl Programs {
     }
 
     /// The way to the server goes through the child's environment: its arguments are visible to every user of the host.
-    async fn connection(&self, command: &mut Command, server: &Server, session: &Session, label: &str) -> Result<(), Error> {
+    async fn connection(
+        &self,
+        command: &mut Command,
+        server: &Server,
+        session: &Session,
+        label: &str,
+    ) -> Result<(), Error> {
         let endpoint = server.endpoint();
         command
             .env("PGHOST", endpoint.host)
@@ -186,9 +192,9 @@ pub fn installed() -> Vec<PathBuf> {
         let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).collect::<Vec<_>>()
     };
-    let rpm = list(RPM).into_iter().filter(|path| {
-        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("pgsql-"))
-    });
+    let rpm = list(RPM)
+        .into_iter()
+        .filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("pgsql-")));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = list(DEBIAN).into_iter().chain(rpm).map(|folder| folder.join("bin")).collect();
     // Debian's /usr/bin/pg_dump is a wrapper that chooses a version by its own rules: only where nothing else is found.
@@ -215,11 +221,14 @@ async fn version(folder: &Path) -> Result<Programs, String> {
 
 /// Runs a program to its end: `input` to its standard input, its standard output back.
 async fn run(session: &Session, program: &str, mut command: Command, input: Vec<u8>) -> Result<Vec<u8>, Error> {
-    let fail = |what: String| Error::ProgramFailed { place: session.place().clone(), program: program.to_owned(), what };
+    let fail =
+        |what: String| Error::ProgramFailed { place: session.place().clone(), program: program.to_owned(), what };
     let io = |error: std::io::Error| fail(error.to_string());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| fail(format!("it cannot be started: {error}")))?;
-    let (Some(mut stdin), Some(stdout), Some(mut stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
+    let (Some(mut stdin), Some(stdout), Some(mut stderr)) =
+        (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
         return Err(fail("it has no pipes".to_owned()));
     };
     let feed = async move {

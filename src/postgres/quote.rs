@@ -64,7 +64,10 @@ mod tests {
     fn a_derived_name_fits_and_stays_distinct() {
         assert_eq!(derived_name("builder", "__0001-0002"), "builder__0001-0002");
         let long = "ä".repeat(31);
-        let (a, b) = (derived_name(&long, "__0000000001-0000000002"), derived_name(&format!("{long}x"), "__0000000001-0000000002"));
+        let (a, b) = (
+            derived_name(&long, "__0000000001-0000000002"),
+            derived_name(&format!("{long}x"), "__0000000001-0000000002"),
+        );
         assert!(a.len() <= 63 && b.len() <= 63, "{a} {b}");
         assert!(a.ends_with("__0000000001-0000000002") && a != b);
         let odd = derived_name(&long, &"p".repeat(80));

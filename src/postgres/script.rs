@@ -164,7 +164,8 @@ fn dollar(text: &str) -> usize {
     let Some(end) = text.get(1..).and_then(|rest| rest.find('$')) else { return 0 };
     let tag = text.get(..end + 2).unwrap_or_default();
     let name = tag.trim_matches('$');
-    let named = name.starts_with(|c: char| c.is_alphabetic() || c == '_') && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    let named = name.starts_with(|c: char| c.is_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_alphanumeric() || c == '_');
     if !(name.is_empty() || named) {
         return 0;
     }
@@ -213,10 +214,10 @@ mod tests {
         check("SELECT 'a;''b', E'\\';', \"x;\"\"y\";SELECT 2", &["SELECT 'a;''b', E'\\';', \"x;\"\"y\"", "SELECT 2"]);
         check("SELECT $$a;$b$;$$; SELECT $b$;$$;$b$", &["SELECT $$a;$b$;$$", "SELECT $b$;$$;$b$"]);
         check("SELECT a$b$c; SELECT $1;", &["SELECT a$b$c", "SELECT $1"]);
-        check("CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2);X", &[
-            "CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2)",
-            "X",
-        ]);
+        check(
+            "CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2);X",
+            &["CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2)", "X"],
+        );
         check("/* a; /* b; */ c; */ SELECT /*;*/ 1 ;", &["SELECT /*;*/ 1"]);
         check("SELECT 'ä;ö'; SELECT 'ü'", &["SELECT 'ä;ö'", "SELECT 'ü'"]);
     }

@@ -75,7 +75,9 @@ fn overtaken(locked: &[Table], found: &[Table]) -> Option<String> {
     let (there, here) = (identities(locked), identities(found));
     let appeared = found.iter().find(|table| !there.contains(&identity(table)));
     let vanished = locked.iter().find(|table| !here.contains(&identity(table)));
-    appeared.or(vanished).map(|table| format!("table {} was changed while the tables were being locked", table.qualified()))
+    appeared
+        .or(vanished)
+        .map(|table| format!("table {} was changed while the tables were being locked", table.qualified()))
 }
 
 type Identity = (u32, String, Vec<String>);

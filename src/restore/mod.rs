@@ -1,3 +1,18 @@
-//! Restore: a snapshot becomes a running system again.
+//! 6 RESTORE: a recovery point comes back at the spare, is proven equal, and takes the place of what stood there.
+//!
+//! Three passes over the plan's steps: everything is loaded, everything is compared with the point, and only
+//! when all of it is equal are databases swapped in. A journal makes each pass resumable; a signed proof ends it.
 
+mod engine;
+mod error;
+mod journal;
+mod plan;
+mod report;
+mod step;
 pub mod steps;
+
+pub use engine::{RestoreRequest, preview, restore};
+pub use error::RestoreError;
+pub use journal::{Entry, Journal, JournalError, Phase};
+pub use plan::{PlanError, PlannedStep, StepKind, steps as planned_steps};
+pub use report::{RestoreReport, StepReport};

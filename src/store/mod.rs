@@ -1,1 +1,16 @@
-//! placeholder
+//! Buckets and keys: the only room that knows aws-sdk-s3 and object_store.
+//!
+//! Two doors. [`keys`] is the control plane: our own small records, created once, under plain names.
+//! [`bucket`] is the data plane: other people's objects under whatever keys they chose.
+
+pub mod bucket;
+pub mod error;
+pub mod folder;
+pub mod keys;
+pub mod object;
+pub mod s3;
+
+pub use bucket::Bucket;
+pub use error::{Place, StoreError};
+pub use keys::{Create, Created, Delete, Keys, ListedKey, Read};
+pub use object::{Attributes, Body, Head, Listed, Skipped, SourceVersion, WriteError};

@@ -1,1 +1,140 @@
-//! placeholder
+//! 3 KEEP: the vault, one object-store prefix that holds every recovery point of a system.
+//!
+//! The live site writes: packs, then a body, then headers, then the point; what has no header does not exist.
+//! It seals to the other site and the escrow and cannot read back what it wrote. The spare reads, proves and
+//! writes proofs. [`layout`] spells the key names, [`v1`] holds the stored types, docs/FORMAT.md every byte.
+
+mod catalog;
+mod epoch;
+pub mod layout;
+mod packer;
+mod proof;
+mod reader;
+mod seen;
+mod snapshot;
+pub mod v1;
+mod writer;
+
+use crate::error::{Class, Explain};
+use crate::pipeline::PipelineError;
+use crate::store::StoreError;
+use layout::EpochId;
+use v1::Unverified;
+
+pub use epoch::{EPOCH_LENGTH, EpochKeeping, OpenEpoch, open_epoch};
+pub use proof::{NewProof, put_proof};
+pub use reader::{Damaged, EpochHead, ListedPoint, PointListing, VaultReader};
+pub use seen::SeenPoints;
+pub use snapshot::{SnapshotReader, SnapshotStream};
+pub use writer::{CommittedSnapshot, EpochWriter, NewPoint, SealedSnapshot, SnapshotWriter, StreamWriter};
+
+/// What can go wrong with the vault.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The store failed.
+    #[error("vault")]
+    Store(#[from] StoreError),
+    /// An object does not hold what it must.
+    #[error("vault: object {key}")]
+    Object {
+        /// Its key.
+        key: String,
+        /// What is wrong with it.
+        source: PipelineError,
+    },
+    /// A record that is not to be believed.
+    #[error("vault: record {key}")]
+    Record {
+        /// Its key.
+        key: String,
+        /// Why.
+        source: Unverified,
+    },
+    /// An object differs from what a signed record says of it.
+    #[error("vault: object {key} is not what its record says: {what}")]
+    Mismatch {
+        /// Its key.
+        key: String,
+        /// The difference.
+        what: String,
+    },
+    /// Another writer was here.
+    #[error("vault: {key} already exists with other content: another writer uses this chain")]
+    OtherWriter {
+        /// The key that was taken.
+        key: String,
+    },
+    /// Records that were there are gone.
+    #[error("vault: {what} was there before and is gone: the tail of the vault was cut")]
+    TailCut {
+        /// What is missing.
+        what: String,
+    },
+    /// The epoch's time is over.
+    #[error("vault: epoch {0} ended while the capture ran")]
+    EpochOver(EpochId),
+    /// This site's part of the vault's bookkeeping failed.
+    #[error("state file {path}: {what}")]
+    State {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What happened.
+        what: String,
+    },
+    /// A stream of that name is not in the snapshot, or is there already.
+    #[error("snapshot {snapshot}: {what}")]
+    Stream {
+        /// The snapshot.
+        snapshot: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// No recovery point of that id, or none at all.
+    #[error("{0}")]
+    NoPoint(String),
+    /// None of the sealed secrets of an epoch opens with the identity at hand.
+    #[error("vault: the secrets of epoch {0} do not open with this site's identity")]
+    NotForUs(EpochId),
+    /// The machine failed: randomness, threads.
+    #[error("vault: {0}")]
+    Machine(String),
+}
+
+impl Explain for VaultError {
+    fn class(&self) -> Class {
+        match self {
+            VaultError::Store(error) => error.class(),
+            VaultError::OtherWriter { .. } | VaultError::TailCut { .. } => Class::Refused,
+            _ => Class::Failed,
+        }
+    }
+
+    fn next_step(&self) -> Option<String> {
+        let text = match self {
+            VaultError::Store(error) => return error.next_step(),
+            VaultError::Object { .. } | VaultError::Mismatch { .. } => {
+                "Restore from another recovery point (`warmspare points` lists them), and find out what changed the object."
+            }
+            VaultError::Record { source: Unverified::UnknownSigner(_), .. } => {
+                "If that site is yours, pin its verifying key under `signers` in [vault]; if not, find out who wrote the record."
+            }
+            VaultError::Record { source: Unverified::Unsupported(_), .. } => "Use a newer release of warmspare.",
+            VaultError::Record { .. } => "Find out who changed the record; do not restore from it.",
+            VaultError::OtherWriter { .. } => {
+                "Make sure that only one machine captures for this site, then move the folder vault/ of its state folder \
+                 aside; the next capture opens a new epoch and uploads everything once."
+            }
+            VaultError::TailCut { .. } => {
+                "Find out who removed it. To go on from what is left, move the folder vault/ of the state folder aside."
+            }
+            VaultError::EpochOver(_) => "Run the capture again; it opens a new epoch.",
+            VaultError::State { .. } => "Check the state folder's disk and rights, then run the command again.",
+            VaultError::NoPoint(_) => "Take one on the live site with `warmspare capture`.",
+            VaultError::NotForUs(_) => {
+                "Check that `identity` belongs to the `recipient` in the configuration the live site captured with, or use the escrow's identity."
+            }
+            VaultError::Stream { .. } | VaultError::Machine(_) => return None,
+        };
+        Some(text.to_owned())
+    }
+}

@@ -48,7 +48,9 @@ impl fmt::Display for Difference {
         };
         let Difference { kind, object, .. } = self;
         match (&self.expected, &self.found) {
-            (Some(expected), Some(found)) => write!(f, "{kind} {object}: captured `{}`, found `{}`", short(expected), short(found)),
+            (Some(expected), Some(found)) => {
+                write!(f, "{kind} {object}: captured `{}`, found `{}`", short(expected), short(found))
+            }
             (Some(expected), None) => write!(f, "{kind} {object} is missing: captured `{}`", short(expected)),
             (None, Some(found)) => write!(f, "{kind} {object} was not captured: found `{}`", short(found)),
             (None, None) => write!(f, "{kind} {object}"),
@@ -120,7 +122,12 @@ async fn worker(work: &Work<'_>) -> Result<Vec<Difference>, postgres::Error> {
             Ok(difference) => differences.extend(difference),
             Err(error) if error.is_of_ddl() => {
                 session.execute("comparing", "ROLLBACK TO before_table").await?;
-                differences.push(difference("table", &entry.name.name, Some(format!("{} rows", facts.rows)), Some(error.to_string())));
+                differences.push(difference(
+                    "table",
+                    &entry.name.name,
+                    Some(format!("{} rows", facts.rows)),
+                    Some(error.to_string()),
+                ));
             }
             Err(error) => return Err(error),
         }
@@ -213,7 +220,8 @@ async fn definitions<S: Source>(
         }
         let blocks = lines(&blocks(&name.to_string(), &captured), &blocks(&name.to_string(), &found));
         if blocks.is_empty() {
-            let (expected, found) = ("in the captured order".to_owned(), "the same objects in another order".to_owned());
+            let (expected, found) =
+                ("in the captured order".to_owned(), "the same objects in another order".to_owned());
             differences.push(difference(&name.to_string(), "order of objects", Some(expected), Some(found)));
         }
         differences.extend(blocks);
@@ -248,19 +256,28 @@ mod tests {
 
     #[test]
     fn a_difference_names_the_object_and_both_sides() {
-        let captured = [line("index", "public.a", "CREATE INDEX a"), line("trigger", "t on public.x", "O"), line("view", "v", "1")];
+        let captured = [
+            line("index", "public.a", "CREATE INDEX a"),
+            line("trigger", "t on public.x", "O"),
+            line("view", "v", "1"),
+        ];
         let found = [line("trigger", "t on public.x", "O disabled"), line("view", "v", "1"), line("view", "w", "2")];
         let words: Vec<String> = lines(&captured, &found).iter().map(ToString::to_string).collect();
-        assert_eq!(words, [
-            "index public.a is missing: captured `CREATE INDEX a`",
-            "trigger t on public.x: captured `O`, found `O disabled`",
-            "view w was not captured: found `2`",
-        ]);
+        assert_eq!(
+            words,
+            [
+                "index public.a is missing: captured `CREATE INDEX a`",
+                "trigger t on public.x: captured `O`, found `O disabled`",
+                "view w was not captured: found `2`",
+            ]
+        );
     }
 
     #[test]
     fn a_script_differs_by_object() {
-        let script = |comment: &str| format!("SET a;\n-- Name: t; Type: TABLE\nCREATE TABLE t;\n-- Name: x; Type: COMMENT\n{comment}\n");
+        let script = |comment: &str| {
+            format!("SET a;\n-- Name: t; Type: TABLE\nCREATE TABLE t;\n-- Name: x; Type: COMMENT\n{comment}\n")
+        };
         let found = lines(&blocks("ddl pre-data", &script("one")), &blocks("ddl pre-data", &script("two")));
         let objects: Vec<&str> = found.iter().map(|difference| difference.object.as_str()).collect();
         assert_eq!(objects, ["x; Type: COMMENT"]);

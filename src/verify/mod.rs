@@ -1,3 +1,5 @@
-//! Prove: what was restored is what was captured.
+//! 7 PROVE: finds what was restored equal to what was captured, or says where it is not.
 
 pub mod database;
+pub mod files;
+pub mod object;

@@ -27,7 +27,11 @@ fn options() -> DatabaseOptions {
     DatabaseOptions { pause: Duration::from_millis(50), ..DatabaseOptions::default() }
 }
 
-async fn take_with(server: &PostgresServer, address: &DatabaseAddress, options: &DatabaseOptions) -> Result<Captured<MemorySink>, Error> {
+async fn take_with(
+    server: &PostgresServer,
+    address: &DatabaseAddress,
+    options: &DatabaseOptions,
+) -> Result<Captured<MemorySink>, Error> {
     let sinks = |_| async { Ok(MemorySink::default()) };
     capture(address, server.password(), sinks, options, &SystemClock, &Progress::silent()).await
 }

@@ -46,7 +46,8 @@ async fn change(session: &Session, seed: &mut Seeded, longest_ms: &AtomicU64) {
             "BEGIN; TRUNCATE public.left_side; TRUNCATE public.right_side; INSERT INTO public.left_side SELECT generate_series(1, {rows}); \
              INSERT INTO public.right_side SELECT generate_series(1, {rows}); COMMIT"
         ),
-        1 => "ALTER TABLE public.left_side ADD COLUMN b int DEFAULT 7; ALTER TABLE public.left_side DROP COLUMN b".to_owned(),
+        1 => "ALTER TABLE public.left_side ADD COLUMN b int DEFAULT 7; ALTER TABLE public.left_side DROP COLUMN b"
+            .to_owned(),
         2 => "DROP TABLE public.odd; CREATE TABLE public.odd (a int)".to_owned(),
         _ => format!(
             "BEGIN; DROP TABLE public.right_side; CREATE TABLE public.right_side (a int); TRUNCATE public.left_side; \
@@ -114,7 +115,8 @@ async fn an_alter_that_waits_for_us_wins_within_six_seconds_and_the_capture_star
             };
             let (address, progress) = (server.address("app"), warmspare::observe::Progress::silent());
             let clock = warmspare::clock::SystemClock;
-            warmspare::capture::database::capture(&address, server.password(), sinks, &options(), &clock, &progress).await
+            warmspare::capture::database::capture(&address, server.password(), sinks, &options(), &clock, &progress)
+                .await
         })
     };
     held.notified().await;
@@ -145,7 +147,10 @@ async fn a_table_locked_for_long_ends_the_capture_with_its_name() {
     let hasty = DatabaseOptions { attempts: 2, lock_timeout: Duration::from_millis(200), ..options() };
     let error = take_with(&server, &server.address("app"), &hasty).await.unwrap_err();
     let text = error.to_string();
-    assert!(text.starts_with("database app was not captured in 2 attempts; the last one ended because database app at "), "{text}");
+    assert!(
+        text.starts_with("database app was not captured in 2 attempts; the last one ended because database app at "),
+        "{text}"
+    );
     assert!(text.contains("a lock was not granted in time while locking the tables"), "{text}");
     holder.execute("", "ROLLBACK").await.unwrap();
     take(&server, "app").await.unwrap();
@@ -157,7 +162,12 @@ async fn pgbench_writing_during_the_capture_gives_one_transactionally_consistent
     live.create("bench", "SELECT 1").await;
     let made = live.program("pgbench", "bench").args(["-i", "-q", "-s", "10"]).stderr(Stdio::null()).status().unwrap();
     assert!(made.success());
-    let writing = live.program("pgbench", "bench").args(["-n", "-c", "4", "-T", "600"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let writing = live
+        .program("pgbench", "bench")
+        .args(["-n", "-c", "4", "-T", "600"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
     let mut writing = Ended(writing.unwrap());
     while live.value("bench", "SELECT count(*)::text FROM public.pgbench_history").await == "0" {
         tokio::time::sleep(Duration::from_millis(20)).await;

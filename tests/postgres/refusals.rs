@@ -21,7 +21,9 @@ async fn a_wrong_password_is_told_as_such() {
     let server = PostgresServer::start();
     let sinks = |_| async { Ok(MemorySink::default()) };
     let wrong = Some(SecretString::from("hunter2"));
-    let error = capture(&server.address("postgres"), wrong, sinks, &options(), &SystemClock, &Progress::silent()).await.unwrap_err();
+    let error = capture(&server.address("postgres"), wrong, sinks, &options(), &SystemClock, &Progress::silent())
+        .await
+        .unwrap_err();
     let port = server.cluster().port();
     assert_eq!(
         told(&error),
@@ -30,7 +32,9 @@ async fn a_wrong_password_is_told_as_such() {
              → Check the role in the URL, the secret that `password` refers to on this host, and the server's pg_hba.conf."
         )
     );
-    let error = capture(&server.address("postgres"), None, sinks, &options(), &SystemClock, &Progress::silent()).await.unwrap_err();
+    let error = capture(&server.address("postgres"), None, sinks, &options(), &SystemClock, &Progress::silent())
+        .await
+        .unwrap_err();
     assert!(told(&error).contains("the server refuses role warmspare: "), "{}", told(&error));
 }
 
@@ -38,12 +42,20 @@ async fn a_wrong_password_is_told_as_such() {
 async fn an_unreachable_server_and_a_missing_database_are_told_apart() {
     let server = PostgresServer::start();
     let error = take(&server, "nowhere").await.unwrap_err();
-    assert!(told(&error).ends_with(": there is no such database\n→ Check the name of the database at the end of the URL."), "{}", told(&error));
+    assert!(
+        told(&error).ends_with(": there is no such database\n→ Check the name of the database at the end of the URL."),
+        "{}",
+        told(&error)
+    );
     let (address, password) = (server.address("postgres"), server.password());
     let _folder = server.crash();
     let sinks = |_| async { Ok(MemorySink::default()) };
     let error = capture(&address, password, sinks, &options(), &SystemClock, &Progress::silent()).await.unwrap_err();
-    assert!(told(&error).contains("the server cannot be reached: error connecting to server: Connection refused"), "{}", told(&error));
+    assert!(
+        told(&error).contains("the server cannot be reached: error connecting to server: Connection refused"),
+        "{}",
+        told(&error)
+    );
 }
 
 #[tokio::test]
@@ -73,7 +85,9 @@ async fn what_cannot_be_brought_back_is_refused_by_name_before_anything_is_captu
         async { Ok(MemorySink::default()) }
     };
     let error =
-        capture(&server.address("odd"), server.password(), sinks, &options(), &SystemClock, &Progress::silent()).await.unwrap_err();
+        capture(&server.address("odd"), server.password(), sinks, &options(), &SystemClock, &Progress::silent())
+            .await
+            .unwrap_err();
     let text = told(&error);
     assert_eq!(error.class(), Class::Refused);
     assert!(text.contains(": 5 objects of this database cannot be captured yet:\n"), "{text}");
@@ -108,7 +122,12 @@ async fn a_role_that_may_not_read_everything_is_told_what() {
     assert!(error.to_string().ends_with("no right to read public.closed"), "{error}");
     server.sql("plain", "GRANT SELECT ON closed TO backup").await;
     let error = capture(&address, password(), sinks, &options(), &SystemClock, &Progress::silent()).await.unwrap_err();
-    assert!(error.to_string().contains("table public.hidden (its row security hides rows from our role: give it BYPASSRLS)"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("table public.hidden (its row security hides rows from our role: give it BYPASSRLS)"),
+        "{error}"
+    );
     server.sql("plain", "ALTER ROLE backup BYPASSRLS").await;
     capture(&address, password(), sinks, &options(), &SystemClock, &Progress::silent()).await.unwrap();
 }
@@ -136,7 +155,9 @@ async fn a_pg_dump_older_than_the_server_is_refused() {
 #[tokio::test]
 async fn a_server_that_dies_mid_copy_is_a_lost_connection_and_never_a_short_table() {
     let server = PostgresServer::start();
-    server.create("big", "CREATE TABLE big AS SELECT n, repeat(md5(n::text), 30) AS t FROM generate_series(1, 60000) n").await;
+    server
+        .create("big", "CREATE TABLE big AS SELECT n, repeat(md5(n::text), 30) AS t FROM generate_series(1, 60000) n")
+        .await;
     let pid = server.cluster().pid();
     let (address, password) = (server.address("big"), server.password());
     let sink = slow::SlowSink::default();

@@ -57,10 +57,13 @@ async fn a_restore_target_in_use_is_refused_with_the_names_of_its_sessions() {
     let user = spare.session("app").await;
     user.execute("", "SET application_name = 'builder-api'").await.unwrap();
     let error = swap(&target, Sessions::Refuse).await.unwrap_err();
-    let expect = format!("database app is in use by 1 sessions:\n  pid {} builder-api as warmspare from 127.0.0.1", user.pid());
+    let expect =
+        format!("database app is in use by 1 sessions:\n  pid {} builder-api as warmspare from 127.0.0.1", user.pid());
     assert_eq!((error.to_string(), error.class()), (expect, Class::Refused));
     assert!(error.next_step().unwrap().starts_with("Stop the application at this site"));
-    user.execute("", "INSERT INTO public.precious VALUES (43)").await.expect("a refused swap leaves the application alone");
+    user.execute("", "INSERT INTO public.precious VALUES (43)")
+        .await
+        .expect("a refused swap leaves the application alone");
     assert_eq!(spare.value("app", "SELECT count(*)::text FROM public.precious").await, "2");
 
     let swapped = swap(&target, Sessions::End).await.unwrap();
@@ -76,7 +79,11 @@ async fn a_restore_target_in_use_is_refused_with_the_names_of_its_sessions() {
     let again = swap(&target, Sessions::End).await.unwrap().kept.unwrap();
     assert_eq!(again, format!("app__before_{POINT}_2"));
     spare.sql("postgres", &format!("ALTER DATABASE \"{old}\" ALLOW_CONNECTIONS true")).await;
-    assert_eq!(spare.value(&old, "SELECT sum(a)::text FROM public.precious").await, "85", "the replaced database is whole");
+    assert_eq!(
+        spare.value(&old, "SELECT sum(a)::text FROM public.precious").await,
+        "85",
+        "the replaced database is whole"
+    );
     drop_kept(&target, &old).await.unwrap();
     assert!(drop_kept(&target, "app").await.is_err(), "the database in use is not one that was replaced");
 }
@@ -91,7 +98,9 @@ async fn a_foreign_database_under_the_scratch_name_is_not_dropped() {
     let error = prepare(&target, &captured.sink.source(), &captured.facts).await.unwrap_err();
     assert!(error.to_string().contains("was not made by warmspare"), "{error}");
     spare.sql(&target.fresh(), "DROP TABLE public.mine").await;
-    prepare(&target, &captured.sink.source(), &captured.facts).await.expect("an empty one is what a kill leaves behind");
+    prepare(&target, &captured.sink.source(), &captured.facts)
+        .await
+        .expect("an empty one is what a kill leaves behind");
 }
 
 #[tokio::test]
@@ -108,7 +117,12 @@ async fn a_missing_extension_or_an_older_server_is_told_before_anything_is_chang
     assert!(error.to_string().ends_with("the server lacks the extensions postgis that the snapshot needs"), "{error}");
     captured.facts.server_version_num = 170_002;
     let error = prepare(&target, &captured.sink.source(), &captured.facts).await.unwrap_err();
-    assert!(error.to_string().ends_with("the server is PostgreSQL 15, but the snapshot is of PostgreSQL 17, which is newer"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .ends_with("the server is PostgreSQL 15, but the snapshot is of PostgreSQL 17, which is newer"),
+        "{error}"
+    );
     assert_eq!(spare.value("postgres", "SELECT count(*)::text FROM pg_roles WHERE rolname = 'fresh_role'").await, "0");
 }
 

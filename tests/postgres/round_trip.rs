@@ -56,7 +56,8 @@ async fn what_is_restored_dumps_to_the_same_bytes_again() {
     let second = take(&spare, "builder").await.unwrap();
     let (first, second) = (first.sink.source(), second.sink.source());
     let names = |source: &crate::support::memory::MemorySource| {
-        let mut names: Vec<_> = warmspare::stream::Source::entries(source).iter().map(|entry| entry.name.clone()).collect();
+        let mut names: Vec<_> =
+            warmspare::stream::Source::entries(source).iter().map(|entry| entry.name.clone()).collect();
         names.sort();
         names
     };
@@ -89,7 +90,8 @@ async fn roles_get_their_logins_and_passwords_only_at_promotion() {
     let captured = take(&live, "builder").await.unwrap();
     let target = target(&spare, "builder");
     bring_back(&target, &captured).await;
-    let hab = "SELECT concat_ws(' ', rolcanlogin, rolpassword IS NULL, rolconnlimit) FROM pg_authid WHERE rolname = 'hab'";
+    let hab =
+        "SELECT concat_ws(' ', rolcanlogin, rolpassword IS NULL, rolconnlimit) FROM pg_authid WHERE rolname = 'hab'";
     assert_eq!(spare.value("postgres", hab).await, "f t -1");
     let member = "SELECT pg_has_role('reporter', 'reader', 'MEMBER WITH ADMIN OPTION')::text";
     assert_eq!(spare.value("postgres", member).await, "true");
@@ -107,12 +109,17 @@ async fn a_database_without_utf8_or_with_a_dropped_public_schema_comes_back() {
     let (live, spare) = (PostgresServer::start(), PostgresServer::start());
     let create = "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'";
     live.sql("postgres", create).await;
-    live.sql("latin", "DROP SCHEMA public; CREATE SCHEMA s; CREATE TABLE s.\"tü\" (\"ä\" text); INSERT INTO s.\"tü\" VALUES ('öß')").await;
+    live.sql(
+        "latin",
+        "DROP SCHEMA public; CREATE SCHEMA s; CREATE TABLE s.\"tü\" (\"ä\" text); INSERT INTO s.\"tü\" VALUES ('öß')",
+    )
+    .await;
     let captured = take(&live, "latin").await.unwrap();
     assert_eq!(captured.facts.encoding, "LATIN1");
     let target = target(&spare, "latin");
     bring_back(&target, &captured).await;
     assert_eq!(words(&differences(&target, &captured).await), "");
-    let bytes = captured.sink.source().bytes(&warmspare::stream::StreamName::new(StreamKind::Table, "\"s\".\"tü\"")).unwrap();
+    let bytes =
+        captured.sink.source().bytes(&warmspare::stream::StreamName::new(StreamKind::Table, "\"s\".\"tü\"")).unwrap();
     assert_eq!(&bytes[..], b"\xf6\xdf\n", "in the database's own encoding");
 }

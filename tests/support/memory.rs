@@ -26,10 +26,10 @@ pub enum MemoryError {
 impl Explain for MemoryError {}
 
 /// Takes streams; clones write into the same snapshot.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct MemorySink(Arc<Mutex<Snapshot>>);
 
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Snapshot {
     opened: Vec<StreamName>,
     entries: Vec<StreamEntry>,
@@ -84,7 +84,7 @@ impl SinkStream for MemoryStream {
 }
 
 /// Gives streams back.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct MemorySource(Snapshot);
 
 impl MemorySource {

@@ -1,6 +1,9 @@
 //! What the tests share: real servers, started on free ports in temporary folders and torn down whatever happens.
 
-#[allow(dead_code, reason = "each test module uses its part of the support")]
+#![allow(dead_code, reason = "each test module uses its part of the support")]
+
+pub mod buckets;
+pub mod ceph;
 pub mod memory;
-#[allow(dead_code, reason = "each test module uses its part of the support")]
 pub mod postgres;
+pub mod sites;

@@ -111,7 +111,8 @@ fn template() -> PathBuf {
         return ready;
     }
     let folder = tempfile::tempdir().unwrap();
-    let options = ClusterOptions { folder: folder.path().to_owned(), programs: Some(PROGRAMS.into()), ..Default::default() };
+    let options =
+        ClusterOptions { folder: folder.path().to_owned(), programs: Some(PROGRAMS.into()), ..Default::default() };
     Cluster::start(&options).unwrap().stop().unwrap();
     let staging = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let copied = Command::new("cp").arg("-a").arg(folder.path()).arg(staging.path().join("t")).status().unwrap();

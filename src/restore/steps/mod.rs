@@ -1,3 +1,5 @@
-//! The steps a plan is made of, one file per kind. Each is split where a journal can stand between two durable changes.
+//! The steps a restore plan is made of, one file per kind.
 
+pub mod bucket_check;
 pub mod database;
+pub mod files;

@@ -46,7 +46,9 @@ pub async fn load<S: Source>(target: &Target, source: &S, progress: &Progress) -
         Some(CREATED) => {}
         Some(LOADING) => recreate(target, &properties).await?,
         Some(LOADED) => return Ok(Loaded { already: true, ..Loaded::default() }),
-        _ => return Err(DatabaseError::NotReady { name: fresh, what: "does not exist or is not marked as ours" }.into()),
+        _ => {
+            return Err(DatabaseError::NotReady { name: fresh, what: "does not exist or is not marked as ours" }.into());
+        }
     }
     set_state(target, LOADING).await?;
     let session = target.server.connect_to(&fresh).await?;
@@ -108,10 +110,12 @@ async fn empty_template<S: Source>(session: &Session, source: &S, properties: &P
 /// Runs a script statement by statement and stops at the first that fails.
 async fn run(session: &Session, name: &str, script: &str) -> Result<(), Error> {
     for statement in script::statements(script) {
-        session.execute("running the snapshot's definitions", statement).await.map_err(|source| DatabaseError::Statement {
-            name: name.to_owned(),
-            statement: statement.chars().take(SHOWN_CHARS_MAX).collect(),
-            source,
+        session.execute("running the snapshot's definitions", statement).await.map_err(|source| {
+            DatabaseError::Statement {
+                name: name.to_owned(),
+                statement: statement.chars().take(SHOWN_CHARS_MAX).collect(),
+                source,
+            }
         })?;
     }
     Ok(())
@@ -163,7 +167,12 @@ async fn worker<S: Source>(work: &Work<'_, S>) -> Result<Loaded, Error> {
     Ok(loaded)
 }
 
-async fn fill<S: Source>(work: &Work<'_, S>, session: &Session, entry: &StreamEntry, facts: &TableFacts) -> Result<(), Error> {
+async fn fill<S: Source>(
+    work: &Work<'_, S>,
+    session: &Session,
+    entry: &StreamEntry,
+    facts: &TableFacts,
+) -> Result<(), Error> {
     let table = quote::qualified(&facts.schema, &facts.table);
     let mut stream = work.source.read(&entry.name).await?;
     let mut copying = copy::copy_in(session, &table, &facts.columns, work.encoding).await?;

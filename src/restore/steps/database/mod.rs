@@ -161,16 +161,26 @@ impl Explain for DatabaseError {
 
     fn next_step(&self) -> Option<String> {
         let text = match self {
-            DatabaseError::Extensions { .. } => "Install the packages that provide them on the spare's database server; nothing was changed there.",
-            DatabaseError::Older { .. } => "Upgrade the spare's database server to at least the source's major version.",
-            DatabaseError::Occupied { .. } => "Rename or drop that database if it is not needed, then run the restore again.",
+            DatabaseError::Extensions { .. } => {
+                "Install the packages that provide them on the spare's database server; nothing was changed there."
+            }
+            DatabaseError::Older { .. } => {
+                "Upgrade the spare's database server to at least the source's major version."
+            }
+            DatabaseError::Occupied { .. } => {
+                "Rename or drop that database if it is not needed, then run the restore again."
+            }
             DatabaseError::NotReady { .. } => "Run the whole restore again; it starts where it must.",
-            DatabaseError::Rows { .. } => "Run the restore again; if it happens twice, run `warmspare verify` on the point.",
+            DatabaseError::Rows { .. } => {
+                "Run the restore again; if it happens twice, run `warmspare verify` on the point."
+            }
             DatabaseError::Statement { .. } => {
                 "The name it bears was not touched. If the statement needs something the server lacks (a library, a locale, a right), \
                  provide it and run the restore again."
             }
-            DatabaseError::InUse { .. } => "Stop the application at this site, or allow its sessions to be ended, and run the restore again.",
+            DatabaseError::InUse { .. } => {
+                "Stop the application at this site, or allow its sessions to be ended, and run the restore again."
+            }
             DatabaseError::NotKept { .. } => "Drop it by hand if you are sure.",
         };
         Some(text.to_owned())
@@ -246,7 +256,8 @@ pub async fn prove<S: Source>(
 ) -> Result<Vec<Difference>, Error> {
     let session = target.server.maintenance().await?;
     let fresh = target.fresh();
-    let loaded = |marks: &Marks| target.is_of_this_point(marks) && marks.get(STATE).is_some_and(|state| state == LOADED);
+    let loaded =
+        |marks: &Marks| target.is_of_this_point(marks) && marks.get(STATE).is_some_and(|state| state == LOADED);
     let mut name = None;
     for candidate in [fresh.as_str(), &target.name] {
         if lifecycle::marks(&session, candidate).await?.as_ref().is_some_and(loaded) {

@@ -55,9 +55,9 @@ const KEPT_MAX: u32 = 99;
 pub async fn swap(target: &Target, sessions: Sessions) -> Result<Swapped, Error> {
     let session = target.server.maintenance().await?;
     let fresh = target.fresh();
-    let loaded = lifecycle::marks(&session, &fresh).await?.map(|marks| {
-        target.is_of_this_point(&marks) && marks.get(STATE).is_some_and(|state| state == LOADED)
-    });
+    let loaded = lifecycle::marks(&session, &fresh)
+        .await?
+        .map(|marks| target.is_of_this_point(&marks) && marks.get(STATE).is_some_and(|state| state == LOADED));
     let standing = lifecycle::marks(&session, &target.name).await?;
     match loaded {
         Some(true) => {}

@@ -1,0 +1,37 @@
+# Two commands do everything on a fresh Debian machine with a Rust toolchain:
+#   make demo   installs what it needs, builds, and shows the whole job on this machine
+#   make test   installs what it needs and runs every check
+
+.PHONY: demo test bench lint install-demo install-test
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   build, then show two sites, two recovery points, a disaster and a proven restore"
+	@echo "make test   every check: format, lints, documentation, licences, tidiness, unit to end-to-end"
+	@echo "make bench  what each stage of the pipeline costs on this machine"
+
+demo: install-demo
+	cargo build --locked --release
+	target/release/warmspare demo
+
+test: install-test lint
+	cargo test --locked --features failpoints
+
+lint:
+	cargo fmt --check
+	cargo clippy --locked --all-targets --features failpoints -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	@if cargo deny --version >/dev/null 2>&1; then \
+	    cargo deny --offline check bans licenses sources; \
+	else \
+	    echo "cargo-deny is not installed: licences are checked by tests/tidy.rs alone"; \
+	fi
+
+bench: install-demo
+	cargo bench --locked
+
+install-demo:
+	@tests/support/install.sh demo
+
+install-test:
+	@tests/support/install.sh test

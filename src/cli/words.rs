@@ -1,0 +1,67 @@
+//! Data to standard output, words to standard error, and nothing lost when a pipe closes.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+/// Prints lines of data. A closed pipe ends the output quietly, as `warmspare points | head` expects.
+pub(super) fn data(text: &str) {
+    let mut out = io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(error) = written
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        tracing::error!("standard output cannot be written: {error}");
+    }
+}
+
+/// Prints `value` as JSON, indented.
+pub(super) fn json<T: Serialize>(value: &T) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => data(&(text + "\n")),
+        Err(error) => tracing::error!("the result cannot be written as JSON: {error}"),
+    }
+}
+
+/// Says something to the person, on standard error.
+pub(super) fn say(text: &str) {
+    // Standard error is where a failure would be told; there is no third place.
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Rows in columns; the first row is the head.
+pub(super) fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+/// An instant to the second.
+pub(super) fn instant(at: jiff::Timestamp) -> String {
+    at.round(jiff::Unit::Second).unwrap_or(at).to_string()
+}
+
+/// How long ago `at` was.
+pub(super) fn age(now: jiff::Timestamp, at: jiff::Timestamp) -> String {
+    match now.duration_since(at).try_into() {
+        Ok(age) => crate::units::Span(age).to_string(),
+        Err(_) => "in the future".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_lines_do_not_trail() {
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        assert_eq!(table(&[row(["POINT", "AGE"]), row(["0-1", ""])]), "POINT  AGE\n0-1\n");
+        assert_eq!(table(&[]), "");
+    }
+}

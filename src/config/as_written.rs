@@ -1,0 +1,80 @@
+//! The configuration exactly as TOML says it. Every key a person can write stands here, and nowhere else.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub system: Spanned<String>,
+    pub profile: Option<Spanned<String>>,
+    pub live: Spanned<String>,
+    pub vault: Vault,
+    pub sites: BTreeMap<Spanned<String>, Site>,
+    pub capture: Option<Capture>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Vault {
+    pub url: Spanned<String>,
+    #[serde(default)]
+    pub escrow: Vec<Spanned<String>>,
+    pub signers: BTreeMap<String, Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Capture {
+    /// Tables and ranges copied at once.
+    pub workers: Option<Spanned<usize>>,
+    /// Chunk size of new epochs: `small` or `large`.
+    pub chunks: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Site {
+    pub state: Spanned<PathBuf>,
+    pub recipient: Spanned<String>,
+    pub identity: Option<Spanned<String>>,
+    pub signing_key: Option<Spanned<String>>,
+    #[serde(default)]
+    pub databases: BTreeMap<Spanned<String>, Database>,
+    #[serde(default)]
+    pub buckets: BTreeMap<Spanned<String>, Bucket>,
+    #[serde(default)]
+    pub exports: BTreeMap<Spanned<String>, Export>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Database {
+    pub url: Spanned<String>,
+    pub password: Option<Spanned<String>>,
+    #[serde(default)]
+    pub application_roles: Vec<String>,
+    pub programs: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Bucket {
+    pub url: Spanned<String>,
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    pub credentials: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Export {
+    pub root: Option<PathBuf>,
+    #[serde(default)]
+    pub files: Vec<String>,
+    #[serde(default)]
+    pub commands: BTreeMap<String, Vec<String>>,
+}

@@ -1,0 +1,253 @@
+//! Where this process runs: which of the two sites, and with which of its secrets.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use secrecy::SecretString;
+
+use super::reference::{Reference, ReferenceError};
+use super::{Config, Site};
+use crate::durable::{self, FileLock};
+use crate::error::{Class, Explain};
+use crate::keys::{Identity, KeyError, Recipient, SigningKey};
+
+/// The configuration as seen from one site.
+#[derive(Clone, Debug)]
+pub struct Here {
+    /// The whole configuration.
+    pub config: Arc<Config>,
+    /// This site.
+    pub site: Site,
+    /// The other one.
+    pub other: Site,
+}
+
+/// What this site lacks or refuses.
+#[derive(Debug, thiserror::Error)]
+pub enum HereError {
+    /// The site named is not in the configuration.
+    #[error("`{site}` is not a site of {file} (there are: {known})")]
+    UnknownSite {
+        /// The name given.
+        site: String,
+        /// The configuration.
+        file: String,
+        /// The names there are.
+        known: String,
+    },
+    /// Nothing says which site this is.
+    #[error("nothing says which site this is")]
+    NoSite,
+    /// A secret that is needed here is not configured for this site.
+    #[error("`{key}` is not set under [sites.{site}]")]
+    NotConfigured {
+        /// The key.
+        key: &'static str,
+        /// The site.
+        site: String,
+    },
+    /// A secret cannot be fetched.
+    #[error("`{key}` under [sites.{site}]")]
+    Reference {
+        /// The key.
+        key: String,
+        /// The site.
+        site: String,
+        /// Why.
+        source: ReferenceError,
+    },
+    /// A secret is not what it should be.
+    #[error("`{key}` under [sites.{site}] ({reference})")]
+    Key {
+        /// The key.
+        key: &'static str,
+        /// The site.
+        site: String,
+        /// Where it came from.
+        reference: String,
+        /// What is wrong.
+        source: KeyError,
+    },
+    /// The key at hand is not the one the configuration pins.
+    #[error("`{key}` of {site} belongs to {found}, but the configuration says {pinned}")]
+    NotPinned {
+        /// The key.
+        key: &'static str,
+        /// The site.
+        site: String,
+        /// The public half of what is at hand.
+        found: String,
+        /// The public half that is configured.
+        pinned: String,
+    },
+    /// Another operation is under way.
+    #[error("another operation is under way at {site}: {holder}")]
+    Busy {
+        /// The site.
+        site: String,
+        /// What its holder says of itself.
+        holder: String,
+    },
+    /// The state folder cannot be used.
+    #[error("the state folder {path} cannot be used")]
+    State {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Explain for HereError {
+    fn class(&self) -> Class {
+        match self {
+            HereError::UnknownSite { .. } | HereError::NoSite | HereError::NotConfigured { .. } => Class::Usage,
+            HereError::Busy { .. } => Class::Refused,
+            _ => Class::Failed,
+        }
+    }
+
+    fn next_step(&self) -> Option<String> {
+        Some(match self {
+            HereError::UnknownSite { .. } | HereError::NoSite => {
+                "Name it with --site, with WARMSPARE_SITE, or in the file /etc/warmspare/site.".to_owned()
+            }
+            HereError::NotConfigured { key, site } => {
+                format!("Make one with `warmspare keygen --site {site}` and name its file there as `{key}`.")
+            }
+            HereError::Reference { .. } => "Make the secret readable for the user warmspare runs as.".to_owned(),
+            HereError::Key { .. } => "Point it at the file `warmspare keygen` wrote for it.".to_owned(),
+            HereError::NotPinned { key, .. } => {
+                format!(
+                    "Use the file whose public half is configured, or configure the one that belongs to this `{key}`."
+                )
+            }
+            HereError::Busy { .. } => "Wait for it to end, then run the command again.".to_owned(),
+            HereError::State { .. } => {
+                "Check that it exists, is owned by the user warmspare runs as, and has space.".to_owned()
+            }
+        })
+    }
+}
+
+/// The file that says which site a host is.
+const SITE_FILE: &str = "/etc/warmspare/site";
+
+impl Here {
+    /// Which site this host is: `given` on the command line or by environment, else the word in `/etc/warmspare/site`.
+    ///
+    /// # Errors
+    /// [`HereError::NoSite`] when nothing says so.
+    pub fn site_name(given: Option<String>) -> Result<String, HereError> {
+        if let Some(name) = given {
+            return Ok(name);
+        }
+        let path = Path::new(SITE_FILE);
+        let content = durable::read(path).map_err(|source| HereError::State { path: path.to_owned(), source })?;
+        let name = content.map(|name| String::from_utf8_lossy(&name).trim().to_owned());
+        name.filter(|name| !name.is_empty()).ok_or(HereError::NoSite)
+    }
+
+    /// The configuration as seen from the site called `name`.
+    ///
+    /// # Errors
+    /// [`HereError::UnknownSite`] when there is no such site.
+    pub fn new(config: Config, name: &str) -> Result<Self, HereError> {
+        let (site, other) = (config.site(name).cloned(), config.other(name).cloned());
+        match (site, other) {
+            (Some(site), Some(other)) => Ok(Here { config: Arc::new(config), site, other }),
+            _ => Err(HereError::UnknownSite {
+                site: name.to_owned(),
+                file: config.path.display().to_string(),
+                known: config.sites.keys().cloned().collect::<Vec<_>>().join(", "),
+            }),
+        }
+    }
+
+    /// Whether this site takes live traffic.
+    pub fn is_live(&self) -> bool {
+        self.config.live == self.site.name
+    }
+
+    /// Whom everything written here is sealed to: the other site and the escrow, never this one.
+    pub fn sealed_to(&self) -> Vec<Recipient> {
+        let escrow = self.config.vault.escrow.iter().filter(|recipient| **recipient != self.other.recipient);
+        std::iter::once(&self.other.recipient).chain(escrow).cloned().collect()
+    }
+
+    /// The folder of the vault's bookkeeping at this site.
+    pub fn vault_state(&self) -> PathBuf {
+        self.site.state.join("vault")
+    }
+
+    /// Fetches a secret of this host; `key` says which one it is to a person.
+    ///
+    /// # Errors
+    /// [`HereError::Reference`] when it cannot be fetched.
+    pub fn resolve(&self, key: &str, reference: Option<&Reference>) -> Result<Option<SecretString>, HereError> {
+        let Some(reference) = reference else { return Ok(None) };
+        let wrong = |source| HereError::Reference { key: key.to_owned(), site: self.site.name.clone(), source };
+        reference.resolve().map(Some).map_err(wrong)
+    }
+
+    fn required(&self, key: &'static str, reference: Option<&Reference>) -> Result<(SecretString, String), HereError> {
+        let site = || self.site.name.clone();
+        let reference = reference.ok_or_else(|| HereError::NotConfigured { key, site: site() })?;
+        let secret = reference.resolve();
+        let secret = secret.map_err(|source| HereError::Reference { key: key.to_owned(), site: site(), source })?;
+        Ok((secret, reference.to_string()))
+    }
+
+    /// This site's signing key, which must be the one pinned in `signers`.
+    ///
+    /// # Errors
+    /// When it is not configured, not readable, or not the pinned one.
+    pub fn signing_key(&self) -> Result<SigningKey, HereError> {
+        let (key, site) = ("signing_key", self.site.name.clone());
+        let (secret, reference) = self.required(key, self.site.signing_key.as_ref())?;
+        let signing = SigningKey::from_file_text(&secret);
+        let signing = signing.map_err(|source| HereError::Key { key, site: site.clone(), reference, source })?;
+        let (found, pinned) = (signing.verifying_key(), self.config.vault.signers.get(&self.site.name));
+        if pinned != Some(&found) {
+            let pinned = pinned.map_or("nothing".to_owned(), ToString::to_string);
+            return Err(HereError::NotPinned { key, site, found: found.to_string(), pinned });
+        }
+        Ok(signing)
+    }
+
+    /// This site's identity, which must belong to its `recipient`.
+    ///
+    /// # Errors
+    /// When it is not configured, not readable, or another one.
+    pub fn identity(&self) -> Result<Identity, HereError> {
+        let (key, site) = ("identity", self.site.name.clone());
+        let (secret, reference) = self.required(key, self.site.identity.as_ref())?;
+        let identity = Identity::from_file_text(&secret);
+        let identity = identity.map_err(|source| HereError::Key { key, site: site.clone(), reference, source })?;
+        let (found, pinned) = (identity.recipient(), &self.site.recipient);
+        if found != *pinned {
+            return Err(HereError::NotPinned { key, site, found: found.to_string(), pinned: pinned.to_string() });
+        }
+        Ok(identity)
+    }
+
+    /// Takes this site's operation lock: one operation at a time. `what` tells others who holds it.
+    ///
+    /// # Errors
+    /// [`HereError::Busy`] names the holder.
+    pub fn lock(&self, what: &str) -> Result<FileLock, HereError> {
+        let folder = &self.site.state;
+        let wrong = |path: &Path| {
+            let path = path.to_owned();
+            move |source| HereError::State { path, source }
+        };
+        durable::private_folder(folder).map_err(wrong(folder))?;
+        let path = folder.join("operation.lock");
+        let note = format!("{what}, process {}", std::process::id());
+        if let Some(lock) = FileLock::try_take(&path, &note).map_err(wrong(&path))? {
+            return Ok(lock);
+        }
+        let holder = durable::read(&path).map_err(wrong(&path))?.unwrap_or_default();
+        Err(HereError::Busy { site: self.site.name.clone(), holder: String::from_utf8_lossy(&holder).into_owned() })
+    }
+}

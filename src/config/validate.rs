@@ -1,0 +1,434 @@
+//! From the configuration as written to the configuration as meant: every rule a person can break is checked here.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use toml::Spanned;
+
+use super::address::{BucketAddress, BucketUrl, DatabaseAddress, ExportAddress, VaultUrl};
+use super::as_written as raw;
+use super::error::{ConfigError, Place, nearest};
+use super::profile::Profile;
+use super::reference::Reference;
+use super::source_name::{SourceName, is_plain_name};
+use super::{CaptureConfig, Config, Site, VaultConfig};
+
+const WORKERS_MAX: usize = 64;
+
+pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
+    let place = Place { path, text };
+    let file: raw::File = toml::from_str(text).map_err(|e| place.toml_error(&e))?;
+    let system = plain_name(&place, &file.system, "system")?;
+    let name = file.profile.as_ref().map_or("minimal", |profile| profile.get_ref());
+    let profile = Profile::load(name).map_err(|e| {
+        let at = file.profile.as_ref().map(|profile| profile.span().start);
+        place.error(at, e.to_string(), "Use a built-in profile, or write a folder (with a slash) of your own.")
+    })?;
+    let vault = vault(&place, &file.vault)?;
+    let capture = capture(&place, file.capture.unwrap_or_default())?;
+    let mut sites = BTreeMap::new();
+    for (name, raw) in &file.sites {
+        let site = site(&place, name, raw)?;
+        sites.insert(site.name.clone(), site);
+    }
+    two_sites(&place, &sites)?;
+    let live = file.live.get_ref().clone();
+    if !sites.contains_key(&live) {
+        return Err(unknown_site(&place, file.live.span().start, "live", &live, &sites));
+    }
+    for signer in file.vault.signers.iter().filter(|(name, _)| !sites.contains_key(*name)) {
+        return Err(unknown_site(&place, signer.1.span().start, "signers", signer.0, &sites));
+    }
+    if let Some(missing) = sites.keys().find(|name| !vault.signers.contains_key(*name)) {
+        let what = format!("`signers` has no verifying key for the site `{missing}`");
+        return Err(place.error(
+            None,
+            what,
+            &format!("Make one with `warmspare keygen --site {missing}` and pin it under [vault]."),
+        ));
+    }
+    Ok(Config { path: path.to_owned(), system, profile, live, vault, capture, sites })
+}
+
+fn unknown_site(place: &Place, at: usize, key: &str, name: &str, sites: &BTreeMap<String, Site>) -> ConfigError {
+    let known: Vec<&str> = sites.keys().map(String::as_str).collect();
+    let next = match nearest(name, &known) {
+        Some(site) => format!("Did you mean `{site}`?"),
+        None => format!("The sites are {}.", known.join(" and ")),
+    };
+    place.error(Some(at), format!("`{key}` names the site `{name}`, which is not under [sites]"), &next)
+}
+
+fn plain_name(place: &Place, name: &Spanned<String>, what: &str) -> Result<String, ConfigError> {
+    if is_plain_name(name.get_ref()) {
+        return Ok(name.get_ref().clone());
+    }
+    let what = format!("`{}` cannot be the name of a {what}", name.get_ref());
+    let next = "Use at most 40 lower-case letters, digits, `-` and `_`, beginning with a letter or digit.";
+    Err(place.error(Some(name.span().start), what, next))
+}
+
+fn parsed<T: FromStr<Err: std::fmt::Display>>(
+    place: &Place,
+    key: &str,
+    text: &Spanned<String>,
+    next: &str,
+) -> Result<T, ConfigError> {
+    let wrong = |e: T::Err| place.error(Some(text.span().start), format!("`{key}` is {e}"), next);
+    text.get_ref().parse().map_err(wrong)
+}
+
+/// A secret by reference; one that stands in the file itself is refused without being repeated.
+fn reference(
+    place: &Place,
+    section: &str,
+    key: &str,
+    text: Option<&Spanned<String>>,
+) -> Result<Option<Reference>, ConfigError> {
+    let Some(text) = text else { return Ok(None) };
+    let inline = |_| {
+        let file = format!("/etc/warmspare/{}", section.rsplit('.').next().unwrap_or("secret"));
+        let what = format!("`{key}` under [{section}] holds the secret itself");
+        let next = format!(
+            "Move it into a file only warmspare can read (`install -m 600 /dev/stdin {file}`), write \
+             {key} = \"file:{file}\" (or env:NAME, command:PROGRAM), and change the secret: this file has shown it."
+        );
+        place.error(Some(text.span().start), what, &next)
+    };
+    Reference::parse(text.get_ref()).map(Some).map_err(inline)
+}
+
+fn vault(place: &Place, raw: &raw::Vault) -> Result<VaultConfig, ConfigError> {
+    let url = raw.url.get_ref();
+    let at = Some(raw.url.span().start);
+    let folder = match folder_of(url) {
+        Some(folder) => folder,
+        None => {
+            let what = format!("the vault `{url}` is not a folder");
+            return Err(place.error(at, what, "This release keeps the vault in a folder: write an absolute path."));
+        }
+    };
+    if raw.escrow.is_empty() {
+        let what =
+            "there is no escrow recipient: if both sites lose their identities, nothing opens the vault".to_owned();
+        let next = "Make one with `warmspare keygen --escrow`, keep its paper copy away from both sites, and write \
+                    escrow = [\"age1…\"] under [vault].";
+        return Err(place.error(None, what, next));
+    }
+    let next = "Make one with `warmspare keygen`.";
+    let escrow = raw.escrow.iter().map(|text| parsed(place, "escrow", text, next)).collect::<Result<_, _>>()?;
+    let signer = |(site, text): (&String, &Spanned<String>)| {
+        Ok((site.clone(), parsed(place, &format!("signers.{site}"), text, next)?))
+    };
+    let signers = raw.signers.iter().map(signer).collect::<Result<_, _>>()?;
+    Ok(VaultConfig { url: VaultUrl::Folder(folder), escrow, signers })
+}
+
+/// The folder a URL names, if it names one.
+fn folder_of(url: &str) -> Option<PathBuf> {
+    let path = url.strip_prefix("file://").unwrap_or(url);
+    path.starts_with('/').then(|| PathBuf::from(path))
+}
+
+fn capture(place: &Place, raw: raw::Capture) -> Result<CaptureConfig, ConfigError> {
+    let workers = match &raw.workers {
+        None => std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8),
+        Some(workers) if (1..=WORKERS_MAX).contains(workers.get_ref()) => *workers.get_ref(),
+        Some(workers) => {
+            let what = format!("`workers` is {}", workers.get_ref());
+            return Err(place.error(
+                Some(workers.span().start),
+                what,
+                &format!("Use a number from 1 to {WORKERS_MAX}."),
+            ));
+        }
+    };
+    let large_chunks = match &raw.chunks {
+        None => false,
+        Some(word) => match word.get_ref().as_str() {
+            "small" => false,
+            "large" => true,
+            other => {
+                let at = Some(word.span().start);
+                return Err(place.error(at, format!("`chunks` is `{other}`"), "Write \"small\" or \"large\"."));
+            }
+        },
+    };
+    Ok(CaptureConfig { workers, large_chunks })
+}
+
+fn site(place: &Place, name: &Spanned<String>, raw: &raw::Site) -> Result<Site, ConfigError> {
+    let name = plain_name(place, name, "site")?;
+    let section = format!("sites.{name}");
+    if !raw.state.get_ref().is_absolute() {
+        let what = format!("`state` under [{section}] is not an absolute path");
+        return Err(place.error(Some(raw.state.span().start), what, "Write it from the root: /var/lib/warmspare."));
+    }
+    let recipient = parsed(place, "recipient", &raw.recipient, "Make one with `warmspare keygen`.")?;
+    let mut databases = BTreeMap::new();
+    for (name, raw) in &raw.databases {
+        let database = database(place, &section, name, raw)?;
+        databases.insert(database.name.clone(), database);
+    }
+    let mut buckets = BTreeMap::new();
+    for (name, raw) in &raw.buckets {
+        let bucket = bucket(place, &section, name, raw)?;
+        buckets.insert(bucket.name.clone(), bucket);
+    }
+    let mut exports = BTreeMap::new();
+    for (name, raw) in &raw.exports {
+        let export = export(place, &section, name, raw)?;
+        exports.insert(export.name.clone(), export);
+    }
+    Ok(Site {
+        name,
+        state: raw.state.get_ref().clone(),
+        recipient,
+        identity: reference(place, &section, "identity", raw.identity.as_ref())?,
+        signing_key: reference(place, &section, "signing_key", raw.signing_key.as_ref())?,
+        databases,
+        buckets,
+        exports,
+    })
+}
+
+fn database(
+    place: &Place,
+    site: &str,
+    name: &Spanned<String>,
+    raw: &raw::Database,
+) -> Result<DatabaseAddress, ConfigError> {
+    let section = format!("{site}.databases.{}", name.get_ref());
+    let url = raw.url.get_ref();
+    if has_password(url) {
+        let what = format!("`url` under [{section}] holds the password itself");
+        let next = "Take it out of the URL and name it by reference: password = \"file:/etc/warmspare/pg\" (or env:NAME, \
+                    command:PROGRAM). Change the password: this file has shown it.";
+        return Err(place.error(Some(raw.url.span().start), what, next));
+    }
+    Ok(DatabaseAddress {
+        name: plain_name(place, name, "database")?,
+        url: url.clone(),
+        password: reference(place, &section, "password", raw.password.as_ref())?,
+        application_roles: raw.application_roles.clone(),
+        programs: raw.programs.clone(),
+    })
+}
+
+/// Whether a connection string carries a password, as `user:password@` or `password=`.
+fn has_password(url: &str) -> bool {
+    let authority = url.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(rest));
+    let user = authority.and_then(|authority| authority.rsplit_once('@')).map(|(user, _)| user);
+    user.is_some_and(|user| user.contains(':')) || url.contains("password=")
+}
+
+fn bucket(place: &Place, site: &str, name: &Spanned<String>, raw: &raw::Bucket) -> Result<BucketAddress, ConfigError> {
+    let section = format!("{site}.buckets.{}", name.get_ref());
+    let text = raw.url.get_ref();
+    let wrong = || {
+        let what = format!("the bucket `{text}` under [{section}] is neither a folder nor s3://");
+        place.error(Some(raw.url.span().start), what, "Write an absolute path, or s3://BUCKET, or s3://BUCKET/PREFIX.")
+    };
+    let url = match (folder_of(text), text.strip_prefix("s3://")) {
+        (Some(folder), _) => BucketUrl::Folder(folder),
+        (None, Some(rest)) => {
+            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+            if bucket.is_empty() {
+                return Err(wrong());
+            }
+            let slash = if prefix.is_empty() || prefix.ends_with('/') { "" } else { "/" };
+            BucketUrl::S3 { bucket: bucket.to_owned(), prefix: format!("{prefix}{slash}") }
+        }
+        _ => return Err(wrong()),
+    };
+    Ok(BucketAddress {
+        name: plain_name(place, name, "bucket")?,
+        url,
+        endpoint: raw.endpoint.clone(),
+        region: raw.region.clone().unwrap_or_else(|| "us-east-1".to_owned()),
+        credentials: reference(place, &section, "credentials", raw.credentials.as_ref())?,
+    })
+}
+
+fn export(place: &Place, site: &str, name: &Spanned<String>, raw: &raw::Export) -> Result<ExportAddress, ConfigError> {
+    let at = Some(name.span().start);
+    let section = format!("{site}.exports.{}", name.get_ref());
+    if raw.files.is_empty() && raw.commands.is_empty() {
+        let what = format!("[{section}] captures nothing");
+        return Err(place.error(
+            at,
+            what,
+            "Name files = [\"/etc/app/*.conf\"] or commands = { name = [\"program\"] }.",
+        ));
+    }
+    if raw.commands.values().any(Vec::is_empty) {
+        let what = format!("a command of [{section}] has no words");
+        return Err(place.error(
+            at,
+            what,
+            "Write the program and its arguments: [\"snap\", \"get\", \"-d\", \"app\"].",
+        ));
+    }
+    if let Some(name) = raw.commands.keys().find(|name| !is_plain_name(name)) {
+        let what = format!("`{name}` cannot be the name of a command of [{section}]: it becomes a file name");
+        return Err(place.error(at, what, "Use lower-case letters, digits, `-` and `_`."));
+    }
+    Ok(ExportAddress {
+        name: plain_name(place, name, "export")?,
+        root: raw.root.clone().unwrap_or_else(|| PathBuf::from("/")),
+        files: raw.files.clone(),
+        commands: raw.commands.clone(),
+    })
+}
+
+/// Two sites with the same sources: what is captured at one has a place at the other.
+fn two_sites(place: &Place, sites: &BTreeMap<String, Site>) -> Result<(), ConfigError> {
+    let mut all = sites.values();
+    let (Some(one), Some(two), None) = (all.next(), all.next(), all.next()) else {
+        let what = format!("[sites] names {} sites", sites.len());
+        return Err(place.error(None, what, "Name exactly two: the primary and its warm spare."));
+    };
+    if one.recipient == two.recipient {
+        let what = format!("{} and {} have the same recipient: a site could open what it wrote", one.name, two.name);
+        return Err(place.error(None, what, "Make one identity for each site with `warmspare keygen --site NAME`."));
+    }
+    let (ours, theirs) = (one.sources(), two.sources());
+    let only = |a: &[SourceName], b: &[SourceName]| a.iter().find(|source| !b.contains(source)).cloned();
+    let lonely = only(&ours, &theirs).map(|s| (s, one, two)).or_else(|| only(&theirs, &ours).map(|s| (s, two, one)));
+    if let Some((source, has, lacks)) = lonely {
+        let what = format!("{source} is at {} but not at {}", has.name, lacks.name);
+        return Err(place.error(
+            None,
+            what,
+            &format!("Add it under [sites.{}]: the same name, its own address.", lacks.name),
+        ));
+    }
+    if ours.is_empty() {
+        let what = "the sites name no database, bucket or export".to_owned();
+        return Err(place.error(None, what, "docs/CONFIGURATION.md shows how to name them."));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Explain;
+    use crate::keys::{Identity, SigningKey};
+
+    fn sample() -> String {
+        let age = || Identity::generate().recipient();
+        let key = || SigningKey::generate().unwrap().verifying_key();
+        format!(
+            r#"system = "builder"
+live = "ams"
+
+[vault]
+url = "/srv/vault"
+escrow = ["{}"]
+signers = {{ ams = "{}", fra = "{}" }}
+
+[sites.ams]
+state = "/var/lib/warmspare"
+recipient = "{}"
+signing_key = "file:/etc/warmspare/signing.key"
+databases.builder = {{ url = "postgresql://warmspare@db/builder", password = "env:PGPASS" }}
+buckets.artifacts = {{ url = "s3://artifacts/live", endpoint = "http://127.0.0.1:9000" }}
+exports.configs = {{ files = ["/etc/app/*"] }}
+
+[sites.fra]
+state = "/var/lib/warmspare"
+recipient = "{}"
+databases.builder = {{ url = "postgresql://warmspare@db/builder" }}
+buckets.artifacts = {{ url = "/srv/artifacts" }}
+exports.configs = {{ root = "/srv/fra", files = ["/etc/app/*"] }}
+"#,
+            age(),
+            key(),
+            key(),
+            age(),
+            age()
+        )
+    }
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(Path::new("w.toml"), text)
+    }
+
+    #[test]
+    fn a_short_file_has_every_default() {
+        let config = parse(&sample()).unwrap();
+        assert_eq!(config.profile.name, "minimal");
+        assert!(config.capture.workers >= 2 && !config.capture.large_chunks);
+        let ams = config.site("ams").unwrap();
+        assert_eq!(config.other("ams").unwrap().name, "fra");
+        let bucket = &ams.buckets["artifacts"];
+        assert_eq!(bucket.url, BucketUrl::S3 { bucket: "artifacts".into(), prefix: "live/".into() });
+        assert_eq!(bucket.region, "us-east-1");
+        assert_eq!(ams.exports["configs"].root, Path::new("/"));
+        let sources: Vec<String> = config.sources().iter().map(ToString::to_string).collect();
+        assert_eq!(sources, ["database.builder", "bucket.artifacts", "export.configs"]);
+    }
+
+    /// What is said when `from` is replaced by `to` in the sample.
+    fn said(from: &str, to: &str) -> String {
+        let text = sample();
+        assert!(text.contains(from), "the sample has {from}");
+        let error = parse(&text.replacen(from, to, 1)).unwrap_err();
+        assert_eq!(error.class().exit_code(), 2);
+        format!("{error}\n{}", error.next_step().unwrap())
+    }
+
+    #[test]
+    fn what_a_person_gets_wrong_is_said_with_its_line() {
+        let check = |from: &str, to: &str, expected: &str| assert_eq!(said(from, to), expected);
+        check("system", "sytem", "w.toml:1: unknown key `sytem`\nDid you mean `system`?");
+        check("password =", "pasword =", "w.toml:12: unknown key `pasword`\nDid you mean `password`?");
+        check("state =", "kubernetes =", {
+            "w.toml:9: unknown key `kubernetes`\n\
+             Known here: state, recipient, identity, signing_key, databases, buckets, exports."
+        });
+        check("live = \"ams\"", "live = \"amd\"", {
+            "w.toml:2: `live` names the site `amd`, which is not under [sites]\nDid you mean `ams`?"
+        });
+        check("url = \"/srv/vault\"", "url = \"s3://v\"", {
+            "w.toml:5: the vault `s3://v` is not a folder\n\
+             This release keeps the vault in a folder: write an absolute path."
+        });
+        check("\"builder\"", "\"Builder\"", {
+            "w.toml:1: `Builder` cannot be the name of a system\n\
+             Use at most 40 lower-case letters, digits, `-` and `_`, beginning with a letter or digit."
+        });
+        check("buckets.artifacts = { url = \"/srv", "buckets.artefacts = { url = \"/srv", {
+            "w.toml: bucket.artifacts is at ams but not at fra\n\
+             Add it under [sites.fra]: the same name, its own address."
+        });
+        check("live = ", "profile = \"nonesuch\"\nlive = ", {
+            "w.toml:2: no profile `nonesuch` is built in (there is: minimal)\n\
+             Use a built-in profile, or write a folder (with a slash) of your own."
+        });
+    }
+
+    #[test]
+    fn an_inline_secret_is_refused_and_not_repeated() {
+        let message = said("\"env:PGPASS\"", "\"hunter2\"");
+        assert!(!message.contains("hunter2"), "{message}");
+        assert!(message.starts_with(
+            "w.toml:12: `password` under [sites.ams.databases.builder] holds the secret itself\nMove it into a file"
+        ));
+        for url in ["postgresql://warmspare:hunter2@db/builder", "host=db password=hunter2"] {
+            let message = said("postgresql://warmspare@db/builder", url);
+            assert!(message.contains("holds the password itself") && !message.contains("hunter2"), "{message}");
+        }
+    }
+
+    #[test]
+    fn without_an_escrow_there_is_no_vault() {
+        let text = sample();
+        let line = text.lines().find(|line| line.starts_with("escrow")).unwrap().to_owned();
+        let message = said(&line, "");
+        assert!(message.starts_with("w.toml: there is no escrow recipient"), "{message}");
+        assert!(message.contains("keygen --escrow"), "{message}");
+    }
+}

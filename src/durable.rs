@@ -1,0 +1,99 @@
+//! Files of the state folder, written so that a kill or a power cut leaves the old content or the new, never half.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+
+/// Makes `folder` and its parents, readable by the owner only, if they are missing.
+///
+/// # Errors
+/// Those of `mkdir(2)`.
+pub fn private_folder(folder: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Replaces the content of `path`, readable by the owner only: temporary file, `fsync`, `rename`, `fsync` of the folder.
+///
+/// # Errors
+/// Those of the system calls; the old content is still there then.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let temporary = folder.join(name);
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    File::open(folder)?.sync_all()
+}
+
+/// What `path` holds, `None` when it does not exist.
+///
+/// # Errors
+/// Those of `open(2)` and `read(2)`, except that the file does not exist.
+pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A lock held on a file until it is dropped or the process ends.
+#[derive(Debug)]
+pub struct FileLock {
+    _file: File,
+}
+
+impl FileLock {
+    /// Takes the lock, `None` when another process holds it. The holder's `note` can be read from the file.
+    ///
+    /// # Errors
+    /// When the file cannot be created or locked.
+    pub fn try_take(path: &Path, note: &str) -> io::Result<Option<Self>> {
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        file.set_len(0)?;
+        file.write_all(note.as_bytes())?;
+        Ok(Some(FileLock { _file: file }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn replaced_whole_and_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        assert_eq!(read(&path).unwrap(), None);
+        replace(&path, b"old").unwrap();
+        replace(&path, b"new").unwrap();
+        assert_eq!(read(&path).unwrap().unwrap(), b"new");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_lock_is_held_once_and_ends_with_its_holder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let held = FileLock::try_take(&path, "capture, pid 7").unwrap();
+        assert!(held.is_some());
+        assert!(FileLock::try_take(&path, "restore, pid 8").unwrap().is_none());
+        assert_eq!(read(&path).unwrap().unwrap(), b"capture, pid 7");
+        drop(held);
+        assert!(FileLock::try_take(&path, "restore, pid 8").unwrap().is_some());
+    }
+}

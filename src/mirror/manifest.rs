@@ -1,0 +1,436 @@
+//! The manifest of a mirror: what the target holds, object by object, and which version of the source it was.
+//!
+//! A text file of sorted lines in the site's state folder, read and written one line at a time:
+//!
+//! ```text
+//! warmspare-manifest 1 ⇥ source ⇥ target ⇥ check
+//! key ⇥ etag ⇥ size ⇥ modified_ns ⇥ blake3 ⇥ target's etag ⇥ flags ⇥ check
+//! …
+//! end ⇥ number of rows ⇥ check
+//! ```
+//!
+//! The check is the first 8 hexadecimal digits of the BLAKE3 of the line before it. A file without its `end`
+//! was not finished; a line that does not check out is refused with its number, never skipped.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::line::{escape_into, unescape};
+use crate::error::Explain;
+use crate::store::SourceVersion;
+
+const FORMAT: &str = "warmspare-manifest 1";
+const FORMAT_OF_ANY_VERSION: &str = "warmspare-manifest ";
+const END: &str = "end";
+/// The flag of a row that has to be copied again because its source may have changed unseen.
+const RACY: &str = "r";
+const CHECK_DIGITS: usize = 8;
+/// More than the longest line: a key of 4 KiB of control characters, and the rest.
+const LINE_BYTES_MAX: u64 = 64 << 10;
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// A manifest that cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// The file system refused.
+    #[error("manifest {path} cannot be {operation}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// `read` or `written`.
+        operation: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A line is not what was written.
+    #[error("manifest {path} is damaged: line {line} {why}")]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Its number, from 1.
+        line: u64,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// It ends before its end.
+    #[error("manifest {path} is damaged: it ends after line {line}, without its last line")]
+    Unfinished {
+        /// The file.
+        path: PathBuf,
+        /// The number of its last line.
+        line: u64,
+    },
+    /// It is of a format that this release does not know.
+    #[error("manifest {path} is of the format {format:?}, which this release does not know")]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What it says it is.
+        format: String,
+    },
+    /// Rows have to be written in the order of their keys.
+    #[error("manifest {path} cannot take {key:?} after {before:?}: it is sorted by key")]
+    Unsorted {
+        /// The file.
+        path: PathBuf,
+        /// The key written last.
+        before: String,
+        /// The key to be written.
+        key: String,
+    },
+}
+
+impl Explain for ManifestError {
+    fn next_step(&self) -> Option<String> {
+        Some(match self {
+            ManifestError::Io { path, .. } => {
+                format!("Check owner, mode and free space of the folder of {}, then run it again.", path.display())
+            }
+            ManifestError::Corrupt { path, .. } | ManifestError::Unfinished { path, .. } => format!(
+                "Check the disk, then move {} away and run the mirror again: it copies every object anew and writes a new manifest.",
+                path.display()
+            ),
+            ManifestError::Unsupported { .. } => {
+                "Run the release of warmspare that wrote it, or a newer one.".to_owned()
+            }
+            ManifestError::Unsorted { .. } => "This is a mistake in warmspare; report it with the two keys.".to_owned(),
+        })
+    }
+}
+
+/// Of which two buckets a manifest speaks. One of other buckets says nothing about these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// The name of the source.
+    pub source: String,
+    /// The name of the target.
+    pub target: String,
+}
+
+/// One object at the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Its key, the same on both sides.
+    pub key: String,
+    /// The version of the source that was read.
+    pub source: SourceVersion,
+    /// BLAKE3 of the bytes that were read.
+    pub blake3: blake3::Hash,
+    /// The target's tag of what was written.
+    pub target_etag: Option<String>,
+    /// Whether the source may have changed since without looking different.
+    pub racy: bool,
+}
+
+impl Row {
+    fn line(&self) -> String {
+        let mut line = String::with_capacity(self.key.len() + 200);
+        escape_into(&mut line, &self.key);
+        line.push('\t');
+        escape_into(&mut line, self.source.etag.as_deref().unwrap_or_default());
+        line.push_str(&format!("\t{}\t{}\t{}\t", self.source.size, self.source.modified_ns, self.blake3));
+        escape_into(&mut line, self.target_etag.as_deref().unwrap_or_default());
+        line.push('\t');
+        line.push_str(if self.racy { RACY } else { "" });
+        line
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let mut fields = line.split('\t');
+        let mut field = || fields.next();
+        let etag = |text: &str| unescape(text).map(|etag| (!etag.is_empty()).then_some(etag));
+        let row = Row {
+            key: unescape(field()?)?,
+            source: SourceVersion {
+                etag: etag(field()?)?,
+                size: field()?.parse().ok()?,
+                modified_ns: field()?.parse().ok()?,
+            },
+            blake3: blake3::Hash::from_hex(field()?).ok()?,
+            target_etag: etag(field()?)?,
+            racy: match field()? {
+                "" => false,
+                RACY => true,
+                _ => return None,
+            },
+        };
+        fields.next().is_none().then_some(row)
+    }
+}
+
+/// Reads a manifest, row by row.
+#[derive(Debug)]
+pub struct Rows {
+    path: PathBuf,
+    file: BufReader<File>,
+    /// The number of the line read last.
+    line: u64,
+    last_key: Option<String>,
+    /// The end, or an error, was reached: there is nothing after either.
+    over: bool,
+}
+
+impl Rows {
+    /// Opens a manifest; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`ManifestError::Unsupported`] for a newer format, [`ManifestError::Corrupt`] when it does not begin as one.
+    pub fn open(path: &Path) -> Result<Option<(Pair, Self)>, ManifestError> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => {
+                return Err(ManifestError::Io { path: path.to_owned(), operation: "read", source });
+            }
+        };
+        let file = BufReader::with_capacity(BUFFER_BYTES, file);
+        let mut rows = Rows { path: path.to_owned(), file, line: 0, last_key: None, over: false };
+        let first = rows.next_line()?;
+        let fields: Vec<&str> = first.split('\t').collect();
+        match fields.as_slice() {
+            [FORMAT, source, target] => match (unescape(source), unescape(target)) {
+                (Some(source), Some(target)) => Ok(Some((Pair { source, target }, rows))),
+                _ => Err(rows.corrupt("does not name two buckets")),
+            },
+            [format, ..] if format.starts_with(FORMAT_OF_ANY_VERSION) => {
+                Err(ManifestError::Unsupported { path: path.to_owned(), format: (*format).to_owned() })
+            }
+            _ => Err(rows.corrupt("does not begin a manifest")),
+        }
+    }
+
+    /// The next line without its check, once that is found right.
+    fn next_line(&mut self) -> Result<String, ManifestError> {
+        let mut bytes = Vec::new();
+        let read = (&mut self.file).take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes);
+        match read {
+            Err(source) => return Err(ManifestError::Io { path: self.path.clone(), operation: "read", source }),
+            Ok(0) => return Err(ManifestError::Unfinished { path: self.path.clone(), line: self.line }),
+            Ok(_) => self.line += 1,
+        }
+        let text = String::from_utf8(bytes).map_err(|_| self.corrupt("is not UTF-8"))?;
+        let line = text.strip_suffix('\n').ok_or_else(|| self.corrupt("is cut off"))?;
+        match line.rsplit_once('\t') {
+            Some((content, found)) if found == check(content).as_str() => Ok(content.to_owned()),
+            _ => Err(self.corrupt("does not match its check digits")),
+        }
+    }
+
+    fn next_row(&mut self) -> Result<Option<Row>, ManifestError> {
+        let line = self.next_line()?;
+        if let Some(number) = line.strip_prefix("end\t")
+            && !number.contains('\t')
+        {
+            // The first line is no row, and the last is none.
+            let complete = number.parse() == Ok(self.line.saturating_sub(2));
+            return if complete { Ok(None) } else { Err(self.corrupt("counts other rows than there are")) };
+        }
+        let row = Row::parse(&line).ok_or_else(|| self.corrupt("is no row"))?;
+        if self.last_key.as_ref().is_some_and(|last| *last >= row.key) {
+            return Err(self.corrupt("is not in the order of the keys"));
+        }
+        self.last_key = Some(row.key.clone());
+        Ok(Some(row))
+    }
+
+    fn corrupt(&self, why: &'static str) -> ManifestError {
+        ManifestError::Corrupt { path: self.path.clone(), line: self.line, why }
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<Row, ManifestError>;
+
+    /// The next row. Ends only if the whole file was read and found right.
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.over {
+            return None;
+        }
+        let next = self.next_row().transpose();
+        self.over = !matches!(next, Some(Ok(_)));
+        next
+    }
+}
+
+/// Writes a manifest, row by row.
+#[derive(Debug)]
+pub struct Writer {
+    path: PathBuf,
+    file: BufWriter<File>,
+    rows: u64,
+    last_key: Option<String>,
+}
+
+impl Writer {
+    /// Starts a manifest of `pair` in a new file at `path`, which is not the place of a finished one.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn create(path: &Path, pair: &Pair) -> Result<Self, ManifestError> {
+        let failed = |source| ManifestError::Io { path: path.to_owned(), operation: "written", source };
+        let file = BufWriter::with_capacity(BUFFER_BYTES, File::create(path).map_err(failed)?);
+        let mut writer = Writer { path: path.to_owned(), file, rows: 0, last_key: None };
+        let mut line = format!("{FORMAT}\t");
+        escape_into(&mut line, &pair.source);
+        line.push('\t');
+        escape_into(&mut line, &pair.target);
+        writer.line(&line)?;
+        writer.flush()?;
+        Ok(writer)
+    }
+
+    /// Appends a row. It may stay in memory until [`Writer::flush`].
+    ///
+    /// # Errors
+    /// [`ManifestError::Unsorted`] when its key does not come after the one before.
+    pub fn push(&mut self, row: &Row) -> Result<(), ManifestError> {
+        if let Some(before) = self.last_key.as_ref().filter(|last| **last >= row.key) {
+            let (path, before, key) = (self.path.clone(), before.clone(), row.key.clone());
+            return Err(ManifestError::Unsorted { path, before, key });
+        }
+        self.line(&row.line())?;
+        self.rows += 1;
+        self.last_key = Some(row.key.clone());
+        Ok(())
+    }
+
+    /// Hands the rows so far to the kernel, where they survive this process.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn flush(&mut self) -> Result<(), ManifestError> {
+        let flushed = self.file.flush();
+        flushed.map_err(|source| self.failed(source))
+    }
+
+    /// Ends the manifest, makes it durable and moves it to `place`, over the one before.
+    ///
+    /// # Errors
+    /// When any of that fails; `place` holds the old one or the new one then, never a part.
+    pub fn finish(mut self, place: &Path) -> Result<(), ManifestError> {
+        self.line(&format!("{END}\t{}", self.rows))?;
+        self.flush()?;
+        self.file.get_ref().sync_all().map_err(|source| self.failed(source))?;
+        std::fs::rename(&self.path, place).map_err(|source| self.failed(source))?;
+        let folder = place.parent().unwrap_or(Path::new("."));
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(|source| self.failed(source))
+    }
+
+    fn line(&mut self, content: &str) -> Result<(), ManifestError> {
+        let written = writeln!(self.file, "{content}\t{}", check(content).as_str());
+        written.map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: io::Error) -> ManifestError {
+        ManifestError::Io { path: self.path.clone(), operation: "written", source }
+    }
+}
+
+/// The first [`CHECK_DIGITS`] hexadecimal digits of the BLAKE3 of a line.
+fn check(content: &str) -> String {
+    let mut digits = blake3::hash(content.as_bytes()).to_hex().to_string();
+    digits.truncate(CHECK_DIGITS);
+    digits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(key: &str) -> Row {
+        Row {
+            key: key.to_owned(),
+            source: SourceVersion { etag: Some("e".to_owned()), size: 3, modified_ns: -5 },
+            blake3: blake3::hash(key.as_bytes()),
+            target_etag: None,
+            racy: key.contains("racy"),
+        }
+    }
+
+    fn pair() -> Pair {
+        Pair { source: "s3://a/ at http://x".to_owned(), target: "/srv/b\ttab".to_owned() }
+    }
+
+    fn written(keys: &[&str]) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("manifest");
+        let mut writer = Writer::create(&folder.path().join("manifest.next"), &pair()).unwrap();
+        for key in keys {
+            writer.push(&row(key)).unwrap();
+        }
+        writer.finish(&place).unwrap();
+        (folder, place)
+    }
+
+    fn read(place: &Path) -> Result<Vec<Row>, ManifestError> {
+        let (found, rows) = Rows::open(place)?.unwrap();
+        assert_eq!(found, pair());
+        rows.collect()
+    }
+
+    #[test]
+    fn rows_come_back_as_they_were_written() {
+        let keys = ["a\nb\t\\", "end", "end\t1", "racy", "ü"];
+        let (_folder, place) = written(&keys);
+        assert_eq!(read(&place).unwrap(), keys.map(row));
+        assert!(Rows::open(&place.with_file_name("none")).unwrap().is_none());
+    }
+
+    #[test]
+    fn any_changed_byte_is_refused() {
+        let (_folder, place) = written(&["a", "b"]);
+        let good = std::fs::read(&place).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            std::fs::write(&place, &bad).unwrap();
+            let outcome = Rows::open(&place).and_then(|opened| opened.unwrap().1.collect::<Result<Vec<_>, _>>());
+            assert!(outcome.is_err(), "byte {at} of {:?}", String::from_utf8_lossy(&bad));
+        }
+    }
+
+    #[test]
+    fn a_manifest_cut_anywhere_is_not_a_shorter_one() {
+        let (_folder, place) = written(&["a", "b"]);
+        let good = std::fs::read(&place).unwrap();
+        for length in 0..good.len() {
+            std::fs::write(&place, &good[..length]).unwrap();
+            let outcome = Rows::open(&place).and_then(|opened| opened.unwrap().1.collect::<Result<Vec<_>, _>>());
+            assert!(outcome.is_err(), "cut to {length} bytes");
+        }
+    }
+
+    #[test]
+    fn lines_out_of_order_or_missing_are_refused_by_number() {
+        let (_folder, place) = written(&["a", "b", "c"]);
+        let text = std::fs::read_to_string(&place).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let check = |order: &[usize], message: &str| {
+            let changed: String = order.iter().map(|n| format!("{}\n", lines[*n])).collect();
+            std::fs::write(&place, changed).unwrap();
+            let error = read(&place).unwrap_err().to_string();
+            assert!(error.ends_with(message), "{error}");
+        };
+        check(&[0, 2, 1, 3, 4], "line 3 is not in the order of the keys");
+        check(&[0, 1, 3, 4], "line 4 counts other rows than there are");
+        check(&[0, 1, 1, 2, 3, 4], "line 3 is not in the order of the keys");
+    }
+
+    #[test]
+    fn a_newer_format_is_unsupported_and_not_damaged() {
+        let (_folder, place) = written(&[]);
+        let line = "warmspare-manifest 2\tx";
+        std::fs::write(&place, format!("{line}\t{}\n", check(line))).unwrap();
+        assert!(matches!(Rows::open(&place), Err(ManifestError::Unsupported { .. })));
+    }
+
+    #[test]
+    fn the_writer_takes_no_key_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = Writer::create(&folder.path().join("next"), &pair()).unwrap();
+        writer.push(&row("b")).unwrap();
+        assert!(matches!(writer.push(&row("b")), Err(ManifestError::Unsorted { .. })));
+        assert!(matches!(writer.push(&row("a")), Err(ManifestError::Unsorted { .. })));
+    }
+}

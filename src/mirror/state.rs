@@ -1,0 +1,201 @@
+//! The folder in which one mirror remembers: the manifest of the last pass, and that of the pass under way.
+//!
+//! ```text
+//! lock             held while a pass runs
+//! manifest         what the target holds, as far as it is known
+//! manifest.next    the rows of the pass under way; its end moves it to `manifest`
+//! ```
+//!
+//! A pass that was killed leaves its `manifest.next`. Its whole lines are true, for a row is written after the
+//! target confirmed it: up to its last key they replace the rows of `manifest`, beyond it those still hold.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+
+use super::MirrorError;
+use super::manifest::{ManifestError, Pair, Row, Rows, Writer};
+
+/// The state folder of one mirror, locked.
+#[derive(Debug)]
+pub(super) struct State {
+    folder: PathBuf,
+    pair: Pair,
+    /// Held for its lock, which ends with it, or with the process.
+    _lock: File,
+}
+
+/// The rows of the past, or none.
+pub(super) type Past = std::iter::Flatten<std::option::IntoIter<Rows>>;
+
+/// The finished manifest in the state folder `folder`.
+pub fn manifest_path(folder: &Path) -> PathBuf {
+    folder.join("manifest")
+}
+
+impl State {
+    /// Makes the folder if there is none, locks it, and brings what a killed pass left into the manifest.
+    pub(super) fn open(folder: &Path, pair: Pair) -> Result<Self, MirrorError> {
+        let failed = |source| MirrorError::State { path: folder.to_owned(), source };
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        let lock = File::create(folder.join("lock")).map_err(failed)?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(MirrorError::Busy { path: folder.to_owned() }),
+            Err(error) => return Err(failed(error.into())),
+        }
+        let state = State { folder: folder.to_owned(), pair, _lock: lock };
+        state.resume()?;
+        Ok(state)
+    }
+
+    /// The rows of the last pass between these two buckets. Those of another pair are not ours to believe.
+    pub(super) fn past(&self) -> Result<Past, ManifestError> {
+        let rows = Rows::open(&manifest_path(&self.folder))?.filter(|(pair, _)| *pair == self.pair);
+        Ok(rows.map(|(_, rows)| rows).into_iter().flatten())
+    }
+
+    /// Starts the manifest of a pass.
+    pub(super) fn next(&self) -> Result<Writer, ManifestError> {
+        Writer::create(&self.next_path(), &self.pair)
+    }
+
+    /// Ends the manifest of a pass: from now on it is the past.
+    pub(super) fn finish(&self, next: Writer) -> Result<(), ManifestError> {
+        next.finish(&manifest_path(&self.folder))?;
+        crate::failpoint::hit("mirror.manifest");
+        Ok(())
+    }
+
+    fn next_path(&self) -> PathBuf {
+        self.folder.join("manifest.next")
+    }
+
+    fn resume(&self) -> Result<(), MirrorError> {
+        let path = self.next_path();
+        if let Some(done) = self.confirmed_rows(&path)? {
+            let merged = Writer::create(&self.folder.join("manifest.merged"), &self.pair)?;
+            self.finish(self.merge(done, merged)?)?;
+            crate::failpoint::hit("mirror.resume");
+        }
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(MirrorError::State { path, source }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The rows that a killed pass wrote, if it wrote any for this pair of buckets.
+    fn confirmed_rows(
+        &self,
+        path: &Path,
+    ) -> Result<Option<impl Iterator<Item = Result<Row, ManifestError>>>, ManifestError> {
+        let mut rows = match Rows::open(path) {
+            Ok(Some((pair, rows))) if pair == self.pair => rows.map_while(whole).peekable(),
+            Ok(_) | Err(ManifestError::Corrupt { .. } | ManifestError::Unfinished { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok(rows.peek().is_some().then_some(rows))
+    }
+
+    fn merge(
+        &self,
+        done: impl Iterator<Item = Result<Row, ManifestError>>,
+        mut merged: Writer,
+    ) -> Result<Writer, ManifestError> {
+        let mut last = String::new();
+        for row in done {
+            let row = row?;
+            merged.push(&row)?;
+            last = row.key;
+        }
+        for row in self.past()? {
+            let row = row?;
+            if row.key > last {
+                merged.push(&row)?;
+            }
+        }
+        Ok(merged)
+    }
+}
+
+/// Ends the rows at the first that was not written whole: that is where the pass was killed.
+fn whole(row: Result<Row, ManifestError>) -> Option<Result<Row, ManifestError>> {
+    match row {
+        Err(ManifestError::Corrupt { .. } | ManifestError::Unfinished { .. }) => None,
+        row => Some(row),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::SourceVersion;
+
+    fn pair() -> Pair {
+        Pair { source: "a".to_owned(), target: "b".to_owned() }
+    }
+
+    fn row(key: &str, size: u64) -> Row {
+        let source = SourceVersion { etag: None, size, modified_ns: 0 };
+        Row { key: key.to_owned(), source, blake3: blake3::hash(b""), target_etag: None, racy: false }
+    }
+
+    fn past(folder: &Path, pair: Pair) -> String {
+        let state = State::open(folder, pair).unwrap();
+        let rows = state.past().unwrap().map(|row| row.map(|row| format!("{}{}", row.key, row.source.size)));
+        rows.collect::<Result<Vec<_>, _>>().unwrap().join(" ")
+    }
+
+    fn finished(folder: &Path, rows: &[Row]) {
+        let state = State::open(folder, pair()).unwrap();
+        let mut next = state.next().unwrap();
+        rows.iter().for_each(|row| next.push(row).unwrap());
+        state.finish(next).unwrap();
+    }
+
+    fn killed(folder: &Path, rows: &[Row]) {
+        let state = State::open(folder, pair()).unwrap();
+        let mut next = state.next().unwrap();
+        rows.iter().for_each(|row| next.push(row).unwrap());
+        next.flush().unwrap();
+    }
+
+    #[test]
+    fn a_killed_pass_is_true_up_to_its_last_key_and_the_one_before_beyond_it() {
+        let folder = tempfile::tempdir().unwrap();
+        finished(folder.path(), &[row("a", 1), row("b", 1), row("d", 1), row("e", 1)]);
+        killed(folder.path(), &[row("a", 2), row("c", 2), row("d", 2)]);
+        assert_eq!(past(folder.path(), pair()), "a2 c2 d2 e1");
+        assert!(!folder.path().join("manifest.next").exists());
+        killed(folder.path(), &[]);
+        assert_eq!(past(folder.path(), pair()), "a2 c2 d2 e1");
+    }
+
+    #[test]
+    fn a_line_torn_by_a_power_cut_is_not_believed_nor_what_follows() {
+        let folder = tempfile::tempdir().unwrap();
+        killed(folder.path(), &[row("a", 1), row("b", 1), row("c", 1)]);
+        let next = folder.path().join("manifest.next");
+        let torn = std::fs::read_to_string(&next).unwrap().replace("\nb\t", "\nB\t");
+        std::fs::write(&next, torn).unwrap();
+        assert_eq!(past(folder.path(), pair()), "a1");
+    }
+
+    #[test]
+    fn the_manifest_of_another_target_says_nothing_about_this_one() {
+        let folder = tempfile::tempdir().unwrap();
+        finished(folder.path(), &[row("a", 1)]);
+        killed(folder.path(), &[row("b", 1)]);
+        let other = Pair { target: "a new and empty spare".to_owned(), ..pair() };
+        assert_eq!(past(folder.path(), other), "");
+    }
+
+    #[test]
+    fn two_passes_at_once_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = State::open(folder.path(), pair()).unwrap();
+        assert!(matches!(State::open(folder.path(), pair()), Err(MirrorError::Busy { .. })));
+    }
+}

@@ -1,0 +1,112 @@
+//! Chunks as zstd frames. Every codec yields a valid zstd frame, so that stock `zstd -d` reads a whole pack.
+
+use super::PipelineError;
+
+/// How a chunk was turned into its frame. The byte is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Codec {
+    /// A zstd frame of raw blocks: the chunk does not compress.
+    Raw = 0,
+    /// A compressed zstd frame.
+    Zstd = 1,
+}
+
+impl Codec {
+    /// The codec of a stored byte.
+    ///
+    /// # Errors
+    /// When the byte is of a newer release (2 is reserved for zstd with a reference).
+    pub fn from_byte(byte: u8) -> Result<Self, PipelineError> {
+        match byte {
+            0 => Ok(Codec::Raw),
+            1 => Ok(Codec::Zstd),
+            other => Err(PipelineError::Codec(other)),
+        }
+    }
+}
+
+/// zstd level 3: the knee of its curve, and the only bottleneck of a first snapshot.
+const LEVEL: i32 = 3;
+
+/// A chunk's frame and the codec that made it.
+///
+/// # Errors
+/// When zstd cannot allocate its context.
+pub fn compress(chunk: &[u8]) -> Result<(Codec, Vec<u8>), PipelineError> {
+    let frame = zstd::bulk::compress(chunk, LEVEL).map_err(|e| PipelineError::Frame(e.to_string()))?;
+    if frame.len() < chunk.len() { Ok((Codec::Zstd, frame)) } else { Ok((Codec::Raw, raw_frame(chunk))) }
+}
+
+/// The chunk of a frame; `plain_bytes` is its recorded length.
+///
+/// # Errors
+/// When the frame is damaged or of another length.
+pub fn decompress(frame: &[u8], plain_bytes: usize) -> Result<Vec<u8>, PipelineError> {
+    let plain = zstd::bulk::decompress(frame, plain_bytes).map_err(|e| PipelineError::Frame(e.to_string()))?;
+    if plain.len() != plain_bytes {
+        return Err(PipelineError::Frame(format!("{} bytes where {plain_bytes} were recorded", plain.len())));
+    }
+    Ok(plain)
+}
+
+const ZSTD_MAGIC: [u8; 4] = 0xFD2F_B528u32.to_le_bytes();
+/// RFC 8878 §3.1.1.2.4: no block is larger than 128 KiB.
+const BLOCK_BYTES_MAX: usize = 128 << 10;
+
+/// A zstd frame of raw blocks (RFC 8878 §3.1.1): single segment, four bytes of content size, no checksum.
+fn raw_frame(chunk: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(chunk.len() + 16);
+    frame.extend_from_slice(&ZSTD_MAGIC);
+    frame.push(0b1010_0000);
+    frame.extend_from_slice(&u32::try_from(chunk.len()).unwrap_or(u32::MAX).to_le_bytes());
+    let mut blocks = chunk.chunks(BLOCK_BYTES_MAX).peekable();
+    if blocks.peek().is_none() {
+        frame.extend_from_slice(&block_header(0, true));
+    }
+    while let Some(block) = blocks.next() {
+        frame.extend_from_slice(&block_header(block.len(), blocks.peek().is_none()));
+        frame.extend_from_slice(block);
+    }
+    frame
+}
+
+/// Bit 0: last block; bits 1–2: raw (0); the rest: size.
+fn block_header(size: usize, last: bool) -> [u8; 3] {
+    let [a, b, c, _] = (u32::try_from(size).unwrap_or(0) << 3 | u32::from(last)).to_le_bytes();
+    [a, b, c]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn what_compresses_is_compressed_and_what_does_not_is_kept_raw() {
+        let (codec, frame) = compress(&[b'x'; 50_000]).unwrap();
+        assert_eq!(codec, Codec::Zstd);
+        assert!(frame.len() < 100);
+        assert_eq!(decompress(&frame, 50_000).unwrap(), [b'x'; 50_000]);
+
+        for length in [0, 1, 255, 65_536, 131_072, 131_073, 300_000] {
+            let data = noise(length);
+            let (codec, frame) = compress(&data).unwrap();
+            assert_eq!(codec, Codec::Raw, "{length}");
+            assert_eq!(decompress(&frame, length).unwrap(), data, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_frame_of_another_length_is_damaged() {
+        let (_, frame) = compress(b"0123456789").unwrap();
+        assert!(decompress(&frame, 9).is_err());
+        assert!(decompress(&frame, 11).is_err());
+        assert!(matches!(Codec::from_byte(2), Err(PipelineError::Codec(2))));
+    }
+}

@@ -1,0 +1,199 @@
+//! Taking a recovery point: the order, the lock, the commit.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::error::PointError;
+use super::sources::{PointSummary, SealedSource};
+use super::{SharedClock, TERM_WITHOUT_WITNESS, open_vault};
+use crate::capture::export;
+use crate::config::{Here, SourceKind, SourceName};
+use crate::error::Error;
+use crate::failpoint;
+use crate::mirror;
+use crate::observe::Progress;
+use crate::pipeline::ChunkerParameters;
+use crate::store::Keys;
+use crate::vault::layout::PointId;
+use crate::vault::v1::Link;
+use crate::vault::{EpochKeeping, EpochWriter, NewPoint, SeenPoints, open_epoch};
+
+/// What a capture would read, and where it would go.
+#[derive(Clone, Debug, Serialize)]
+pub struct Preview {
+    /// The vault.
+    pub vault: String,
+    /// The sources.
+    pub sources: Vec<PreviewSource>,
+}
+
+/// One source of a [`Preview`].
+#[derive(Clone, Debug, Serialize)]
+pub struct PreviewSource {
+    /// The source.
+    pub source: String,
+    /// Where it is read.
+    pub place: String,
+}
+
+/// What [`take`] would capture, without capturing it.
+///
+/// # Errors
+/// When it would be refused at once: at the spare, without a vault, without keys.
+pub async fn preview(here: &Here) -> Result<Preview, Error> {
+    let sources = refuse(here)?;
+    here.signing_key()?;
+    let (keys, reader) = open_vault(&here.config).await?;
+    reader.heads(TERM_WITHOUT_WITNESS).await?;
+    let place = |source: &SourceName| match source.kind {
+        SourceKind::Database => here.site.databases.get(&source.name).map(|a| a.url.clone()),
+        SourceKind::Bucket => here.site.buckets.get(&source.name).map(|a| a.url.to_string()),
+        SourceKind::Export => here.site.exports.get(&source.name).map(|a| {
+            let files = a.files.iter().cloned();
+            let commands = a.commands.keys().map(|name| format!("command {name}"));
+            files.chain(commands).collect::<Vec<_>>().join(", ")
+        }),
+    };
+    let sources = sources
+        .iter()
+        .map(|source| PreviewSource { source: source.to_string(), place: place(source).unwrap_or_default() });
+    Ok(Preview { vault: keys.name().to_owned(), sources: sources.collect() })
+}
+
+/// Only the live site captures, and only if there is something to capture.
+fn refuse(here: &Here) -> Result<Vec<SourceName>, PointError> {
+    if !here.is_live() {
+        return Err(PointError::NotLive { site: here.site.name.clone(), live: here.config.live.clone() });
+    }
+    let sources = here.config.sources();
+    if sources.is_empty() {
+        return Err(PointError::NoSources { profile: here.config.profile.name.clone() });
+    }
+    Ok(sources)
+}
+
+/// One run: what it was asked and what it holds.
+pub(super) struct Run<'a> {
+    pub here: &'a Here,
+    pub clock: SharedClock,
+    pub progress: &'a Progress,
+    pub writer: EpochWriter<Keys>,
+}
+
+/// Takes a recovery point of every source of the system.
+///
+/// # Errors
+/// When it is refused, or anything fails; nothing of it is listed then, and running it again is always right.
+pub async fn take(here: &Here, clock: SharedClock, progress: &Progress) -> Result<PointSummary, Error> {
+    let begun = Instant::now();
+    let sources = refuse(here)?;
+    let _lock = here.lock("warmspare capture")?;
+    let started_at = clock.now();
+    let (run, mut seen, previous_points) = begin(here, &clock, progress).await?;
+
+    let sealed = run.capture_all(&sources).await?;
+    failpoint::hit("point.captured");
+
+    let (id, previous) = seen.allocate(&previous_points, TERM_WITHOUT_WITNESS)?;
+    let (record, sealed) = run.publish(id, previous, started_at, sealed).await?;
+    tracing::info!(point = %id, "recovery point taken");
+    Ok(PointSummary {
+        system: record.system,
+        point: id.to_string(),
+        captured_at: record.captured_at,
+        millis: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        closure: record.closure.verdict,
+        sources: sealed,
+    })
+}
+
+/// Opens the vault and the epoch, after looking whether what was there before is still there.
+async fn begin<'a>(
+    here: &'a Here,
+    clock: &SharedClock,
+    progress: &'a Progress,
+) -> Result<(Run<'a>, SeenPoints, crate::vault::PointListing), Error> {
+    let signer = Arc::new(here.signing_key()?);
+    let (keys, reader) = open_vault(&here.config).await?;
+    let points = reader.points().await?;
+    let mut seen = SeenPoints::load(&here.vault_state())?;
+    seen.check(&points, &here.config.system)?;
+    let heads = reader.heads(TERM_WITHOUT_WITNESS).await?;
+    let chunker =
+        if here.config.capture.large_chunks { ChunkerParameters::large() } else { ChunkerParameters::small() };
+    let (sealed_to, state) = (here.sealed_to(), here.vault_state());
+    let keeping = EpochKeeping {
+        system: &here.config.system,
+        site: &here.site.name,
+        term: TERM_WITHOUT_WITNESS,
+        sealed_to: &sealed_to,
+        chunker,
+        signer: &signer,
+        state: &state,
+    };
+    let epoch = open_epoch(&keys, &keeping, &heads, &**clock).await?;
+    let writer = EpochWriter::new(keys, &here.config.system, &here.site.name, epoch, signer, Arc::clone(clock));
+    Ok((Run { here, clock: Arc::clone(clock), progress, writer }, seen, points))
+}
+
+impl Run<'_> {
+    /// All sources, in the order that makes them fit together.
+    async fn capture_all(&self, sources: &[SourceName]) -> Result<Vec<SealedSource>, Error> {
+        let of = |kind: SourceKind| sources.iter().filter(move |source| source.kind == kind);
+        let mut mirrored: Vec<(&SourceName, mirror::Pass, Instant)> = Vec::new();
+        for source in of(SourceKind::Bucket) {
+            let begun = Instant::now();
+            mirrored.push((source, self.mirror(source).await?, begun));
+        }
+        let mut exports = Vec::new();
+        for source in of(SourceKind::Export) {
+            let address = self.here.site.exports.get(&source.name).ok_or_else(|| self.no_address(source))?;
+            exports.push((source, address, self.export(source, address).await?));
+        }
+        let mut sealed = Vec::new();
+        for source in of(SourceKind::Database) {
+            let address = self.here.site.databases.get(&source.name).ok_or_else(|| self.no_address(source))?;
+            sealed.push(self.database(source, address).await?);
+        }
+        for (source, address, (captured, digest)) in exports {
+            if export::digest(address).await? == digest {
+                sealed.push(captured);
+            } else {
+                tracing::info!(%source, "it changed while the database was captured; captured once more");
+                sealed.push(self.export(source, address).await?.0);
+            }
+        }
+        for (source, bulk, begun) in mirrored {
+            sealed.push(self.manifest(source, &bulk, begun).await?);
+        }
+        Ok(sealed)
+    }
+
+    /// Headers, then the point.
+    async fn publish(
+        &self,
+        id: PointId,
+        previous: Option<Link>,
+        started_at: jiff::Timestamp,
+        sealed: Vec<SealedSource>,
+    ) -> Result<(crate::vault::v1::PointRecord, Vec<super::SourceSummary>), Error> {
+        // The point stands for the instant of its first database snapshot; without a database, for its oldest part.
+        let captured_at = sealed.iter().map(|source| source.captured_at).min().unwrap_or(started_at);
+        let database = sealed.iter().find(|source| source.summary.source.starts_with(SourceKind::Database.as_str()));
+        let captured_at = database.map_or(captured_at, |source| source.captured_at);
+        let mut snapshots = Vec::new();
+        let mut summaries = Vec::new();
+        for source in sealed {
+            snapshots.push(self.writer.commit(source.sealed).await?);
+            summaries.push(source.summary);
+        }
+        let point = NewPoint { id, previous, started_at, captured_at, snapshots };
+        Ok((self.writer.publish(point).await?, summaries))
+    }
+
+    pub(super) fn no_address(&self, source: &SourceName) -> PointError {
+        PointError::NoAddress { source_name: source.to_string(), site: self.here.site.name.clone() }
+    }
+}

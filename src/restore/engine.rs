@@ -1,0 +1,414 @@
+//! The engine: chooses the point, goes through the plan in three passes, and writes down each thing done.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::error::RestoreError;
+use super::journal::{Entry, Journal, Phase};
+use super::plan::{self, PlannedStep};
+use super::report::{RestoreReport, StepReport};
+use super::step::{Compared, Loaded, Step, Surroundings, Swapped};
+use crate::clock::Clock;
+use crate::config::{Here, SourceKind, SourceName};
+use crate::durable;
+use crate::error::Error;
+use crate::failpoint;
+use crate::keys::{Identity, SigningKey};
+use crate::observe::Progress;
+use crate::point;
+use crate::store::Keys;
+use crate::vault::layout::PointId;
+use crate::vault::v1::Verdict;
+use crate::vault::{ListedPoint, NewProof, VaultReader, put_proof};
+
+/// What is asked of a restore.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreRequest {
+    /// The point, as typed; the newest when absent.
+    pub point: Option<String>,
+    /// These sources only.
+    pub only: Vec<String>,
+    /// A scratch place: the name of a new database, or a folder.
+    pub into: Option<String>,
+    /// The name of the live site, typed by a person who means to replace live data.
+    pub on_live: Option<String>,
+    /// Replace what is newer or foreign.
+    pub replace: bool,
+}
+
+/// What a restore would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct Preview {
+    /// The point it would restore.
+    pub point: String,
+    /// The instant the point stands for.
+    pub captured_at: jiff::Timestamp,
+    /// The steps, in order.
+    pub steps: Vec<PreviewStep>,
+}
+
+/// One step of a [`Preview`].
+#[derive(Clone, Debug, Serialize)]
+pub struct PreviewStep {
+    /// The step and its source.
+    pub step: String,
+    /// Where it would go, and what stands there.
+    pub place: String,
+    /// The length of what the point holds of it.
+    pub bytes: u64,
+}
+
+/// A restore that has been decided on.
+struct Decided {
+    reader: VaultReader<Keys>,
+    keys: Keys,
+    identity: Identity,
+    point: ListedPoint,
+    steps: Vec<PlannedStep>,
+    last_proof: u64,
+}
+
+/// Restores a recovery point at this site and proves it.
+///
+/// A red proof is no error: the report's verdict says it, and nothing was swapped in.
+///
+/// # Errors
+/// When it is refused, or fails; run again, it goes on where it stopped.
+pub async fn restore(
+    here: &Here,
+    request: &RestoreRequest,
+    clock: &dyn Clock,
+    progress: &Progress,
+) -> Result<RestoreReport, Error> {
+    let _lock = here.lock("warmspare restore")?;
+    let decided = decide(here, request).await?;
+    let signer = here.signing_key()?;
+    let mut run = Run::open(here, request, &decided, clock)?;
+    if !run.resumed {
+        refuse_to_replace(here, request, &decided).await?;
+    }
+    let mut reports = run.load_all(here, request, &decided, clock, progress).await?;
+    failpoint::hit("restore.loaded");
+    run.prove_all(here, request, &decided, clock, progress, &mut reports).await?;
+    let verdict = match reports.iter().all(|step| step.differences_total == 0) {
+        true => Verdict::Equal,
+        false => Verdict::Different,
+    };
+    if verdict == Verdict::Equal {
+        run.swap_all(here, request, &decided, clock, &mut reports).await?;
+    }
+    run.finish(here, request, &decided, &signer, clock, verdict, reports).await
+}
+
+/// What [`restore`] would do, without doing it.
+///
+/// # Errors
+/// When it would be refused.
+pub async fn preview(here: &Here, request: &RestoreRequest) -> Result<Preview, Error> {
+    let decided = decide(here, request).await?;
+    refuse_to_replace(here, request, &decided).await?;
+    let around = decided.around(here, request, Path::new(""));
+    let mut steps = Vec::new();
+    for planned in &decided.steps {
+        let step = Step::new(&around, planned)?;
+        steps.push(PreviewStep { step: planned.to_string(), place: step.place().await?, bytes: step.header.bytes });
+    }
+    let ListedPoint { id, record, .. } = &decided.point;
+    Ok(Preview { point: id.to_string(), captured_at: record.captured_at, steps })
+}
+
+async fn decide(here: &Here, request: &RestoreRequest) -> Result<Decided, Error> {
+    refuse_live(here, request)?;
+    let identity = here.identity()?;
+    let (keys, reader) = point::open_vault(&here.config).await?;
+    let points = point::list(here).await?;
+    let id = request.point.as_deref().map(str::parse::<PointId>).transpose()?;
+    let point = points.choose(id)?.clone();
+    let steps = choose_steps(here, request, &point)?;
+    let proofs = points.proofs.get(&point.id).into_iter().flatten();
+    let last_proof = proofs.filter(|proof| proof.site == here.site.name).map(|proof| proof.seq).max().unwrap_or(0);
+    Ok(Decided { reader, keys, identity, point, steps, last_proof })
+}
+
+fn refuse_live(here: &Here, request: &RestoreRequest) -> Result<(), RestoreError> {
+    let site = here.site.name.clone();
+    match &request.on_live {
+        Some(given) if *given != site => Err(RestoreError::WrongSite { site, given: given.clone() }),
+        None if here.is_live() && request.into.is_none() => Err(RestoreError::LiveSite { site }),
+        _ => Ok(()),
+    }
+}
+
+/// The steps asked for, each with a place at this site.
+fn choose_steps(here: &Here, request: &RestoreRequest, point: &ListedPoint) -> Result<Vec<PlannedStep>, Error> {
+    let sources: Vec<SourceName> = point.headers.iter().map(|(source, _, _)| source.clone()).collect();
+    let profile = &here.config.profile;
+    let mut steps = plan::steps(&profile.name, &profile.plan, &sources)?;
+    for only in &request.only {
+        if !sources.iter().any(|source| source.to_string() == *only) {
+            return Err(RestoreError::NotInPoint { point: point.id, source_name: only.clone() }.into());
+        }
+    }
+    if !request.only.is_empty() {
+        steps.retain(|step| request.only.contains(&step.source.to_string()));
+    }
+    if let Some(into) = &request.into {
+        let wrong = |what: &str| RestoreError::Into { into: into.clone(), what: what.to_owned() };
+        match steps.as_slice() {
+            [step] if step.source.kind == SourceKind::Bucket => {
+                return Err(wrong("a mirrored bucket is checked where it is").into());
+            }
+            [step] if step.source.kind == SourceKind::Export && !into.starts_with('/') => {
+                return Err(wrong("an export goes into a folder, written from the root").into());
+            }
+            [_] => {}
+            _ => return Err(wrong("name exactly one source with --only").into()),
+        }
+    }
+    let here_sources = here.site.sources();
+    if let Some(homeless) = steps.iter().find(|step| !here_sources.contains(&step.source)) {
+        let (source_name, site) = (homeless.source.to_string(), here.site.name.clone());
+        return Err(RestoreError::NoPlace { point: point.id, source_name, site }.into());
+    }
+    Ok(steps)
+}
+
+impl Decided {
+    fn around<'a>(&'a self, here: &'a Here, request: &'a RestoreRequest, folder: &'a Path) -> Surroundings<'a> {
+        let Decided { reader, identity, point, .. } = self;
+        Surroundings { here, into: request.into.as_deref(), reader, identity, point, folder }
+    }
+}
+
+/// Refuses to replace what is newer than the point, or is not from a point, before anything is loaded.
+async fn refuse_to_replace(here: &Here, request: &RestoreRequest, decided: &Decided) -> Result<(), Error> {
+    let around = decided.around(here, request, Path::new(""));
+    for planned in &decided.steps {
+        let step = Step::new(&around, planned)?;
+        if let Some((database, standing)) = step.would_replace(request.replace).await? {
+            let (site, point) = (here.site.name.clone(), decided.point.id);
+            return Err(RestoreError::WouldReplace { database, site, standing, point }.into());
+        }
+    }
+    Ok(())
+}
+
+/// One run: its folder and its journal.
+struct Run {
+    folder: PathBuf,
+    journal: Journal,
+    started_at: jiff::Timestamp,
+    resumed: bool,
+}
+
+impl Run {
+    /// Goes on with the unfinished run of the same request, or begins a new one.
+    fn open(here: &Here, request: &RestoreRequest, decided: &Decided, clock: &dyn Clock) -> Result<Self, Error> {
+        let all = here.site.state.join("restores");
+        let wrong = |path: &Path| {
+            let path = path.to_owned();
+            move |source| RestoreError::Folder { path, source }
+        };
+        durable::private_folder(&all).map_err(wrong(&all))?;
+        let request = RestoreRequest { point: Some(decided.point.id.to_string()), ..request.clone() };
+        for number in 1u32.. {
+            let folder = all.join(format!("{}-{number:03}", decided.point.id));
+            durable::private_folder(&folder).map_err(wrong(&folder))?;
+            let mut journal = Journal::open(&folder.join("journal.jsonl"))?;
+            let begun = journal.entries().first().map(|entry| entry.at);
+            if let Some(started_at) = begun {
+                let finished = journal.done::<serde_json::Value>("", Phase::Finished)?.is_some();
+                let same = journal.done::<RestoreRequest>("", Phase::Begun)?.is_some_and(|(begun, _)| begun == request);
+                if finished || !same {
+                    continue;
+                }
+                return Ok(Run { folder, journal, started_at, resumed: true });
+            }
+            let started_at = clock.now();
+            let value = serde_json::to_value(&request).map_err(RestoreError::Value)?;
+            journal.write(Entry { step: String::new(), phase: Phase::Begun, at: started_at, millis: 0, value })?;
+            return Ok(Run { folder, journal, started_at, resumed: false });
+        }
+        Err(RestoreError::Folder { path: all, source: std::io::ErrorKind::QuotaExceeded.into() }.into())
+    }
+
+    /// What `work` comes to, written down; taken from the journal if it was done before.
+    async fn once<T: Serialize + DeserializeOwned>(
+        &mut self,
+        step: &PlannedStep,
+        phase: Phase,
+        clock: &dyn Clock,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<(T, u64), Error> {
+        let step = step.to_string();
+        if let Some(done) = self.journal.done(&step, phase)? {
+            return Ok(done);
+        }
+        let begun = Instant::now();
+        let value = work.await?;
+        let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let json = serde_json::to_value(&value).map_err(RestoreError::Value)?;
+        self.journal.write(Entry { step, phase, at: clock.now(), millis, value: json })?;
+        Ok((value, millis))
+    }
+
+    async fn load_all(
+        &mut self,
+        here: &Here,
+        request: &RestoreRequest,
+        decided: &Decided,
+        clock: &dyn Clock,
+        progress: &Progress,
+    ) -> Result<Vec<StepReport>, Error> {
+        let folder = self.folder.clone();
+        let around = decided.around(here, request, &folder);
+        let mut reports = Vec::new();
+        for planned in &decided.steps {
+            let step = Step::new(&around, planned)?;
+            let (loaded, load_millis) = self.once(planned, Phase::Loaded, clock, step.load(progress)).await?;
+            let Loaded { summary, kept } = loaded;
+            reports.push(StepReport {
+                step: planned.to_string(),
+                loaded: summary,
+                load_millis,
+                compared: String::new(),
+                prove_millis: 0,
+                differences: Vec::new(),
+                differences_total: 0,
+                swapped: None,
+                kept,
+            });
+        }
+        Ok(reports)
+    }
+
+    async fn prove_all(
+        &mut self,
+        here: &Here,
+        request: &RestoreRequest,
+        decided: &Decided,
+        clock: &dyn Clock,
+        progress: &Progress,
+        reports: &mut [StepReport],
+    ) -> Result<(), Error> {
+        let folder = self.folder.clone();
+        let around = decided.around(here, request, &folder);
+        for (planned, report) in decided.steps.iter().zip(reports) {
+            let step = Step::new(&around, planned)?;
+            let (compared, millis) = self.once(planned, Phase::Proven, clock, step.prove(progress)).await?;
+            let Compared { summary, differences, total } = compared;
+            report.prove_millis = millis;
+            report.compared = summary;
+            report.differences = differences;
+            report.differences_total = total;
+        }
+        Ok(())
+    }
+
+    async fn swap_all(
+        &mut self,
+        here: &Here,
+        request: &RestoreRequest,
+        decided: &Decided,
+        clock: &dyn Clock,
+        reports: &mut [StepReport],
+    ) -> Result<(), Error> {
+        let folder = self.folder.clone();
+        let around = decided.around(here, request, &folder);
+        for (planned, report) in decided.steps.iter().zip(reports) {
+            let step = Step::new(&around, planned)?;
+            // The role was checked minutes ago; it is read again before anything is replaced.
+            refuse_live(here, request)?;
+            let (swapped, _) = self.once(planned, Phase::Swapped, clock, step.swap(request.replace)).await?;
+            let Swapped { summary, kept } = swapped;
+            report.swapped = summary;
+            report.kept.extend(kept);
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the last act gathers what the others made")]
+    async fn finish(
+        mut self,
+        here: &Here,
+        request: &RestoreRequest,
+        decided: &Decided,
+        signer: &SigningKey,
+        clock: &dyn Clock,
+        verdict: Verdict,
+        steps: Vec<StepReport>,
+    ) -> Result<RestoreReport, Error> {
+        let ListedPoint { id, record, headers, .. } = &decided.point;
+        let mut report = RestoreReport {
+            system: record.system.clone(),
+            point: id.to_string(),
+            captured_at: record.captured_at,
+            site: here.site.name.clone(),
+            started_at: self.started_at,
+            finished_at: clock.now(),
+            resumed: self.resumed,
+            complete: decided.steps.len() == headers.len(),
+            verdict,
+            steps,
+            proof: None,
+            folder: self.folder.clone(),
+        };
+        if request.into.is_none() {
+            report.proof = Some(self.sign(here, decided, signer, clock, &report).await?);
+        }
+        self.write_report(&report)?;
+        let value = serde_json::to_value(&report).map_err(RestoreError::Value)?;
+        self.journal.write(Entry {
+            step: String::new(),
+            phase: Phase::Finished,
+            at: report.finished_at,
+            millis: 0,
+            value,
+        })?;
+        Ok(report)
+    }
+
+    /// Puts the proof into the vault, once per run.
+    async fn sign(
+        &mut self,
+        here: &Here,
+        decided: &Decided,
+        signer: &SigningKey,
+        clock: &dyn Clock,
+        report: &RestoreReport,
+    ) -> Result<u64, Error> {
+        if let Some((seq, _)) = self.journal.done("", Phase::Signed)? {
+            return Ok(seq);
+        }
+        let proof = NewProof {
+            verdict: report.verdict,
+            complete: report.complete,
+            started_at: report.started_at,
+            finished_at: report.finished_at,
+            steps: report.steps.iter().map(StepReport::to_proof).collect(),
+        };
+        let (site, last) = (&here.site.name, decided.last_proof);
+        let (_, record) = put_proof(&decided.keys, &decided.point, site, last, proof, signer).await?;
+        self.journal.write(Entry {
+            step: String::new(),
+            phase: Phase::Signed,
+            at: clock.now(),
+            millis: 0,
+            value: record.seq.into(),
+        })?;
+        Ok(record.seq)
+    }
+
+    fn write_report(&self, report: &RestoreReport) -> Result<(), Error> {
+        let json = serde_json::to_vec_pretty(report).map_err(RestoreError::Value)?;
+        for (name, content) in [("report.json", json), ("report.txt", report.to_text().into_bytes())] {
+            let path = self.folder.join(name);
+            durable::replace(&path, &content).map_err(|source| RestoreError::Folder { path, source })?;
+            failpoint::hit("restore.report");
+        }
+        Ok(())
+    }
+}

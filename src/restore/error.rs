@@ -1,0 +1,106 @@
+//! What a restore refuses, and what it finds.
+
+use crate::error::{Class, Explain};
+use crate::vault::layout::PointId;
+
+/// See the variants.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// This is the live site.
+    #[error("{site} is the live site: a restore would replace live data")]
+    LiveSite {
+        /// This site.
+        site: String,
+    },
+    /// The live site named on the command line is another one.
+    #[error("--on-live names `{given}`, but this is {site}")]
+    WrongSite {
+        /// This site.
+        site: String,
+        /// What was typed.
+        given: String,
+    },
+    /// What stands there is newer than the point, or not from a recovery point at all.
+    #[error("database `{database}` at {site} holds {standing}; point {point} would replace it")]
+    WouldReplace {
+        /// The database.
+        database: String,
+        /// This site.
+        site: String,
+        /// What stands there.
+        standing: String,
+        /// The point asked for.
+        point: PointId,
+    },
+    /// `--into` needs exactly one source, and one that can be restored elsewhere.
+    #[error("--into {into}: {what}")]
+    Into {
+        /// The place given.
+        into: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// `--only` names a source that is not in the point.
+    #[error("point {point} has no snapshot of {source_name}")]
+    NotInPoint {
+        /// The point.
+        point: PointId,
+        /// The source asked for.
+        source_name: String,
+    },
+    /// The configuration has no place for a source of the point.
+    #[error("point {point} has a snapshot of {source_name}, for which [sites.{site}] names no place")]
+    NoPlace {
+        /// The point.
+        point: PointId,
+        /// The source.
+        source_name: String,
+        /// This site.
+        site: String,
+    },
+    /// The state folder failed.
+    #[error("restore folder {path}")]
+    Folder {
+        /// The folder or file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A journaled value cannot be written.
+    #[error("a step's result cannot be written down")]
+    Value(#[from] serde_json::Error),
+}
+
+impl Explain for RestoreError {
+    fn class(&self) -> Class {
+        match self {
+            RestoreError::LiveSite { .. } | RestoreError::WrongSite { .. } | RestoreError::WouldReplace { .. } => {
+                Class::Refused
+            }
+            RestoreError::Into { .. } | RestoreError::NotInPoint { .. } | RestoreError::NoPlace { .. } => Class::Usage,
+            RestoreError::Folder { .. } | RestoreError::Value(_) => Class::Failed,
+        }
+    }
+
+    fn next_step(&self) -> Option<String> {
+        Some(match self {
+            RestoreError::LiveSite { site } => format!(
+                "Run it at the spare; or restore one source beside the live data with --only SOURCE --into PLACE; \
+                 or, to replace live data, type the site's name: --on-live {site}."
+            ),
+            RestoreError::WrongSite { site, .. } => format!("Type the name of this site: --on-live {site}."),
+            RestoreError::WouldReplace { .. } => {
+                "Choose a newer point, or say --replace; what stands there is kept under another name.".to_owned()
+            }
+            RestoreError::Into { .. } => {
+                "Use --only database.NAME --into NEW_DATABASE, or --only export.NAME --into /new/folder.".to_owned()
+            }
+            RestoreError::NotInPoint { point, .. } => format!("`warmspare points show {point}` lists what it has."),
+            RestoreError::NoPlace { site, .. } => {
+                format!("Add it under [sites.{site}], or leave it out with --only.")
+            }
+            RestoreError::Folder { .. } => "Check the state folder's disk and rights, then run it again.".to_owned(),
+            RestoreError::Value(_) => return None,
+        })
+    }
+}

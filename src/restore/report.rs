@@ -1,0 +1,103 @@
+//! What a restore came to: for the operator who waits, for the next one who asks, and for the proof.
+
+use serde::{Deserialize, Serialize};
+
+use crate::vault::v1::{ProofStep, Verdict};
+
+/// Differences kept in a proof; the count is always complete.
+const DIFFERENCES_IN_PROOF: usize = 20;
+
+/// The report of one restore, written as `report.json` beside its journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RestoreReport {
+    /// The system.
+    pub system: String,
+    /// The point: `0-12`.
+    pub point: String,
+    /// The instant the point stands for.
+    pub captured_at: jiff::Timestamp,
+    /// The site that restored.
+    pub site: String,
+    /// When the restore began.
+    pub started_at: jiff::Timestamp,
+    /// When it ended.
+    pub finished_at: jiff::Timestamp,
+    /// Whether a killed run was continued.
+    pub resumed: bool,
+    /// Whether every source of the point was restored.
+    pub complete: bool,
+    /// What came of it.
+    pub verdict: Verdict,
+    /// The steps, in the plan's order.
+    pub steps: Vec<StepReport>,
+    /// The proof's key number at this site; absent when it went into a scratch place.
+    pub proof: Option<u64>,
+    /// The folder with the journal, this report, and the files that were replaced.
+    pub folder: std::path::PathBuf,
+}
+
+/// One step of a restore.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// The step and its source: `database/database.builder`.
+    pub step: String,
+    /// What was loaded, in words and counts.
+    pub loaded: String,
+    /// How long that took.
+    pub load_millis: u64,
+    /// What was compared, in words and counts.
+    pub compared: String,
+    /// How long that took.
+    pub prove_millis: u64,
+    /// What differs; empty when equal.
+    pub differences: Vec<String>,
+    /// How many differences there are; the list may be shorter.
+    pub differences_total: u64,
+    /// What took whose place, where something did.
+    pub swapped: Option<String>,
+    /// What was kept of what stood there before.
+    pub kept: Vec<String>,
+}
+
+impl StepReport {
+    /// The step as the proof records it.
+    pub fn to_proof(&self) -> ProofStep {
+        ProofStep {
+            step: self.step.clone(),
+            summary: format!("{}; {}", self.loaded, self.compared),
+            millis: self.load_millis + self.prove_millis,
+            differences: self.differences_total,
+            first_differences: self.differences.iter().take(DIFFERENCES_IN_PROOF).cloned().collect(),
+        }
+    }
+}
+
+impl RestoreReport {
+    /// The report as a person reads it.
+    pub fn to_text(&self) -> String {
+        let verdict = match self.verdict {
+            Verdict::Equal => "EQUAL: what stands here is what was captured",
+            Verdict::Different => "DIFFERENT: do not take this for a good restore",
+        };
+        let mut lines = vec![
+            format!("{verdict}"),
+            format!("point      {} of {}, captured {}", self.point, self.system, self.captured_at),
+            format!("restored   at {}, {} to {}", self.site, self.started_at, self.finished_at),
+        ];
+        for step in &self.steps {
+            let seconds = |millis: u64| format!("{}.{:01} s", millis / 1000, millis % 1000 / 100);
+            lines.push(format!("{}", step.step));
+            lines.push(format!("  loaded   {} in {}", step.loaded, seconds(step.load_millis)));
+            lines.push(format!("  compared {} in {}", step.compared, seconds(step.prove_millis)));
+            lines.extend(step.swapped.iter().map(|swapped| format!("  swapped  {swapped}")));
+            lines.extend(step.kept.iter().map(|kept| format!("  kept     {kept}")));
+            lines.extend(step.differences.iter().map(|difference| format!("  DIFFERS  {difference}")));
+            let untold = step.differences_total.saturating_sub(step.differences.len() as u64);
+            if untold > 0 {
+                lines.push(format!("  DIFFERS  and {untold} more"));
+            }
+        }
+        lines.push(format!("folder     {}", self.folder.display()));
+        lines.join("\n") + "\n"
+    }
+}

@@ -1,0 +1,280 @@
+//! One step for one source: where it goes, what it loads, what it proves, what it swaps.
+//!
+//! Every act can be done twice: a run that is killed repeats the act it was in.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::RestoreError;
+use super::plan::{PlannedStep, StepKind};
+use super::steps::bucket_check;
+use super::steps::database::{self, Sessions, Standing, Target};
+use super::steps::files::{self, Effect, Places};
+use crate::capture::database::DatabaseFacts;
+use crate::config::Here;
+use crate::config::address::{BucketAddress, DatabaseAddress, ExportAddress};
+use crate::error::Error;
+use crate::keys::Identity;
+use crate::observe::Progress;
+use crate::store::{Bucket, Keys};
+use crate::units::Bytes;
+use crate::vault::layout::{PointId, SnapshotId};
+use crate::vault::v1::SnapshotHeader;
+use crate::vault::{ListedPoint, SnapshotReader, VaultReader};
+use crate::verify;
+
+/// Differences kept of one step; the count is always complete.
+const DIFFERENCES_KEPT: usize = 200;
+
+/// What a step loaded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Loaded {
+    /// In words and counts.
+    pub summary: String,
+    /// What was kept of what stood there before.
+    pub kept: Vec<String>,
+}
+
+/// What a step found when it compared.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Compared {
+    /// In words and counts.
+    pub summary: String,
+    /// The first differences.
+    pub differences: Vec<String>,
+    /// How many there are.
+    pub total: u64,
+}
+
+impl Compared {
+    fn new(summary: String, differences: impl ExactSizeIterator<Item = String>) -> Self {
+        let total = differences.len() as u64;
+        Compared { summary, differences: differences.take(DIFFERENCES_KEPT).collect(), total }
+    }
+}
+
+/// What took whose place.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Swapped {
+    /// In words, where something did.
+    pub summary: Option<String>,
+    /// What was kept of what stood there before.
+    pub kept: Vec<String>,
+}
+
+/// All that is the same for every step of a run.
+pub(super) struct Surroundings<'a> {
+    pub here: &'a Here,
+    pub into: Option<&'a str>,
+    pub reader: &'a VaultReader<Keys>,
+    pub identity: &'a Identity,
+    pub point: &'a ListedPoint,
+    /// The run's own folder.
+    pub folder: &'a Path,
+}
+
+/// A step and what it works on.
+pub(super) struct Step<'a> {
+    around: &'a Surroundings<'a>,
+    planned: &'a PlannedStep,
+    id: SnapshotId,
+    pub header: &'a SnapshotHeader,
+}
+
+impl<'a> Step<'a> {
+    /// The step `planned` of the run.
+    ///
+    /// # Errors
+    /// When the point has no snapshot of its source.
+    pub fn new(around: &'a Surroundings<'a>, planned: &'a PlannedStep) -> Result<Self, RestoreError> {
+        let found = around.point.headers.iter().find(|(source, _, _)| *source == planned.source);
+        let missing = || RestoreError::NotInPoint { point: around.point.id, source_name: planned.source.to_string() };
+        let (_, id, header) = found.ok_or_else(missing)?;
+        Ok(Step { around, planned, id: *id, header })
+    }
+
+    fn no_place(&self) -> RestoreError {
+        let (source_name, site) = (self.planned.source.to_string(), self.around.here.site.name.clone());
+        RestoreError::NoPlace { point: self.around.point.id, source_name, site }
+    }
+
+    fn database_address(&self) -> Result<&DatabaseAddress, RestoreError> {
+        self.around.here.site.databases.get(&self.planned.source.name).ok_or_else(|| self.no_place())
+    }
+
+    fn export_address(&self) -> Result<&ExportAddress, RestoreError> {
+        self.around.here.site.exports.get(&self.planned.source.name).ok_or_else(|| self.no_place())
+    }
+
+    fn bucket_address(&self) -> Result<&BucketAddress, RestoreError> {
+        self.around.here.site.buckets.get(&self.planned.source.name).ok_or_else(|| self.no_place())
+    }
+
+    async fn snapshot(&self) -> Result<SnapshotReader<Keys>, Error> {
+        let Surroundings { reader, identity, .. } = self.around;
+        Ok(reader.open_snapshot(&self.planned.source, self.id, self.header, identity).await?)
+    }
+
+    fn target(&self) -> Result<Target, Error> {
+        let address = self.database_address()?;
+        let here = self.around.here;
+        let password = here.resolve(&format!("databases.{}.password", address.name), address.password.as_ref())?;
+        let PointId { term, .. } = self.around.point.id;
+        let (point, workers) = (self.around.point.id.to_string(), here.config.capture.workers);
+        Ok(Target::new(address, password, self.around.into, term, &point, workers)?)
+    }
+
+    fn captured(&self) -> Result<DatabaseFacts, Error> {
+        Ok(serde_json::from_value(self.header.facts.clone()).map_err(RestoreError::Value)?)
+    }
+
+    fn bucket(&self) -> Result<Bucket, Error> {
+        let address = self.bucket_address()?;
+        let key = format!("buckets.{}.credentials", address.name);
+        let credentials = self.around.here.resolve(&key, address.credentials.as_ref())?;
+        Ok(Bucket::open(address, credentials)?)
+    }
+
+    fn places(&self) -> Places {
+        let name = &self.planned.source.name;
+        Places {
+            into: self.around.into.map(PathBuf::from),
+            kept: self.around.folder.join("kept").join(name),
+            commands: self.around.folder.join("commands").join(name),
+        }
+    }
+
+    /// Where it goes and what stands there, for a person.
+    ///
+    /// # Errors
+    /// When the place cannot be asked.
+    pub async fn place(&self) -> Result<String, Error> {
+        match self.planned.kind {
+            StepKind::Database => {
+                let target = self.target()?;
+                let standing = match database::standing(&target).await? {
+                    Standing::Absent => "new".to_owned(),
+                    Standing::Ours { point, .. } => format!("replaces point {point}"),
+                    Standing::Foreign { description } => format!("replaces {description}"),
+                };
+                Ok(format!("database {}: {standing}", target.name()))
+            }
+            StepKind::Files => {
+                let snapshot = self.snapshot().await?;
+                let address = self.export_address()?;
+                let progress = Progress::silent();
+                let would = files::restore(&snapshot, address, &self.places(), Effect::List, &progress).await?;
+                let root = self.around.into.map_or(address.root.clone(), PathBuf::from);
+                Ok(format!("{}: {} to write, {} as captured", root.display(), would.written.len(), would.unchanged))
+            }
+            StepKind::BucketCheck => Ok(format!("{}: looked at where it is", self.bucket_address()?.url)),
+        }
+    }
+
+    /// What a restore without permission to replace must not replace: the database and what it holds.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn would_replace(&self, may_replace: bool) -> Result<Option<(String, String)>, Error> {
+        if self.planned.kind != StepKind::Database {
+            return Ok(None);
+        }
+        let target = self.target()?;
+        let name = target.name().to_owned();
+        let here = self.around.point.id;
+        Ok(match database::standing(&target).await? {
+            Standing::Absent => None,
+            _ if self.around.into.is_some() => Some((name, "a database already; --into makes a new one".to_owned())),
+            _ if may_replace => None,
+            Standing::Ours { term, point } => {
+                let standing: PointId = point.parse()?;
+                let newer = (term, standing.seq) > (here.term, here.seq);
+                newer.then(|| (name, format!("the newer point {point}")))
+            }
+            Standing::Foreign { description } => {
+                Some((name, format!("what is not from a recovery point ({description})")))
+            }
+        })
+    }
+
+    /// Puts the step's data in place, beside what a swap replaces.
+    ///
+    /// # Errors
+    /// What the place, the vault or the data says; done again, it goes on or starts over.
+    pub async fn load(&self, progress: &Progress) -> Result<Loaded, Error> {
+        match self.planned.kind {
+            StepKind::Database => {
+                let (snapshot, target, captured) = (self.snapshot().await?, self.target()?, self.captured()?);
+                let prepared = database::prepare(&target, &snapshot, &captured).await?;
+                for role in &prepared.differing_roles {
+                    tracing::warn!("{role}");
+                }
+                let loaded = database::load(&target, &snapshot, progress).await?;
+                let bytes = Bytes(loaded.bytes);
+                let summary = format!("{} rows in {} tables ({bytes})", loaded.rows, loaded.tables);
+                Ok(Loaded { summary, kept: Vec::new() })
+            }
+            StepKind::Files => {
+                let snapshot = self.snapshot().await?;
+                let address = self.export_address()?;
+                let done = files::restore(&snapshot, address, &self.places(), Effect::Write, progress).await?;
+                let commands = done.commands.len();
+                let written = done.written.len();
+                let summary = format!("{written} files written, {} as captured, {commands} outputs", done.unchanged);
+                let kept = done.kept.iter().map(|(path, kept)| format!("{} as {}", path.display(), kept.display()));
+                Ok(Loaded { summary, kept: kept.collect() })
+            }
+            StepKind::BucketCheck => {
+                let objects = self.header.facts.get("objects").and_then(serde_json::Value::as_u64).unwrap_or(0);
+                Ok(Loaded { summary: format!("{objects} objects were mirrored before"), kept: Vec::new() })
+            }
+        }
+    }
+
+    /// Compares what stands in place with the point.
+    ///
+    /// # Errors
+    /// When it cannot be compared. A difference is no error.
+    pub async fn prove(&self, progress: &Progress) -> Result<Compared, Error> {
+        let snapshot = self.snapshot().await?;
+        match self.planned.kind {
+            StepKind::Database => {
+                let (target, captured) = (self.target()?, self.captured()?);
+                let found = database::prove(&target, &snapshot, &captured, progress).await?;
+                let summary =
+                    format!("every row of {} tables, sequences, definitions, owners, grants", captured.tables);
+                Ok(Compared::new(summary, found.iter().map(ToString::to_string)))
+            }
+            StepKind::Files => {
+                let into = self.around.into.map(Path::new);
+                let found = verify::files::check(&snapshot, self.export_address()?, into).await?;
+                let summary = "content, mode and owner of every file".to_owned();
+                Ok(Compared::new(summary, found.iter().map(ToString::to_string)))
+            }
+            StepKind::BucketCheck => {
+                let name = &self.planned.source.name;
+                let found = bucket_check::check(&self.bucket()?, &snapshot, name, progress).await?;
+                let summary = format!("{} objects re-read ({})", found.checked, Bytes(found.bytes));
+                let mut compared = Compared::new(summary, found.differences.first.iter().map(ToString::to_string));
+                compared.total = found.differences.total;
+                Ok(compared)
+            }
+        }
+    }
+
+    /// Lets a proven database take the place of the one that stands there.
+    ///
+    /// # Errors
+    /// When the database is in use and its sessions may not be ended.
+    pub async fn swap(&self, end_sessions: bool) -> Result<Swapped, Error> {
+        if self.planned.kind != StepKind::Database {
+            return Ok(Swapped::default());
+        }
+        let target = self.target()?;
+        let sessions = if end_sessions { Sessions::End } else { Sessions::Refuse };
+        let done = database::swap(&target, sessions).await?;
+        let summary = Some(format!("point {} is now database {}", self.around.point.id, target.name()));
+        Ok(Swapped { summary, kept: done.kept.iter().map(|name| format!("the database before as {name}")).collect() })
+    }
+}

@@ -1,0 +1,129 @@
+//! One artifact bucket, whatever it is made of. The data plane: raw keys compared by their bytes.
+
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+use super::error::StoreError;
+use super::folder::Folder;
+use super::object::{Attributes, Body, Head, Listed, SourceVersion, WriteError};
+use super::s3::S3;
+use crate::config::address::{BucketAddress, BucketUrl};
+
+/// A bucket. Clones are handles on the same one.
+#[derive(Clone, Debug)]
+pub enum Bucket {
+    /// A folder of this host; a key is a path below it.
+    Folder(Folder),
+    /// A bucket, or a prefix of one, of an S3 server.
+    S3(S3),
+}
+
+impl Bucket {
+    /// Opens the bucket at `address` with its resolved `credentials` (`ACCESS_KEY:SECRET_KEY[:SESSION_TOKEN]`;
+    /// anonymous when absent).
+    ///
+    /// A folder has to exist; an S3 server is not asked anything yet.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for a folder that is not there, [`StoreError::Denied`] for credentials of another form.
+    pub fn open(address: &BucketAddress, credentials: Option<SecretString>) -> Result<Self, StoreError> {
+        match &address.url {
+            BucketUrl::Folder(root) => Folder::open(root).map(Bucket::Folder),
+            BucketUrl::S3 { bucket, prefix } => S3::open(address, bucket, prefix, credentials).map(Bucket::S3),
+        }
+    }
+
+    /// The bucket as a person knows it. Two buckets of one name are the same bucket.
+    pub fn name(&self) -> &str {
+        match self {
+            Bucket::Folder(folder) => folder.name(),
+            Bucket::S3(s3) => s3.name(),
+        }
+    }
+
+    /// Whether an object of this key can be written here at all, as far as that shows without asking.
+    ///
+    /// # Errors
+    /// [`StoreError::BadKey`] with what stands against it.
+    pub fn carries(&self, key: &str) -> Result<(), StoreError> {
+        match self {
+            Bucket::Folder(folder) => folder.carries(key),
+            Bucket::S3(s3) => s3.carries(key),
+        }
+    }
+
+    /// Every object whose key comes after `after`, sorted by the bytes of the keys.
+    ///
+    /// The order is the store's promise, not ours: some S3 servers break it, so who relies on it checks it.
+    /// Memory does not grow with the number of objects; a folder holds one directory per level.
+    ///
+    /// # Errors
+    /// Ends with the first error: what was listed until then is a part, and says nothing about the rest.
+    pub fn list(&self, after: Option<&str>) -> BoxStream<'static, Result<Listed, StoreError>> {
+        match self {
+            Bucket::Folder(folder) => folder.list(after).boxed(),
+            Bucket::S3(s3) => s3.list(after).boxed(),
+        }
+    }
+
+    /// Starts to read an object; with `version`, only that one.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`] when it is another version, now or at the end of the body.
+    pub async fn read(&self, key: &str, version: Option<&SourceVersion>) -> Result<(Head, Body), StoreError> {
+        match self {
+            Bucket::Folder(folder) => folder.read(key, version).await,
+            Bucket::S3(s3) => s3.read(key, version).await,
+        }
+    }
+
+    /// Writes an object of `size` bytes, over one that may be there, and says what the store has afterwards.
+    ///
+    /// The object is the whole body or what it was before, never a part. Holds at most a few MiB of it.
+    ///
+    /// # Errors
+    /// [`WriteError::Body`] when `body` fails or has not `size` bytes, [`StoreError::BadKey`] when the store
+    /// cannot carry the key, [`StoreError::NoSpace`] when it is full.
+    pub async fn write(&self, key: &str, attributes: &Attributes, size: u64, body: Body) -> Result<Head, WriteError> {
+        match self {
+            Bucket::Folder(folder) => folder.write(key, attributes, size, body).await,
+            Bucket::S3(s3) => s3.write(key, attributes, size, body).await,
+        }
+    }
+
+    /// What is known of an object without reading it.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], and what the store answers.
+    pub async fn head(&self, key: &str) -> Result<Head, StoreError> {
+        match self {
+            Bucket::Folder(folder) => folder.head(key).await,
+            Bucket::S3(s3) => s3.head(key).await,
+        }
+    }
+
+    /// Whether an object of this version could change once more, after `since`, and look the same.
+    ///
+    /// A file's times have the grain of the kernel's clock tick, or worse: what changed within two seconds
+    /// of the listing is *racily clean* (the word is git's) and has to be hashed again next time.
+    pub fn is_racy(&self, version: &SourceVersion, since: Timestamp) -> bool {
+        match self {
+            Bucket::Folder(_) => super::folder::is_racy(version, since),
+            Bucket::S3(_) => false,
+        }
+    }
+
+    /// Removes what killed writers left behind before `before` and no reader ever sees.
+    ///
+    /// # Errors
+    /// When a leftover of a folder cannot be looked at or removed. The leftovers of an S3 bucket are unfinished uploads, which
+    /// may be other people's: they are the server's life-cycle rule's to remove.
+    pub async fn sweep(&self, before: Timestamp) -> Result<(), StoreError> {
+        match self {
+            Bucket::Folder(folder) => folder.sweep(before).await,
+            Bucket::S3(_) => Ok(()),
+        }
+    }
+}

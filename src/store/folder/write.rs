@@ -1,0 +1,163 @@
+//! Writing one file so that it is whole or absent: staged in the same file system, synced, renamed, and the
+//! folder it now stands in synced too.
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+
+use super::{BLOCKS_WAITING, STAGING, head_of};
+use crate::store::error::{Place, StoreError};
+use crate::store::object::{Body, Head, WriteError};
+
+/// What the writing thread is told.
+enum Piece {
+    Block(Bytes),
+    /// The body is complete. A channel that closes without it means that the write was given up.
+    End,
+}
+
+/// Writes `body` to `path`.
+pub(super) async fn write(
+    root: &Path,
+    path: PathBuf,
+    mode: Option<u32>,
+    size: u64,
+    mut body: Body,
+    at: Place,
+) -> Result<Head, WriteError> {
+    let (pieces, received) = mpsc::channel(BLOCKS_WAITING);
+    let file = Staged { root: root.to_owned(), path, mode, at: at.clone() };
+    let written = tokio::task::spawn_blocking(move || file.write(received));
+    let fed = feed(&mut body, size, &at, &pieces).await;
+    drop(pieces);
+    let written = written.await.map_err(|e| StoreError::Other { at: at.clone(), source: e.into() })?;
+    fed?;
+    match written? {
+        Some(head) => Ok(head),
+        None => Err(StoreError::other(at, "the body ended early").into()),
+    }
+}
+
+/// Hands the body to the writing thread. Returns early, without error, when that thread has stopped: it knows why.
+async fn feed(body: &mut Body, size: u64, at: &Place, pieces: &mpsc::Sender<Piece>) -> Result<(), WriteError> {
+    let mut fed: u64 = 0;
+    while let Some(block) = body.next().await {
+        let block = block.map_err(WriteError::Body)?;
+        fed += block.len() as u64;
+        if pieces.send(Piece::Block(block)).await.is_err() {
+            return Ok(());
+        }
+    }
+    if fed != size {
+        let why = format!("the body had {fed} bytes instead of {size}");
+        return Err(WriteError::Body(StoreError::other(at.clone(), why)));
+    }
+    // As above.
+    let _ = pieces.send(Piece::End).await;
+    Ok(())
+}
+
+/// A file on its way to `path`.
+struct Staged {
+    root: PathBuf,
+    path: PathBuf,
+    mode: Option<u32>,
+    at: Place,
+}
+
+impl Staged {
+    /// `None` when the write was given up; nothing is left of it then.
+    fn write(&self, mut pieces: mpsc::Receiver<Piece>) -> Result<Option<Head>, StoreError> {
+        let failed = |error| StoreError::of_io(self.at.clone(), error);
+        let (mut file, staged) = self.stage().map_err(failed)?;
+        let published = self.fill(&mut file, &mut pieces).and_then(|complete| {
+            if complete {
+                self.publish(&file, &staged)?;
+            }
+            Ok(complete)
+        });
+        if !matches!(published, Ok(true))
+            && let Err(error) = std::fs::remove_file(&staged)
+        {
+            tracing::warn!(path = %staged.display(), %error, "a staged file could not be removed");
+        }
+        if !published.map_err(failed)? {
+            return Ok(None);
+        }
+        head_of(&file.metadata().map_err(failed)?, self.at.clone()).map(Some)
+    }
+
+    /// Opens a file of a name that nobody else uses. The names of a process that is gone may be in the way.
+    fn stage(&self) -> io::Result<(File, PathBuf)> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let folder = self.root.join(STAGING);
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = folder.join(format!("{}-{number}", std::process::id()));
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(file) => return Ok((file, path)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => make_folder(&folder)?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether the body came to its end.
+    fn fill(&self, file: &mut File, pieces: &mut mpsc::Receiver<Piece>) -> io::Result<bool> {
+        while let Some(piece) = pieces.blocking_recv() {
+            match piece {
+                Piece::Block(block) => file.write_all(&block)?,
+                Piece::End => return Ok(true),
+            }
+        }
+        Ok(false)
+    }
+
+    fn publish(&self, file: &File, staged: &Path) -> io::Result<()> {
+        if let Some(mode) = self.mode {
+            file.set_permissions(Permissions::from_mode(mode))?;
+        }
+        file.sync_all()?;
+        let parent = self.path.parent().unwrap_or(&self.root);
+        if let Err(error) = std::fs::rename(staged, &self.path) {
+            if error.kind() != io::ErrorKind::NotFound {
+                return Err(error);
+            }
+            make_folders(&self.root, parent)?;
+            std::fs::rename(staged, &self.path)?;
+        }
+        sync_folder(parent)?;
+        crate::failpoint::hit("store.object.write");
+        Ok(())
+    }
+}
+
+/// Makes the folders from `root` (not itself) down to `folder`, each durable before the next.
+fn make_folders(root: &Path, folder: &Path) -> io::Result<()> {
+    let below = folder.strip_prefix(root).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let mut path = root.to_owned();
+    for name in below.components() {
+        path.push(name);
+        make_folder(&path)?;
+    }
+    Ok(())
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    match std::fs::create_dir(path) {
+        Ok(()) => path.parent().map_or(Ok(()), sync_folder),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}

@@ -1,0 +1,88 @@
+//! What a bucket holds, in words that fit a folder and an S3 bucket alike.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use serde::Serialize;
+
+use super::error::StoreError;
+
+/// What a store says of an object without its content being read: when two differ, the object changed.
+///
+/// To be compared only with an earlier answer of the *same* store: an ETag means something else at every other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceVersion {
+    /// The store's tag for this version, without quotes. A folder's is the time of the last change of content
+    /// or status (ctime), which no tool can set back.
+    pub etag: Option<String>,
+    /// The size in bytes.
+    pub size: u64,
+    /// When it was last modified: nanoseconds since 1970, by the store's clock.
+    pub modified_ns: i128,
+}
+
+/// What is stored beside an object's content.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// `Cache-Control`.
+    pub cache_control: Option<String>,
+    /// `Content-Disposition`.
+    pub content_disposition: Option<String>,
+    /// `Content-Encoding`.
+    pub content_encoding: Option<String>,
+    /// `Content-Language`.
+    pub content_language: Option<String>,
+    /// User metadata (`x-amz-meta-…`), names without that prefix.
+    pub metadata: BTreeMap<String, String>,
+    /// A file's permission bits, `0o777` at most. An S3 bucket neither knows nor keeps them.
+    pub mode: Option<u32>,
+}
+
+/// All that is known of an object but its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Which version it is.
+    pub version: SourceVersion,
+    /// What is stored beside it.
+    pub attributes: Attributes,
+}
+
+/// Something in a bucket that is no object to us. It is reported, and does not fail the listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// Its name, as well as text can show it.
+    pub name: String,
+    /// Why it is skipped.
+    pub why: String,
+}
+
+/// One entry of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listed {
+    /// An object.
+    Object {
+        /// Its key.
+        key: String,
+        /// Its version at the time of the listing.
+        version: SourceVersion,
+    },
+    /// Something that cannot be mirrored.
+    Skipped(Skipped),
+}
+
+/// The content of an object, in order. A version that changes while it is read ends in [`StoreError::Changed`].
+pub type Body = BoxStream<'static, Result<Bytes, StoreError>>;
+
+/// A write that failed, by whose fault.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The body ended in an error: its own.
+    #[error(transparent)]
+    Body(StoreError),
+    /// The store written to refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,81 @@
+//! What an S3 server's refusals mean. The error code is in the body, and a HEAD has none: then the status decides.
+
+use std::error::Error;
+use std::fmt::Write;
+
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+
+use crate::store::error::{Place, StoreError};
+
+/// Says a failed request in our words.
+pub(super) fn refused<E>(at: Place, error: SdkError<E, HttpResponse>) -> StoreError
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    let status = error.raw_response().map_or(0, |answer| answer.status().as_u16());
+    let code = error.code().unwrap_or_default().to_owned();
+    let why = match error.message() {
+        _ if error.raw_response().is_none() => causes(&error),
+        Some(message) if !code.is_empty() => format!("HTTP {status}, {code}: {message}"),
+        _ if !code.is_empty() => format!("HTTP {status}, {code}"),
+        _ => format!("HTTP {status}"),
+    };
+    judge(at, status, &code, why)
+}
+
+/// `status` is 0 when there was no answer.
+fn judge(at: Place, status: u16, code: &str, why: String) -> StoreError {
+    match (code, status) {
+        ("NoSuchBucket", _) => StoreError::NotFound { at: Place { key: None, ..at } },
+        ("KeyTooLongError" | "InvalidObjectName", _) => StoreError::BadKey { at, why },
+        ("QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage", _) | (_, 507) => StoreError::NoSpace { at },
+        ("NoSuchKey" | "NoSuchUpload", _) | (_, 404) => StoreError::NotFound { at },
+        (_, 401 | 403) => StoreError::Denied { at, why },
+        (_, 412) => StoreError::Changed { at },
+        ("SlowDown" | "RequestTimeout" | "OperationAborted", _) | (_, 0 | 408 | 429 | 500..) => {
+            StoreError::Unavailable { at, source: why.into() }
+        }
+        _ => StoreError::other(at, why),
+    }
+}
+
+/// The chain of causes in one line: the outermost alone says only "dispatch failure".
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut link = error.source();
+    while let Some(cause) = link {
+        let said = cause.to_string();
+        if !text.ends_with(&said) {
+            // Writing to a String does not fail.
+            let _ = write!(text, ": {said}");
+        }
+        link = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_answer_means_for_the_caller() {
+        let check = |code: &str, status: u16, expected: &str| {
+            let error = judge(Place::key("s3://b", "k", "read"), status, code, "why".to_owned());
+            let debug = format!("{error:?}");
+            assert!(debug.starts_with(expected), "{status} {code}: {debug}");
+        };
+        check("NoSuchKey", 404, "NotFound { at: Place { store: \"s3://b\", key: Some(");
+        check("NoSuchBucket", 404, "NotFound { at: Place { store: \"s3://b\", key: None");
+        check("", 404, "NotFound");
+        check("SignatureDoesNotMatch", 403, "Denied");
+        check("", 403, "Denied");
+        check("QuotaExceeded", 403, "NoSpace");
+        check("PreconditionFailed", 412, "Changed");
+        check("SlowDown", 503, "Unavailable");
+        check("", 0, "Unavailable");
+        check("KeyTooLongError", 400, "BadKey");
+        check("PermanentRedirect", 301, "Other");
+    }
+}

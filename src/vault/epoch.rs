@@ -1,0 +1,318 @@
+//! Opening and reopening an epoch: the writer's dedupe horizon.
+//!
+//! A new epoch gets a fresh identity and chunk-id key. Both are sealed to the other site and the escrow and
+//! put into the vault; the identity is then forgotten here, so that this site can write and dedupe but not
+//! open. Only the recipient, the chunk-id key and the catalog stay in the state folder.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::VaultError;
+use super::catalog::Catalog;
+use super::layout::{self, EpochId, Layout, Term};
+use super::reader::EpochHead;
+use super::v1::{EpochRecord, FORMAT, Signed, VaultRecord};
+use crate::clock::Clock;
+use crate::durable;
+use crate::failpoint;
+use crate::keys::{Identity, Recipient, SigningKey};
+use crate::pipeline::{ChunkIdKey, ChunkerParameters, seal};
+use crate::store::{Create, Created};
+
+/// How long an epoch is open.
+pub const EPOCH_LENGTH: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The longest run: an epoch with less time left is not used for a new one.
+const LONGEST_RUN: Duration = Duration::from_secs(24 * 3600);
+
+/// Numbers tried for a new epoch before giving up: each failed attempt to open one burns a number.
+const NUMBERS_TRIED: u64 = 1000;
+
+/// What a writer needs to know to keep an epoch.
+pub struct EpochKeeping<'a> {
+    /// The system.
+    pub system: &'a str,
+    /// This site.
+    pub site: &'a str,
+    /// The term it writes under.
+    pub term: Term,
+    /// The other site and the escrow.
+    pub sealed_to: &'a [Recipient],
+    /// How streams are cut.
+    pub chunker: ChunkerParameters,
+    /// This site's signing key.
+    pub signer: &'a SigningKey,
+    /// The folder `vault/` of the state folder.
+    pub state: &'a Path,
+}
+
+/// An epoch that is open here.
+pub struct OpenEpoch {
+    pub(super) id: EpochId,
+    pub(super) recipient: Recipient,
+    pub(super) chunk_id_key: ChunkIdKey,
+    pub(super) chunker: ChunkerParameters,
+    pub(super) not_after: jiff::Timestamp,
+    pub(super) catalog: Catalog,
+}
+
+impl OpenEpoch {
+    /// Its term and number.
+    pub fn id(&self) -> EpochId {
+        self.id
+    }
+}
+
+/// `epoch.json` of the state folder: which epoch is open. Holds the chunk-id key, hence mode 0600.
+#[derive(Serialize, Deserialize)]
+struct StateFile {
+    format: u32,
+    system: String,
+    term: Term,
+    epoch: u64,
+    recipient: String,
+    sealed_to: Vec<String>,
+    chunker: ChunkerParameters,
+    not_after: jiff::Timestamp,
+    chunk_id_key: Zeroizing<String>,
+}
+
+/// Reopens the epoch of the state folder, or opens a new one where there is none to go on with: the first
+/// time, a week later, under a new term, for other recipients, or when the catalog is lost.
+///
+/// `heads` are the last committed headers of this term's epochs, as the vault shows them.
+///
+/// # Errors
+/// [`VaultError::OtherWriter`] and [`VaultError::TailCut`] when the vault and the state folder disagree.
+pub async fn open_epoch<C: Create>(
+    keys: &C,
+    keeping: &EpochKeeping<'_>,
+    heads: &[EpochHead],
+    clock: &dyn Clock,
+) -> Result<OpenEpoch, VaultError> {
+    durable::private_folder(keeping.state).map_err(|e| state_error(keeping.state, e))?;
+    let previous = read_state(keeping)?;
+    if let Some(state) = &previous
+        && usable(state, keeping, clock)
+        && let Some(epoch) = reopen(state, keeping)?
+    {
+        reconcile(&epoch, heads)?;
+        return Ok(epoch);
+    }
+    let local = previous.filter(|state| state.term == keeping.term).map_or(0, |state| state.epoch);
+    let seen = heads.iter().map(|head| head.epoch.epoch).max().unwrap_or(0);
+    create(keys, keeping, local.max(seen) + 1, clock).await
+}
+
+fn state_path(keeping: &EpochKeeping) -> PathBuf {
+    keeping.state.join("epoch.json")
+}
+
+fn catalog_path(keeping: &EpochKeeping, id: EpochId) -> PathBuf {
+    keeping.state.join(format!("catalog-{id}.redb"))
+}
+
+fn state_error(path: &Path, error: impl std::fmt::Display) -> VaultError {
+    VaultError::State { path: path.to_owned(), what: error.to_string() }
+}
+
+fn read_state(keeping: &EpochKeeping) -> Result<Option<StateFile>, VaultError> {
+    let path = state_path(keeping);
+    let Some(content) = durable::read(&path).map_err(|e| state_error(&path, e))? else { return Ok(None) };
+    let state: StateFile =
+        serde_json::from_slice(&Zeroizing::new(content)).map_err(|e| state_error(&path, format!("damaged: {e}")))?;
+    if state.system != keeping.system {
+        let what = format!("it belongs to the system `{}`, not `{}`", state.system, keeping.system);
+        return Err(VaultError::State { path, what });
+    }
+    Ok(Some(state))
+}
+
+fn usable(state: &StateFile, keeping: &EpochKeeping, clock: &dyn Clock) -> bool {
+    let sealed_to: Vec<String> = keeping.sealed_to.iter().map(Recipient::to_string).collect();
+    let time_left = state.not_after.duration_since(clock.now());
+    state.format == FORMAT
+        && state.term == keeping.term
+        && state.sealed_to == sealed_to
+        && state.chunker == keeping.chunker
+        && jiff::SignedDuration::try_from(LONGEST_RUN).is_ok_and(|longest| time_left > longest)
+}
+
+/// `None` when the catalog is lost: a new epoch is the remedy.
+fn reopen(state: &StateFile, keeping: &EpochKeeping) -> Result<Option<OpenEpoch>, VaultError> {
+    let path = state_path(keeping);
+    let id = EpochId { term: state.term, epoch: state.epoch };
+    let catalog = match Catalog::open(&catalog_path(keeping, id)) {
+        Ok(catalog) => catalog,
+        Err(error) => {
+            tracing::warn!("the catalog of epoch {id} is lost ({error}); opening a new epoch, one full upload follows");
+            return Ok(None);
+        }
+    };
+    let recipient = state.recipient.parse().map_err(|e| state_error(&path, e))?;
+    let chunk_id_key = ChunkIdKey::from_hex(&state.chunk_id_key);
+    let chunk_id_key = chunk_id_key.ok_or_else(|| state_error(&path, "chunk_id_key is damaged"))?;
+    Ok(Some(OpenEpoch {
+        id,
+        recipient,
+        chunk_id_key,
+        chunker: state.chunker.clone(),
+        not_after: state.not_after,
+        catalog,
+    }))
+}
+
+/// Compares the chain's head in the vault with what this site remembers committing.
+fn reconcile(epoch: &OpenEpoch, heads: &[EpochHead]) -> Result<(), VaultError> {
+    let vault = heads.iter().find(|head| head.epoch == epoch.id);
+    let ours = epoch.catalog.head()?;
+    match (vault, ours) {
+        (None, None) => Ok(()),
+        (None, Some((seq, _))) => Err(VaultError::TailCut { what: format!("header {seq} of epoch {}", epoch.id) }),
+        (Some(head), Some((seq, blake3))) if head.seq == seq => {
+            let same = head.blake3 == blake3;
+            if same { Ok(()) } else { Err(VaultError::OtherWriter { key: head.key.clone() }) }
+        }
+        (Some(head), Some((seq, _))) if head.seq < seq => {
+            Err(VaultError::TailCut { what: format!("header {seq} of epoch {}", epoch.id) })
+        }
+        // Ahead of us: our own put, confirmed but not yet remembered when we were killed, or a stranger's.
+        (Some(head), _) if head.seq <= epoch.catalog.allocated("header")? => {
+            epoch.catalog.set_head(head.seq, &head.blake3)
+        }
+        (Some(head), _) => Err(VaultError::OtherWriter { key: head.key.clone() }),
+    }
+}
+
+async fn create<C: Create>(
+    keys: &C,
+    keeping: &EpochKeeping<'_>,
+    first_number: u64,
+    clock: &dyn Clock,
+) -> Result<OpenEpoch, VaultError> {
+    put_vault_record(keys).await?;
+    let identity = Identity::generate();
+    let key = crate::keys::random::<32>().map_err(|e| VaultError::Machine(e.to_string()))?;
+    let chunk_id_key = ChunkIdKey::new(*key);
+    let layout = Layout::new(keeping.system);
+    let (id, not_after) = claim_number(keys, keeping, &layout, first_number, &identity.recipient(), clock).await?;
+
+    let secrets = secrets_text(keeping.system, id, &identity, &chunk_id_key);
+    let name = layout.secrets(id, 0);
+    let sealed = seal(keeping.sealed_to, secrets.expose_secret().as_bytes())
+        .map_err(|source| VaultError::Object { key: name.clone(), source })?;
+    if keys.create(&name, Bytes::from(sealed)).await? == Created::Taken {
+        return Err(VaultError::OtherWriter { key: name });
+    }
+    failpoint::hit("vault.epoch.secrets");
+    remember(keeping, id, &identity.recipient(), &chunk_id_key, not_after)
+}
+
+/// Puts `vault.json` if the vault is new.
+async fn put_vault_record<C: Create>(keys: &C) -> Result<(), VaultError> {
+    let record = VaultRecord { format: FORMAT, kind: "vault".to_owned(), features: Vec::new() };
+    let mut bytes = serde_json::to_vec(&record).map_err(|e| VaultError::Machine(e.to_string()))?;
+    bytes.push(b'\n');
+    keys.create(layout::VAULT, Bytes::from(bytes)).await?;
+    failpoint::hit("vault.record");
+    Ok(())
+}
+
+/// Puts `epoch.json` under the first number that is free: a number is burned by a crash before the secrets were put.
+async fn claim_number<C: Create>(
+    keys: &C,
+    keeping: &EpochKeeping<'_>,
+    layout: &Layout,
+    first_number: u64,
+    recipient: &Recipient,
+    clock: &dyn Clock,
+) -> Result<(EpochId, jiff::Timestamp), VaultError> {
+    let created_at = clock.now();
+    let not_after = created_at.checked_add(EPOCH_LENGTH).map_err(|e| VaultError::Machine(e.to_string()))?;
+    let mut name = String::new();
+    for epoch in first_number..first_number + NUMBERS_TRIED {
+        let id = EpochId { term: keeping.term, epoch };
+        let record = EpochRecord {
+            format: FORMAT,
+            kind: "epoch".to_owned(),
+            system: keeping.system.to_owned(),
+            term: id.term,
+            epoch,
+            writer: keeping.site.to_owned(),
+            chunker: keeping.chunker.clone(),
+            recipient: recipient.to_string(),
+            sealed_to: keeping.sealed_to.iter().map(Recipient::to_string).collect(),
+            created_at,
+            not_after,
+        };
+        name = layout.epoch(id);
+        let bytes = Signed::encode(&record, &name, keeping.site, keeping.signer)
+            .map_err(|e| VaultError::Machine(e.to_string()))?;
+        if keys.create(&name, Bytes::from(bytes)).await? == Created::New {
+            failpoint::hit("vault.epoch.record");
+            return Ok((id, not_after));
+        }
+    }
+    Err(VaultError::OtherWriter { key: name })
+}
+
+/// An age identity file that also says the chunk-id key, so that `age -d -i` can use it as it is.
+fn secrets_text(system: &str, id: EpochId, identity: &Identity, key: &ChunkIdKey) -> SecretString {
+    let digits = Zeroizing::new(key.to_hex());
+    let identity = identity.to_file_text();
+    SecretString::from(format!(
+        "# warmspare epoch secrets, format 1\n# system: {system}\n# epoch: {id}\n# chunk-id-key: {}\n{}",
+        *digits,
+        identity.expose_secret()
+    ))
+}
+
+/// Reads what [`secrets_text`] wrote.
+pub(super) fn parse_secrets(text: &SecretString) -> Option<(Identity, ChunkIdKey)> {
+    let mut lines = text.expose_secret().lines();
+    if lines.next() != Some("# warmspare epoch secrets, format 1") {
+        return None;
+    }
+    let key = lines.find_map(|line| line.strip_prefix("# chunk-id-key: ")).and_then(ChunkIdKey::from_hex)?;
+    Some((Identity::from_file_text(text).ok()?, key))
+}
+
+/// Creates the catalog and makes the epoch this site's open one; the identity is not among what is kept.
+fn remember(
+    keeping: &EpochKeeping<'_>,
+    id: EpochId,
+    recipient: &Recipient,
+    chunk_id_key: &ChunkIdKey,
+    not_after: jiff::Timestamp,
+) -> Result<OpenEpoch, VaultError> {
+    let path = catalog_path(keeping, id);
+    let catalog = Catalog::create(&path)?;
+    let state = StateFile {
+        format: FORMAT,
+        system: keeping.system.to_owned(),
+        term: id.term,
+        epoch: id.epoch,
+        recipient: recipient.to_string(),
+        sealed_to: keeping.sealed_to.iter().map(Recipient::to_string).collect(),
+        chunker: keeping.chunker.clone(),
+        not_after,
+        chunk_id_key: Zeroizing::new(chunk_id_key.to_hex()),
+    };
+    let path = state_path(keeping);
+    let content = Zeroizing::new(serde_json::to_vec(&state).map_err(|e| state_error(&path, e))?);
+    durable::replace(&path, &content).map_err(|e| state_error(&path, e))?;
+    failpoint::hit("vault.epoch.state");
+    Ok(OpenEpoch {
+        id,
+        recipient: recipient.clone(),
+        chunk_id_key: chunk_id_key.clone(),
+        chunker: keeping.chunker.clone(),
+        not_after,
+        catalog,
+    })
+}

@@ -1,0 +1,245 @@
+//! Every key name of the vault, and back again. Nothing else in the house spells one.
+//!
+//! Numbers are zero-padded, so that the order of keys is the order of numbers; no name holds a clock.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::config::SourceName;
+
+/// Number of the lease grant under which something was written; 0 while no witness exists.
+pub type Term = u64;
+
+/// One epoch of the vault: the writer's dedupe horizon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EpochId {
+    /// The term it was opened under.
+    pub term: Term,
+    /// Its number within the term, from 1.
+    pub epoch: u64,
+}
+
+impl fmt::Display for EpochId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08}-{:06}", self.term, self.epoch)
+    }
+}
+
+/// One snapshot: its epoch and its number within it, counted over all sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotId {
+    /// The epoch it was written in.
+    pub epoch: EpochId,
+    /// From 1; a number may be missing where a capture was interrupted.
+    pub seq: u64,
+}
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:08}", self.epoch, self.seq)
+    }
+}
+
+/// One recovery point. Written `0-12`; ordered by term, then number, never by a clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PointId {
+    /// The term it was taken under.
+    pub term: Term,
+    /// From 1; a number may be missing where a run was interrupted.
+    pub seq: u64,
+}
+
+impl PointId {
+    fn padded(self) -> String {
+        format!("{:08}-{:08}", self.term, self.seq)
+    }
+}
+
+impl fmt::Display for PointId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.term, self.seq)
+    }
+}
+
+/// Text that is not the id of a recovery point.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not the id of a recovery point; it is written like 0-12, as `warmspare points` lists it")]
+pub struct PointIdError(String);
+
+impl crate::error::Explain for PointIdError {
+    fn class(&self) -> crate::error::Class {
+        crate::error::Class::Usage
+    }
+}
+
+impl FromStr for PointId {
+    type Err = PointIdError;
+
+    fn from_str(text: &str) -> Result<Self, PointIdError> {
+        let numbers = text.split_once('-').and_then(|(term, seq)| Some((number(term)?, number(seq)?)));
+        numbers.map(|(term, seq)| PointId { term, seq }).ok_or_else(|| PointIdError(text.to_owned()))
+    }
+}
+
+fn number(digits: &str) -> Option<u64> {
+    if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok()
+}
+
+/// `vault.json`: what the whole vault says of itself.
+pub const VAULT: &str = "vault.json";
+
+/// The key names of one system.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    prefix: String,
+}
+
+impl Layout {
+    /// The names below `systems/<system>/`.
+    pub fn new(system: &str) -> Self {
+        Layout { prefix: format!("systems/{system}") }
+    }
+
+    /// `epoch.json`: the epoch's clear record.
+    pub fn epoch(&self, epoch: EpochId) -> String {
+        format!("{}/epochs/{epoch}/epoch.json", self.prefix)
+    }
+
+    /// `secrets-<n>.age`: the epoch's identity and chunk-id key, sealed.
+    pub fn secrets(&self, epoch: EpochId, n: u32) -> String {
+        format!("{}/epochs/{epoch}/secrets-{n}.age", self.prefix)
+    }
+
+    /// A pack, named by the BLAKE3 of its ciphertext.
+    pub fn pack(&self, epoch: EpochId, hash: &blake3::Hash) -> String {
+        let name = hash.to_hex();
+        let shelf: String = name.chars().take(2).collect();
+        format!("{}/epochs/{epoch}/packs/{shelf}/{name}.age", self.prefix)
+    }
+
+    /// The sealed body of a snapshot.
+    pub fn body(&self, source: &SourceName, id: SnapshotId) -> String {
+        format!("{}/snapshots/{source}/{id}.body.age", self.prefix)
+    }
+
+    /// The clear header of a snapshot: its commit.
+    pub fn header(&self, source: &SourceName, id: SnapshotId) -> String {
+        format!("{}/snapshots/{source}/{id}.json", self.prefix)
+    }
+
+    /// What all snapshots' keys start with.
+    pub fn snapshots(&self) -> String {
+        format!("{}/snapshots/", self.prefix)
+    }
+
+    /// The snapshot whose header has that key, if it is one.
+    pub fn parse_header(&self, key: &str) -> Option<(SourceName, SnapshotId)> {
+        let (source, name) = key.strip_prefix(&self.snapshots())?.split_once('/')?;
+        let mut numbers = name.strip_suffix(".json")?.splitn(3, '-').map(number);
+        let (term, epoch, seq) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        let found = (source.parse().ok()?, SnapshotId { epoch: EpochId { term, epoch }, seq });
+        (self.header(&found.0, found.1) == key).then_some(found)
+    }
+
+    /// A recovery point.
+    pub fn point(&self, id: PointId) -> String {
+        format!("{}{}.json", self.points(), id.padded())
+    }
+
+    /// What all points' keys start with.
+    pub fn points(&self) -> String {
+        format!("{}/points/", self.prefix)
+    }
+
+    /// The point that has that key, if it is one.
+    pub fn parse_point(&self, key: &str) -> Option<PointId> {
+        let id: PointId = key.strip_prefix(&self.points())?.strip_suffix(".json")?.parse().ok()?;
+        (self.point(id) == key).then_some(id)
+    }
+
+    /// One proof of a point, written by a site; `seq` from 1.
+    pub fn proof(&self, point: PointId, site: &str, seq: u64) -> String {
+        format!("{}{site}-{seq:08}.json", self.proofs_of(point))
+    }
+
+    /// What all proofs' keys of a point start with.
+    pub fn proofs_of(&self, point: PointId) -> String {
+        format!("{}{}-", self.proofs(), point.padded())
+    }
+
+    /// What all proofs' keys start with.
+    pub fn proofs(&self) -> String {
+        format!("{}/proofs/", self.prefix)
+    }
+
+    /// The point, site and number of the proof that has that key, if it is one.
+    pub fn parse_proof(&self, key: &str) -> Option<(PointId, String, u64)> {
+        let name = key.strip_prefix(&self.proofs())?.strip_suffix(".json")?;
+        let (term, rest) = name.split_once('-')?;
+        let (point_seq, rest) = rest.split_once('-')?;
+        let (site, seq) = rest.rsplit_once('-')?;
+        let point = PointId { term: number(term)?, seq: number(point_seq)? };
+        let found = (point, site.to_owned(), number(seq)?);
+        (self.proof(found.0, &found.1, found.2) == key).then_some(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_names_of_format_1() {
+        let layout = Layout::new("builder");
+        let epoch = EpochId { term: 3, epoch: 2 };
+        let id = SnapshotId { epoch, seq: 17 };
+        let source: SourceName = "database.builder".parse().unwrap();
+        let point = PointId { term: 3, seq: 9 };
+        let hash = blake3::hash(b"");
+        let names = [
+            layout.epoch(epoch),
+            layout.secrets(epoch, 0),
+            layout.pack(epoch, &hash),
+            layout.body(&source, id),
+            layout.header(&source, id),
+            layout.point(point),
+            layout.proof(point, "fra-1", 4),
+        ];
+        assert_eq!(
+            names.join("\n"),
+            "systems/builder/epochs/00000003-000002/epoch.json\n\
+             systems/builder/epochs/00000003-000002/secrets-0.age\n\
+             systems/builder/epochs/00000003-000002/packs/af/\
+             af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262.age\n\
+             systems/builder/snapshots/database.builder/00000003-000002-00000017.body.age\n\
+             systems/builder/snapshots/database.builder/00000003-000002-00000017.json\n\
+             systems/builder/points/00000003-00000009.json\n\
+             systems/builder/proofs/00000003-00000009-fra-1-00000004.json"
+        );
+        assert_eq!(layout.parse_header(&names[4]), Some((source, id)));
+        assert_eq!(layout.parse_header(&names[3]), None, "a body is not a header");
+        assert_eq!(layout.parse_point(&names[5]), Some(point));
+        assert_eq!(layout.parse_proof(&names[6]), Some((point, "fra-1".into(), 4)));
+    }
+
+    #[test]
+    fn names_that_are_not_exactly_ours_are_not_ours() {
+        let layout = Layout::new("builder");
+        assert_eq!(layout.parse_point("systems/builder/points/3-9.json"), None);
+        assert_eq!(layout.parse_point("systems/builder/points/00000003-+0000009.json"), None);
+        assert_eq!(layout.parse_point("systems/other/points/00000003-00000009.json"), None);
+    }
+
+    #[test]
+    fn point_ids_as_people_write_them() {
+        assert_eq!("0-12".parse(), Ok(PointId { term: 0, seq: 12 }));
+        assert_eq!("00000000-00000012".parse(), Ok(PointId { term: 0, seq: 12 }));
+        for text in ["", "12", "a-b", "0--1", "-1-2", "0-1-2"] {
+            assert!(text.parse::<PointId>().is_err(), "{text}");
+        }
+        assert!(PointId { term: 1, seq: 1 } > PointId { term: 0, seq: 99 });
+    }
+}

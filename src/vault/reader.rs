@@ -1,0 +1,273 @@
+//! Reading the clear records: points, headers, proofs. Nothing is believed that a pinned signer did not sign.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+
+use super::VaultError;
+use super::layout::{self, EpochId, Layout, PointId, SnapshotId, Term};
+use super::v1::{self, EpochRecord, PointRecord, ProofRecord, Signed, SnapshotHeader, Unverified};
+use crate::config::SourceName;
+use crate::keys::VerifyingKey;
+use crate::store::Read;
+
+/// A clear record larger than this is not one of ours.
+const RECORD_BYTES_MAX: u64 = 16 << 20;
+
+/// Reads one system's part of a vault.
+#[derive(Clone)]
+pub struct VaultReader<R> {
+    pub(super) keys: R,
+    pub(super) layout: Layout,
+    system: String,
+    signers: BTreeMap<String, VerifyingKey>,
+}
+
+/// A recovery point whose signature, and whose headers, hold.
+#[derive(Clone, Debug)]
+pub struct ListedPoint {
+    /// Its number.
+    pub id: PointId,
+    /// The record.
+    pub record: PointRecord,
+    /// BLAKE3 of the point object.
+    pub blake3: blake3::Hash,
+    /// The headers of its snapshots.
+    pub headers: Vec<(SourceName, SnapshotId, SnapshotHeader)>,
+}
+
+/// A record that is there but not to be believed, or missing where a chain says it was.
+#[derive(Clone, Debug)]
+pub struct Damaged {
+    /// Its key.
+    pub key: String,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// All points of a system.
+#[derive(Clone, Debug, Default)]
+pub struct PointListing {
+    /// In order of (term, number).
+    pub points: Vec<ListedPoint>,
+    /// What should be a point and is not.
+    pub damaged: Vec<Damaged>,
+}
+
+/// The last committed header of one epoch.
+#[derive(Clone, Debug)]
+pub struct EpochHead {
+    /// The epoch.
+    pub epoch: EpochId,
+    /// The header's number.
+    pub seq: u64,
+    /// BLAKE3 of the header object.
+    pub blake3: blake3::Hash,
+    /// Its key.
+    pub key: String,
+}
+
+impl<R: Read> VaultReader<R> {
+    /// A reader of `system` that believes `signers` alone.
+    pub fn new(keys: R, system: &str, signers: BTreeMap<String, VerifyingKey>) -> Self {
+        VaultReader { keys, layout: Layout::new(system), system: system.to_owned(), signers }
+    }
+
+    /// Checks that the vault is of a format this release reads; an empty vault is fine.
+    ///
+    /// # Errors
+    /// When `vault.json` names another format or features.
+    pub async fn check_format(&self) -> Result<(), VaultError> {
+        let key = layout::VAULT;
+        let wrong = |source| VaultError::Record { key: key.to_owned(), source };
+        let bytes = match self.keys.get_limited(key, RECORD_BYTES_MAX).await {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let record: v1::VaultRecord =
+            serde_json::from_slice(&bytes).map_err(|e| wrong(Unverified::Damaged(e.to_string())))?;
+        if record.format != v1::FORMAT || !record.features.is_empty() {
+            return Err(wrong(Unverified::Unsupported(record.format)));
+        }
+        Ok(())
+    }
+
+    async fn record<T: DeserializeOwned>(&self, key: &str, kind: &str) -> Result<Signed<T>, VaultError> {
+        let bytes = self.keys.get_limited(key, RECORD_BYTES_MAX).await?;
+        Signed::decode(&bytes, key, kind, |signer| self.signers.get(signer).cloned())
+            .map_err(|source| VaultError::Record { key: key.to_owned(), source })
+    }
+
+    /// Every recovery point, each checked with its headers and its chain.
+    ///
+    /// # Errors
+    /// When the store fails. What is wrong with single points is in the listing.
+    pub async fn points(&self) -> Result<PointListing, VaultError> {
+        let mut listing = PointListing::default();
+        for listed in self.keys.list(&self.layout.points()).await? {
+            let Some(id) = self.layout.parse_point(&listed.key) else {
+                listing.damaged.push(Damaged { key: listed.key, what: "not the name of a point".to_owned() });
+                continue;
+            };
+            match self.point(id).await {
+                Ok(point) => listing.points.push(point),
+                Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
+                Err(error) => listing.damaged.push(Damaged { key: listed.key, what: error.to_string() }),
+            }
+        }
+        listing.damaged.extend(self.point_gaps(&listing.points));
+        Ok(listing)
+    }
+
+    /// Points that a later one names as its predecessor and that are not what it says.
+    fn point_gaps(&self, points: &[ListedPoint]) -> Vec<Damaged> {
+        let by_id: BTreeMap<PointId, &ListedPoint> = points.iter().map(|point| (point.id, point)).collect();
+        points
+            .iter()
+            .filter_map(|point| {
+                let previous = point.record.previous.as_ref()?;
+                let id = PointId { term: point.id.term, seq: previous.seq };
+                let found = by_id.get(&id).map(|point| point.blake3.to_hex().to_string());
+                if found.as_ref() == Some(&previous.blake3) {
+                    return None;
+                }
+                let what = match found {
+                    None => format!("missing: point {} was taken after it", point.id),
+                    Some(_) => format!("not the point that {} was taken after", point.id),
+                };
+                Some(Damaged { key: self.layout.point(id), what })
+            })
+            .collect()
+    }
+
+    /// One recovery point with its headers.
+    ///
+    /// # Errors
+    /// When it, or a header it names, is missing or not to be believed.
+    pub async fn point(&self, id: PointId) -> Result<ListedPoint, VaultError> {
+        let key = self.layout.point(id);
+        let signed: Signed<PointRecord> = self.record(&key, "point").await?;
+        let record = signed.record;
+        let itself = (record.system.as_str(), record.term, record.seq, record.writer.as_str());
+        if itself != (self.system.as_str(), id.term, id.seq, signed.signer.as_str()) {
+            return Err(VaultError::Mismatch { key, what: "it names another point or writer".to_owned() });
+        }
+        let mut headers = Vec::new();
+        for snapshot in &record.snapshots {
+            headers.push(self.header_of(&key, snapshot).await?);
+        }
+        Ok(ListedPoint { id, record, blake3: signed.blake3, headers })
+    }
+
+    async fn header_of(
+        &self,
+        point: &str,
+        snapshot: &v1::PointSnapshot,
+    ) -> Result<(SourceName, SnapshotId, SnapshotHeader), VaultError> {
+        let wrong = |what: String| VaultError::Mismatch { key: point.to_owned(), what };
+        let source: SourceName = snapshot.source.parse().map_err(|e| wrong(format!("{e}")))?;
+        let epoch = EpochId { term: snapshot.term, epoch: snapshot.epoch };
+        let id = SnapshotId { epoch, seq: snapshot.seq };
+        let (header, blake3) = self.header(&source, id).await?;
+        if blake3.to_hex().as_str() != snapshot.blake3 {
+            let what = format!("point {point} names another header");
+            return Err(VaultError::Mismatch { key: self.layout.header(&source, id), what });
+        }
+        Ok((source, id, header))
+    }
+
+    /// One snapshot's header and the BLAKE3 of its bytes.
+    ///
+    /// # Errors
+    /// When it is missing or not to be believed.
+    pub async fn header(
+        &self,
+        source: &SourceName,
+        id: SnapshotId,
+    ) -> Result<(SnapshotHeader, blake3::Hash), VaultError> {
+        let key = self.layout.header(source, id);
+        let signed: Signed<SnapshotHeader> = self.record(&key, "snapshot").await?;
+        let header = signed.record;
+        let itself = (header.system.as_str(), header.source.clone(), header.term, header.epoch, header.seq);
+        let named = (self.system.as_str(), source.to_string(), id.epoch.term, id.epoch.epoch, id.seq);
+        if itself != named || header.writer != signed.signer {
+            return Err(VaultError::Mismatch { key, what: "it names another snapshot or writer".to_owned() });
+        }
+        Ok((header, signed.blake3))
+    }
+
+    /// The last committed header of each epoch of `term`, after checking the newest epoch's chain.
+    ///
+    /// # Errors
+    /// When a header of the newest epoch is missing from its chain or not to be believed.
+    pub async fn heads(&self, term: Term) -> Result<Vec<EpochHead>, VaultError> {
+        let mut newest: BTreeMap<EpochId, Vec<(SourceName, SnapshotId)>> = BTreeMap::new();
+        for listed in self.keys.list(&self.layout.snapshots()).await? {
+            if let Some((source, id)) = self.layout.parse_header(&listed.key).filter(|(_, id)| id.epoch.term == term) {
+                newest.entry(id.epoch).or_default().push((source, id));
+            }
+        }
+        let last_epoch = newest.keys().next_back().copied();
+        let mut heads = Vec::new();
+        for (epoch, mut headers) in newest {
+            headers.sort_by_key(|(_, id)| id.seq);
+            if Some(epoch) == last_epoch {
+                self.check_chain(&headers).await?;
+            }
+            if let Some((source, id)) = headers.last() {
+                let (_, blake3) = self.header(source, *id).await?;
+                heads.push(EpochHead { epoch, seq: id.seq, blake3, key: self.layout.header(source, *id) });
+            }
+        }
+        Ok(heads)
+    }
+
+    async fn check_chain(&self, headers: &[(SourceName, SnapshotId)]) -> Result<(), VaultError> {
+        let mut before: Option<v1::Link> = None;
+        for (source, id) in headers {
+            let (header, blake3) = self.header(source, *id).await?;
+            if header.previous != before {
+                let what = "the header before it in its chain is missing or was replaced".to_owned();
+                return Err(VaultError::Mismatch { key: self.layout.header(source, *id), what });
+            }
+            before = Some(v1::Link { seq: id.seq, blake3: blake3.to_hex().to_string() });
+        }
+        Ok(())
+    }
+
+    /// The record of an epoch.
+    ///
+    /// # Errors
+    /// When it is missing or not to be believed.
+    pub async fn epoch(&self, id: EpochId) -> Result<EpochRecord, VaultError> {
+        let key = self.layout.epoch(id);
+        let signed: Signed<EpochRecord> = self.record(&key, "epoch").await?;
+        let record = signed.record;
+        if (record.system.as_str(), record.term, record.epoch) != (self.system.as_str(), id.term, id.epoch) {
+            return Err(VaultError::Mismatch { key, what: "it names another epoch".to_owned() });
+        }
+        Ok(record)
+    }
+
+    /// The proofs of all points, those that can be believed.
+    ///
+    /// # Errors
+    /// When the store fails, or a proof is damaged.
+    pub async fn proofs(&self) -> Result<Vec<(PointId, ProofRecord)>, VaultError> {
+        let mut proofs = Vec::new();
+        for listed in self.keys.list(&self.layout.proofs()).await? {
+            let Some((point, site, seq)) = self.layout.parse_proof(&listed.key) else { continue };
+            let signed: Signed<ProofRecord> = self.record(&listed.key, "proof").await?;
+            let record = signed.record;
+            if (record.point.as_str(), &record.site, record.seq, &signed.signer)
+                != (point.to_string().as_str(), &site, seq, &site)
+            {
+                let what = "it names another point or site".to_owned();
+                return Err(VaultError::Mismatch { key: listed.key, what });
+            }
+            proofs.push((point, record));
+        }
+        Ok(proofs)
+    }
+}

@@ -1,0 +1,242 @@
+//! Opening what a snapshot holds, at the site it was sealed to.
+//!
+//! What leaves here was checked four times: the header's signature, the body's BLAKE3 in the header, each pack's
+//! BLAKE3 in its name and each chunk's keyed id, and at the end of a stream its length and BLAKE3.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use secrecy::SecretString;
+use tokio::sync::Mutex;
+
+use super::epoch::parse_secrets;
+use super::layout::{EpochId, Layout, SnapshotId};
+use super::reader::VaultReader;
+use super::v1::body::{self, Extent, StoredStream};
+use super::v1::{SnapshotHeader, Unverified};
+use super::{VaultError, v1};
+use crate::config::SourceName;
+use crate::error::Error;
+use crate::keys::Identity;
+use crate::pipeline::{ChunkIdKey, PackIndex, PipelineError, open};
+use crate::store::Read;
+use crate::stream::{Source, SourceStream, StreamEntry, StreamName};
+
+/// Opened packs kept for streams that share them.
+const PACKS_KEPT: usize = 4;
+/// No pack is larger than this, whatever its object says.
+const PACK_BYTES_MAX: u64 = 256 << 20;
+/// No body is larger than this.
+const BODY_BYTES_MAX: u64 = 2 << 30;
+/// A stream gives out its bytes in steps of about this size.
+const STEP_BYTES: u64 = 1 << 20;
+/// A re-key adds one; more than this many are not looked for.
+const SECRETS_MAX: u32 = 64;
+
+/// The streams of one snapshot.
+pub struct SnapshotReader<R> {
+    packs: Arc<Packs<R>>,
+    name: String,
+    entries: Vec<StreamEntry>,
+    streams: Vec<StoredStream>,
+}
+
+/// The packs of one epoch, opened as they are asked for.
+struct Packs<R> {
+    keys: R,
+    layout: Layout,
+    epoch: EpochId,
+    identity: Identity,
+    chunk_id_key: ChunkIdKey,
+    opened: Mutex<VecDeque<(blake3::Hash, Arc<PackIndex>)>>,
+}
+
+impl<R: Read + Clone + 'static> VaultReader<R> {
+    /// Opens a snapshot with this site's (or the escrow's) identity.
+    ///
+    /// # Errors
+    /// [`VaultError::NotForUs`] when the epoch's secrets are not sealed to `identity`; others when an object is
+    /// missing, damaged or not what the header says.
+    pub async fn open_snapshot(
+        &self,
+        source: &SourceName,
+        id: SnapshotId,
+        header: &SnapshotHeader,
+        identity: &Identity,
+    ) -> Result<SnapshotReader<R>, VaultError> {
+        let (epoch_identity, chunk_id_key) = self.epoch_secrets(id.epoch, identity).await?;
+        let key = self.layout.body(source, id);
+        let sealed = self.keys.get_limited(&key, BODY_BYTES_MAX).await?;
+        if blake3::hash(&sealed).to_hex().as_str() != header.body.blake3 {
+            let what = "its BLAKE3 is not the one in the header".to_owned();
+            return Err(VaultError::Mismatch { key, what });
+        }
+        let frame = open(&epoch_identity, &sealed).map_err(|source| VaultError::Object { key: key.clone(), source })?;
+        let streams = parse_body(&key, &frame)?;
+        let packs = Packs {
+            keys: self.keys.clone(),
+            layout: self.layout.clone(),
+            epoch: id.epoch,
+            identity: epoch_identity,
+            chunk_id_key,
+            opened: Mutex::default(),
+        };
+        let entries = streams.iter().map(|stream| stream.entry.clone()).collect();
+        Ok(SnapshotReader { packs: Arc::new(packs), name: format!("{source} {id}"), entries, streams })
+    }
+
+    /// The newest secrets of `epoch` that open with `identity`.
+    async fn epoch_secrets(&self, epoch: EpochId, identity: &Identity) -> Result<(Identity, ChunkIdKey), VaultError> {
+        for n in 0..SECRETS_MAX {
+            let key = self.layout.secrets(epoch, n);
+            let sealed = match self.keys.get_limited(&key, 1 << 20).await {
+                Ok(sealed) => sealed,
+                // The first must be there; a later one exists only after a re-key.
+                Err(error) if error.is_not_found() && n > 0 => break,
+                Err(error) => return Err(error.into()),
+            };
+            let Ok(plain) = open(identity, &sealed) else { continue };
+            let text = String::from_utf8(plain).ok().map(SecretString::from);
+            let wrong = Unverified::Damaged("not epoch secrets of format 1".to_owned());
+            let secrets = text.as_ref().and_then(parse_secrets);
+            return secrets.ok_or(VaultError::Record { key, source: wrong });
+        }
+        Err(VaultError::NotForUs(epoch))
+    }
+}
+
+fn parse_body(key: &str, frame: &[u8]) -> Result<Vec<StoredStream>, VaultError> {
+    let wrong = |what: String| VaultError::Mismatch { key: key.to_owned(), what };
+    let text = zstd::decode_all(frame).map_err(|e| wrong(e.to_string()))?;
+    let text = String::from_utf8(text).map_err(|e| wrong(e.to_string()))?;
+    body::decode(&text).map_err(|error| match error {
+        body::BodyError::Unsupported(_) => {
+            VaultError::Record { key: key.to_owned(), source: Unverified::Unsupported(v1::FORMAT + 1) }
+        }
+        other => wrong(other.to_string()),
+    })
+}
+
+impl<R: Read> Packs<R> {
+    async fn get(&self, name: &blake3::Hash) -> Result<Arc<PackIndex>, VaultError> {
+        // Held while fetching: streams that share a pack wait for one download instead of making two.
+        let mut opened = self.opened.lock().await;
+        if let Some((_, pack)) = opened.iter().find(|(kept, _)| kept == name) {
+            return Ok(Arc::clone(pack));
+        }
+        let key = self.layout.pack(self.epoch, name);
+        let sealed = self.keys.get_limited(&key, PACK_BYTES_MAX).await?;
+        let (identity, name) = (self.identity.clone(), *name);
+        let opening = tokio::task::spawn_blocking(move || {
+            if blake3::hash(&sealed) != name {
+                return Err(None);
+            }
+            open(&identity, &sealed).and_then(PackIndex::parse).map_err(Some)
+        });
+        let pack = opening.await.map_err(|e| VaultError::Machine(e.to_string()))?;
+        let pack = Arc::new(pack.map_err(|damage| match damage {
+            Some(source) => VaultError::Object { key, source },
+            None => VaultError::Mismatch { key, what: "its BLAKE3 is not its name".to_owned() },
+        })?);
+        if opened.len() >= PACKS_KEPT {
+            opened.pop_front();
+        }
+        opened.push_back((name, Arc::clone(&pack)));
+        Ok(pack)
+    }
+}
+
+impl<R: Read + Clone + 'static> Source for SnapshotReader<R> {
+    type Stream = SnapshotStream<R>;
+
+    fn entries(&self) -> &[StreamEntry] {
+        &self.entries
+    }
+
+    async fn read(&self, name: &StreamName) -> Result<SnapshotStream<R>, Error> {
+        let stream = self.streams.iter().find(|stream| stream.entry.name == *name);
+        let Some(StoredStream { entry, extents }) = stream else {
+            let what = format!("it has no stream {name}");
+            return Err(VaultError::Stream { snapshot: self.name.clone(), what }.into());
+        };
+        Ok(SnapshotStream {
+            packs: Arc::clone(&self.packs),
+            snapshot: self.name.clone(),
+            entry: entry.clone(),
+            extents: extents.clone().into(),
+            slot: 0,
+            hasher: blake3::Hasher::new(),
+            bytes: 0,
+        })
+    }
+}
+
+/// One stream being read back.
+pub struct SnapshotStream<R> {
+    packs: Arc<Packs<R>>,
+    snapshot: String,
+    entry: StreamEntry,
+    extents: VecDeque<Extent>,
+    /// Slots of the first extent already given out.
+    slot: u32,
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
+
+impl<R: Read> SnapshotStream<R> {
+    /// The next run of chunks, about [`STEP_BYTES`] of them.
+    async fn step(&mut self) -> Result<Option<Bytes>, VaultError> {
+        let Some(extent) = self.extents.front().cloned() else { return Ok(None) };
+        let pack = self.packs.get(&extent.pack).await?;
+        let key = self.packs.chunk_id_key.clone();
+        let first = u64::from(extent.first) + u64::from(self.slot);
+        let slots = extent.slots - self.slot;
+        let decoded = tokio::task::spawn_blocking(move || decode_run(&pack, &key, first, slots)).await;
+        let decoded = decoded.map_err(|e| VaultError::Machine(e.to_string()))?;
+        let object = self.packs.layout.pack(self.packs.epoch, &extent.pack);
+        let (data, done) = decoded.map_err(|source| VaultError::Object { key: object, source })?;
+        self.slot += done;
+        if self.slot == extent.slots {
+            self.extents.pop_front();
+            self.slot = 0;
+        }
+        self.hasher.update(&data);
+        self.bytes += data.len() as u64;
+        Ok(Some(Bytes::from(data)))
+    }
+
+    fn check_end(&self) -> Result<(), VaultError> {
+        if self.bytes == self.entry.bytes && self.hasher.finalize() == self.entry.blake3 {
+            return Ok(());
+        }
+        let name = &self.entry.name;
+        let what = format!("stream {name} is not what was captured: its length or BLAKE3 differs");
+        Err(VaultError::Stream { snapshot: self.snapshot.clone(), what })
+    }
+}
+
+fn decode_run(pack: &PackIndex, key: &ChunkIdKey, first: u64, slots: u32) -> Result<(Vec<u8>, u32), PipelineError> {
+    let mut data = Vec::new();
+    let mut done = 0;
+    while done < slots && (data.len() as u64) < STEP_BYTES {
+        let slot = u32::try_from(first + u64::from(done)).map_err(|_| PipelineError::Toc("no such slot"))?;
+        let (id, chunk) = pack.chunk(slot)?;
+        if key.id(&chunk) != id {
+            return Err(PipelineError::Frame(format!("chunk {slot} is not the one its id names")));
+        }
+        data.extend_from_slice(&chunk);
+        done += 1;
+    }
+    Ok((data, done))
+}
+
+impl<R: Read + Clone + 'static> SourceStream for SnapshotStream<R> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        let data = self.step().await?;
+        if data.is_none() {
+            self.check_end()?;
+        }
+        Ok(data)
+    }
+}

@@ -1,0 +1,151 @@
+//! Whether a bucket holds what a recovery point says it holds: every object is read again and hashed.
+//!
+//! Objects that the bucket has besides are no difference: a mirror keeps what its source has deleted.
+
+use futures_util::{Stream, TryStreamExt};
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::mirror::{Kept, PublishedRow};
+use crate::observe::{Meter, Progress};
+use crate::store::{Body, Bucket, StoreError};
+
+/// What a check of a bucket found.
+#[must_use]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ObjectCheck {
+    /// Objects looked at: all that the recovery point names.
+    pub checked: u64,
+    /// Bytes read and hashed.
+    pub bytes: u64,
+    /// Where the bucket differs; none is the proof.
+    pub differences: Kept<ObjectDifference>,
+}
+
+/// One object that is not as recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ObjectDifference {
+    /// The bucket, as a person knows it.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+    /// In what it differs.
+    pub what: ObjectFault,
+}
+
+/// In what an object differs from what was recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ObjectFault {
+    /// It is not there.
+    Missing,
+    /// The bucket can hold no object of this key.
+    NotCarried {
+        /// What stands against it.
+        why: String,
+    },
+    /// It is there and its content cannot be read.
+    Unreadable {
+        /// Why.
+        why: String,
+    },
+    /// Its size is another.
+    Size {
+        /// As recorded, in bytes.
+        expected: u64,
+        /// As it is, in bytes.
+        found: u64,
+    },
+    /// Its size is right and its content is not.
+    Content {
+        /// BLAKE3 as recorded, in hexadecimal.
+        expected: String,
+        /// BLAKE3 of what was read, in hexadecimal.
+        found: String,
+    },
+}
+
+impl std::fmt::Display for ObjectDifference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "object {:?} in {} ", self.key, self.bucket)?;
+        match &self.what {
+            ObjectFault::Missing => write!(f, "is missing"),
+            ObjectFault::NotCarried { why } => write!(f, "cannot be stored there: {why}"),
+            ObjectFault::Unreadable { why } => write!(f, "cannot be read: {why}"),
+            ObjectFault::Size { expected, found } => write!(f, "has {found} bytes instead of {expected}"),
+            ObjectFault::Content { expected, found } => write!(f, "has the BLAKE3 {found} instead of {expected}"),
+        }
+    }
+}
+
+/// Reads every object of `rows` in `bucket`, `concurrency` at a time, and compares size and BLAKE3.
+///
+/// # Errors
+/// The first error of the rows, and what stands against reading any object: no answer, no right to.
+pub async fn check<R>(bucket: &Bucket, rows: R, concurrency: usize, progress: &Progress) -> Result<ObjectCheck, Error>
+where
+    R: Stream<Item = Result<PublishedRow, Error>> + Send,
+{
+    let meter = progress.begin("check objects", None);
+    let looked = rows.map_ok(|row| look(bucket, row, &*meter)).try_buffered(concurrency.max(1));
+    let mut looked = std::pin::pin!(looked);
+    let mut check = ObjectCheck::default();
+    while let Some(Looked { bytes, difference }) = looked.try_next().await? {
+        check.checked += 1;
+        check.bytes += bytes;
+        if let Some(difference) = difference {
+            check.differences.push(difference);
+        }
+    }
+    meter.finish(&format!("{} objects read, {} differ", check.checked, check.differences.total));
+    Ok(check)
+}
+
+/// What came of looking at one object.
+struct Looked {
+    bytes: u64,
+    difference: Option<ObjectDifference>,
+}
+
+async fn look(bucket: &Bucket, row: PublishedRow, meter: &dyn Meter) -> Result<Looked, Error> {
+    let (bytes, fault) = match read(bucket, &row, meter).await {
+        Ok((bytes, _)) if bytes != row.size => (bytes, Some(ObjectFault::Size { expected: row.size, found: bytes })),
+        Ok((bytes, blake3)) if blake3 != row.blake3 => {
+            let (expected, found) = (row.blake3.to_string(), blake3.to_string());
+            (bytes, Some(ObjectFault::Content { expected, found }))
+        }
+        Ok((bytes, _)) => (bytes, None),
+        Err(error) => (0, Some(fault(error)?)),
+    };
+    let difference = fault.map(|what| ObjectDifference { bucket: bucket.name().to_owned(), key: row.key, what });
+    Ok(Looked { bytes, difference })
+}
+
+/// The length and BLAKE3 of an object. One of another size than recorded is not read: its size says it all.
+async fn read(bucket: &Bucket, row: &PublishedRow, meter: &dyn Meter) -> Result<(u64, blake3::Hash), StoreError> {
+    let (head, body) = bucket.read(&row.key, None).await?;
+    if head.version.size != row.size {
+        return Ok((head.version.size, blake3::hash(b"")));
+    }
+    hash(body, meter).await
+}
+
+async fn hash(mut body: Body, meter: &dyn Meter) -> Result<(u64, blake3::Hash), StoreError> {
+    let mut hasher = blake3::Hasher::new();
+    while let Some(block) = body.try_next().await? {
+        hasher.update(&block);
+        meter.advance(block.len() as u64);
+    }
+    Ok((hasher.count(), hasher.finalize()))
+}
+
+/// What an error says about the object; an error that it returns says nothing about it.
+fn fault(error: StoreError) -> Result<ObjectFault, StoreError> {
+    match error {
+        StoreError::NotFound { ref at } if at.key.is_some() => Ok(ObjectFault::Missing),
+        StoreError::BadKey { why, .. } => Ok(ObjectFault::NotCarried { why }),
+        StoreError::Changed { .. } => Ok(ObjectFault::Unreadable { why: "it changed while it was read".to_owned() }),
+        StoreError::Other { source, .. } => Ok(ObjectFault::Unreadable { why: source.to_string() }),
+        error => Err(error),
+    }
+}

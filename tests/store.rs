@@ -1,0 +1,287 @@
+//! What every bucket must do, tried on a folder and on a real S3 server that forgives nothing.
+
+use std::collections::BTreeMap;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use warmspare::store::{Attributes, Bucket, Listed, StoreError, WriteError};
+
+use crate::support::buckets::{body, folder, get, keys, noise, put, s3};
+use crate::support::ceph::{CREDENTIALS, Ceph};
+
+/// Keys that some tool or other has lost, and that a folder can carry.
+const ODD_KEYS: [&str; 14] = [
+    " leading space",
+    "#hash",
+    "100%",
+    "a b+c",
+    "a+b",
+    "a-b",
+    "a/b",
+    "a0",
+    "new\nline",
+    "quote\"'&<>",
+    "staged#1",
+    "trailing space ",
+    "ünïcödé/∞/🦀",
+    "~tilde",
+];
+/// Keys that only an S3 bucket can carry.
+const S3_KEYS: [&str; 7] = ["/leading", "a//b", "a/../b", "a/./b", "dir/", "..", "a/b/"];
+
+async fn lists_in_the_order_of_the_bytes(bucket: &Bucket, more: &[&str]) {
+    let mut expected: Vec<&str> = ODD_KEYS.iter().chain(more).copied().collect();
+    for key in &expected {
+        put(bucket, key, key.to_string()).await.unwrap();
+    }
+    expected.sort_unstable();
+    assert_eq!(keys(bucket, None).await, expected);
+    for key in &expected {
+        assert_eq!(get(bucket, key).await.unwrap(), key.as_bytes(), "{key:?}");
+        assert_eq!(bucket.head(key).await.unwrap().version.size, key.len() as u64, "{key:?}");
+    }
+    for (at, key) in expected.iter().enumerate() {
+        assert_eq!(keys(bucket, Some(key)).await, expected[at + 1..], "after {key:?}");
+    }
+    assert_eq!(keys(bucket, Some("a.")).await, expected[expected.partition_point(|key| *key <= "a.")..]);
+}
+
+async fn lists_more_than_a_page(bucket: &Bucket) {
+    let expected: Vec<String> = (0..2_345).map(|n| format!("many/{n:05}")).collect();
+    let puts = stream::iter(&expected).map(|key| put(bucket, key, "x")).buffer_unordered(16);
+    puts.try_collect::<Vec<_>>().await.unwrap();
+    assert_eq!(keys(bucket, None).await, expected);
+    assert_eq!(keys(bucket, Some("many/01233")).await, expected[1_234..]);
+}
+
+async fn gives_back_every_size(bucket: &Bucket) {
+    for (seed, length) in [0, 1, 100_000, (8 << 20) - 1, 8 << 20, (8 << 20) + 1, 20 << 20].into_iter().enumerate() {
+        let content = noise(seed as u8, length);
+        let written = put(bucket, "sized", content.clone()).await.unwrap();
+        assert_eq!(written.version.size, length as u64);
+        assert!(get(bucket, "sized").await.unwrap() == content, "{length} bytes");
+    }
+}
+
+async fn reads_the_version_that_was_asked_for_or_none(bucket: &Bucket) {
+    let first = put(bucket, "k", "first").await.unwrap().version;
+    let (head, body) = bucket.read("k", Some(&first)).await.unwrap();
+    assert_eq!(
+        (head.version, body.try_collect::<Vec<_>>().await.unwrap().concat()),
+        (first.clone(), b"first".to_vec())
+    );
+    // The same size: only the version tells them apart.
+    let second = put(bucket, "k", "secnd").await.unwrap().version;
+    assert_ne!(first, second);
+    let error = bucket.read("k", Some(&first)).await.err().unwrap();
+    assert!(matches!(error, StoreError::Changed { .. }), "{error}");
+    assert!(bucket.read("k", Some(&second)).await.is_ok());
+}
+
+async fn says_what_is_missing_by_name(bucket: &Bucket) {
+    for error in [bucket.read("no/such", None).await.err().unwrap(), bucket.head("no/such").await.err().unwrap()] {
+        assert!(matches!(&error, StoreError::NotFound { at } if at.key.as_deref() == Some("no/such")), "{error:?}");
+        assert!(error.to_string().contains(bucket.name()), "{error}");
+    }
+}
+
+async fn keeps_the_old_object_when_a_body_fails(bucket: &Bucket) {
+    let old = noise(1, 20 << 20);
+    put(bucket, "k", old.clone()).await.unwrap();
+    let blocks = (0..120).map(|_| Ok(noise(2, 100_000)));
+    let broken = StoreError::Changed { at: warmspare::store::Place::store("the source", "read") };
+    let broken = stream::iter(blocks.chain([Err(broken)])).boxed();
+    let error = bucket.write("k", &Attributes::default(), 20 << 20, broken).await.unwrap_err();
+    assert!(matches!(error, WriteError::Body(StoreError::Changed { .. })), "{error}");
+    for (size, sent) in [(4, "short"), (6, "short"), (9 << 20, "short")] {
+        let error = bucket.write("k", &Attributes::default(), size, body(sent)).await.unwrap_err();
+        assert!(matches!(error, WriteError::Body(_)), "{error}");
+    }
+    assert!(get(bucket, "k").await.unwrap() == old);
+    assert_eq!(keys(bucket, None).await, ["k"]);
+}
+
+async fn conforms(open: impl AsyncFn(&str) -> Bucket, more_keys: &[&str]) {
+    lists_in_the_order_of_the_bytes(&open("order").await, more_keys).await;
+    lists_more_than_a_page(&open("pages").await).await;
+    gives_back_every_size(&open("sizes").await).await;
+    reads_the_version_that_was_asked_for_or_none(&open("versions").await).await;
+    says_what_is_missing_by_name(&open("missing").await).await;
+    keeps_the_old_object_when_a_body_fails(&open("broken").await).await;
+    assert!(keys(&open("empty").await, None).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_is_a_bucket() {
+    let root = tempfile::tempdir().unwrap();
+    let open = async |name: &str| {
+        std::fs::create_dir(root.path().join(name)).unwrap();
+        folder(&root.path().join(name))
+    };
+    conforms(open, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_s3_bucket_is_a_bucket() {
+    let ceph = Ceph::shared();
+    conforms(async |_: &str| s3(ceph.endpoint(), &ceph.bucket(), "", Some(CREDENTIALS)), &S3_KEYS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prefix_of_an_s3_bucket_is_a_bucket_and_nothing_beside_it() {
+    let ceph = Ceph::shared();
+    let name = ceph.bucket();
+    let whole = s3(ceph.endpoint(), &name, "", Some(CREDENTIALS));
+    let part = s3(ceph.endpoint(), &name, "p q/", Some(CREDENTIALS));
+    for key in ["p q", "p q-", "p q0", "z"] {
+        put(&whole, key, "beside").await.unwrap();
+    }
+    lists_in_the_order_of_the_bytes(&part, &S3_KEYS).await;
+    assert_eq!(get(&whole, "p q/a/b").await.unwrap(), "a/b");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_browsers_and_users_need_of_an_object_is_kept() {
+    let ceph = Ceph::shared();
+    let bucket = s3(ceph.endpoint(), &ceph.bucket(), "", Some(CREDENTIALS));
+    let text = |text: &str| Some(text.to_owned());
+    let attributes = Attributes {
+        content_type: text("application/x-tar"),
+        cache_control: text("max-age=60"),
+        content_disposition: text("attachment; filename=\"a b.tar\""),
+        content_encoding: text("gzip"),
+        content_language: text("de"),
+        metadata: BTreeMap::from([("origin".to_owned(), "core".to_owned())]),
+        mode: None,
+    };
+    for length in [5, 20 << 20] {
+        let content = noise(7, length);
+        bucket.write("k", &attributes, length as u64, body(content.clone())).await.unwrap();
+        let (head, _) = bucket.read("k", None).await.unwrap();
+        assert_eq!(head.attributes, attributes, "{length} bytes");
+        assert_eq!(bucket.head("k").await.unwrap().attributes, attributes, "{length} bytes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_credentials_a_wrong_bucket_and_a_wrong_address_are_told_apart() {
+    let ceph = Ceph::shared();
+    let name = ceph.bucket();
+    let listed = async |bucket: Bucket| bucket.list(None).try_collect::<Vec<_>>().await.unwrap_err();
+    for credentials in [Some("AKTEST:wrong"), Some("nobody:SKTEST"), None] {
+        let error = listed(s3(ceph.endpoint(), &name, "", credentials)).await;
+        assert!(matches!(error, StoreError::Denied { .. }), "{credentials:?}: {error:?}");
+        let error = put(&s3(ceph.endpoint(), &name, "", credentials), "k", "x").await.unwrap_err();
+        assert!(matches!(error, WriteError::Store(StoreError::Denied { .. })), "{credentials:?}: {error:?}");
+        assert!(!error.to_string().contains("wrong"), "{error}");
+    }
+    let error = listed(s3(ceph.endpoint(), "no-such-bucket", "", Some(CREDENTIALS))).await;
+    assert!(matches!(&error, StoreError::NotFound { at } if at.key.is_none()), "{error:?}");
+    let error = listed(s3("http://127.0.0.1:9", &name, "", Some(CREDENTIALS))).await;
+    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+    assert!(matches!(error, StoreError::Unavailable { .. }) && cause.contains("refused"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_folder_says_which_keys_it_cannot_carry_and_writes_nothing_elsewhere() {
+    let root = tempfile::tempdir().unwrap();
+    let bucket = folder(root.path());
+    let long = format!("a/{}", "n".repeat(256));
+    let deep = "d/".repeat(2_100) + "k";
+    for key in S3_KEYS.into_iter().chain(["", ".", "nul\0", ".warmspare-tmp/x", &long, &deep]) {
+        let error = put(&bucket, key, "x").await.unwrap_err();
+        assert!(matches!(&error, WriteError::Store(StoreError::BadKey { .. })), "{key:?}: {error:?}");
+        assert!(matches!(bucket.carries(key), Err(StoreError::BadKey { .. })), "{key:?}");
+        assert!(bucket.read(key, None).await.is_err(), "{key:?}");
+    }
+    // Two keys of which one is the folder of the other: the first one stays.
+    put(&bucket, "a/b", "x").await.unwrap();
+    for key in ["a", "a/b/c"] {
+        let error = put(&bucket, key, "y").await.unwrap_err();
+        assert!(matches!(error, WriteError::Store(StoreError::BadKey { .. })), "{key}: {error:?}");
+    }
+    assert_eq!(keys(&bucket, None).await, ["a/b"]);
+    assert_eq!(std::fs::read_dir(root.path().join(".warmspare-tmp")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn links_pipes_and_unreadable_names_in_a_folder_are_reported_and_not_followed() {
+    use std::os::unix::ffi::OsStrExt;
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &str| root.path().join(name);
+    std::fs::write(path("file"), "x").unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", path("a link")).unwrap();
+    std::os::unix::fs::symlink("/etc", path("z link")).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, path("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    std::fs::write(root.path().join(std::ffi::OsStr::from_bytes(b"bad\xff")), "x").unwrap();
+    let bucket = folder(root.path());
+    let listed: Vec<Listed> = bucket.list(None).try_collect().await.unwrap();
+    let said: Vec<String> = listed
+        .iter()
+        .map(|listed| match listed {
+            Listed::Object { key, .. } => key.clone(),
+            Listed::Skipped(skipped) => format!("{}: {}", skipped.name, skipped.why),
+        })
+        .collect();
+    let expected = [
+        "a link: it is a symbolic link",
+        "bad\\xff: its name is not UTF-8",
+        "file",
+        "pipe: it is a named pipe",
+        "z link: it is a symbolic link",
+    ];
+    assert_eq!(said, expected);
+    for key in ["a link", "pipe"] {
+        let error = bucket.read(key, None).await.err().unwrap();
+        assert!(matches!(error, StoreError::NotFound { .. }), "{key}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_changes_while_it_is_read_is_not_passed_off_as_one_version() {
+    let root = tempfile::tempdir().unwrap();
+    let bucket = folder(root.path());
+    put(&bucket, "k", noise(1, 8 << 20)).await.unwrap();
+    let (_, mut body) = bucket.read("k", None).await.unwrap();
+    assert!(body.next().await.unwrap().is_ok());
+    let file = std::fs::OpenOptions::new().write(true).open(root.path().join("k")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"torn", 8 << 19).unwrap();
+    let error = body.try_collect::<Vec<_>>().await.unwrap_err();
+    assert!(matches!(error, StoreError::Changed { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_folder_whose_disk_is_not_mounted_is_not_made_up() {
+    use warmspare::config::address::{BucketAddress, BucketUrl};
+    let root = tempfile::tempdir().unwrap();
+    let url = BucketUrl::Folder(root.path().join("not mounted"));
+    let name = "artifacts".to_owned();
+    let address = BucketAddress { name, url, endpoint: None, region: "us-east-1".to_owned(), credentials: None };
+    assert!(matches!(Bucket::open(&address, None), Err(StoreError::NotFound { .. })));
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn permission_bits_go_from_folder_to_folder() {
+    use std::os::unix::fs::PermissionsExt;
+    let root = tempfile::tempdir().unwrap();
+    let bucket = folder(root.path());
+    let attributes = Attributes { mode: Some(0o640), ..Attributes::default() };
+    bucket.write("k", &attributes, 1, body("x")).await.unwrap();
+    assert_eq!(std::fs::metadata(root.path().join("k")).unwrap().permissions().mode() & 0o7777, 0o640);
+    assert_eq!(bucket.head("k").await.unwrap().attributes, attributes);
+}
+
+#[tokio::test]
+async fn what_a_killed_writer_left_is_never_listed_and_goes_after_a_day() {
+    let root = tempfile::tempdir().unwrap();
+    let bucket = folder(root.path());
+    let staging = root.path().join(".warmspare-tmp");
+    std::fs::create_dir(&staging).unwrap();
+    std::fs::write(staging.join("1-0"), "half").unwrap();
+    assert!(keys(&bucket, None).await.is_empty());
+    let now = jiff::Timestamp::now();
+    bucket.sweep(now - jiff::SignedDuration::from_hours(1)).await.unwrap();
+    assert!(staging.join("1-0").exists());
+    bucket.sweep(now + jiff::SignedDuration::from_hours(1)).await.unwrap();
+    assert!(!staging.join("1-0").exists());
+}

@@ -1,0 +1,74 @@
+//! Buckets to try things on, and short ways to fill and read them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use secrecy::SecretString;
+use warmspare::config::address::{BucketAddress, BucketUrl};
+use warmspare::store::{Attributes, Body, Bucket, Head, Listed, StoreError, WriteError};
+
+/// A folder as a bucket.
+pub fn folder(path: &Path) -> Bucket {
+    Bucket::open(&address(BucketUrl::Folder(path.to_owned()), None), None).unwrap()
+}
+
+/// A bucket (or a prefix of it) of an S3 server.
+pub fn s3(endpoint: &str, bucket: &str, prefix: &str, credentials: Option<&str>) -> Bucket {
+    let url = BucketUrl::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() };
+    Bucket::open(&address(url, Some(endpoint)), credentials.map(SecretString::from)).unwrap()
+}
+
+fn address(url: BucketUrl, endpoint: Option<&str>) -> BucketAddress {
+    BucketAddress {
+        name: "artifacts".to_owned(),
+        url,
+        endpoint: endpoint.map(str::to_owned),
+        region: "us-east-1".to_owned(),
+        credentials: None,
+    }
+}
+
+/// A body of these bytes, in small blocks.
+pub fn body(content: impl Into<Bytes>) -> Body {
+    let content: Bytes = content.into();
+    let blocks: Vec<_> = content.chunks(100_000).map(|block| Ok(content.slice_ref(block))).collect();
+    stream::iter(blocks).boxed()
+}
+
+pub async fn put(bucket: &Bucket, key: &str, content: impl Into<Bytes>) -> Result<Head, WriteError> {
+    let content: Bytes = content.into();
+    bucket.write(key, &Attributes::default(), content.len() as u64, body(content)).await
+}
+
+pub async fn get(bucket: &Bucket, key: &str) -> Result<Bytes, StoreError> {
+    let (_, body) = bucket.read(key, None).await?;
+    Ok(body.try_collect::<Vec<_>>().await?.concat().into())
+}
+
+/// The keys after `after`, as listed.
+pub async fn keys(bucket: &Bucket, after: Option<&str>) -> Vec<String> {
+    let listed: Vec<Listed> = bucket.list(after).try_collect().await.unwrap();
+    let key = |listed| match listed {
+        Listed::Object { key, .. } => Some(key),
+        Listed::Skipped(_) => None,
+    };
+    listed.into_iter().filter_map(key).collect()
+}
+
+/// Everything a bucket holds.
+pub async fn contents(bucket: &Bucket) -> BTreeMap<String, Bytes> {
+    let mut contents = BTreeMap::new();
+    for key in keys(bucket, None).await {
+        contents.insert(key.clone(), get(bucket, &key).await.unwrap());
+    }
+    contents
+}
+
+/// Bytes that look random and are the same every time.
+pub fn noise(seed: u8, length: usize) -> Bytes {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
+    bytes.into()
+}
