@@ -32,7 +32,10 @@ fn main() -> ExitCode {
 
 fn log_to_stderr(arguments: &Arguments) {
     let level = if arguments.verbose { LevelFilter::DEBUG } else { LevelFilter::INFO };
-    let lines = tracing_subscriber::fmt().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).with_max_level(level);
+    let lines = tracing_subscriber::fmt()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .with_max_level(level);
     match arguments.log {
         LogFormat::Text => lines.with_target(false).init(),
         LogFormat::Json => lines.json().init(),

@@ -29,6 +29,12 @@ async fn pass(source: &Bucket, target: &Bucket, state: &Path) -> Result<Pass, Mi
     mirror::pass(source, target, state, &PassOptions::default(), &later, &Progress::silent()).await
 }
 
+/// A pass at this very moment: what has just changed is racily clean.
+async fn pass_now(source: &Bucket, target: &Bucket, state: &Path) -> Pass {
+    let options = PassOptions::default();
+    mirror::pass(source, target, state, &options, &SystemClock, &Progress::silent()).await.unwrap()
+}
+
 /// `listed/copied/unchanged/gone`, and what was skipped.
 fn told(pass: &Pass) -> String {
     pass.complete().unwrap();
@@ -208,12 +214,8 @@ async fn a_file_changed_within_the_tick_of_a_pass_is_looked_at_again() {
     let (live, spare) = two_folders(root.path());
     let state = root.path().join("state");
     put(&live, "a", "a").await.unwrap();
-    let now = async || {
-        let options = PassOptions::default();
-        mirror::pass(&live, &spare, &state, &options, &SystemClock, &Progress::silent()).await.unwrap()
-    };
-    assert_eq!(told(&now().await), "1/1/0/0");
-    assert_eq!(told(&now().await), "1/1/0/0");
+    assert_eq!(told(&pass_now(&live, &spare, &state).await), "1/1/0/0");
+    assert_eq!(told(&pass_now(&live, &spare, &state).await), "1/1/0/0");
     assert_eq!(told(&pass(&live, &spare, &state).await.unwrap()), "1/1/0/0");
     assert_eq!(told(&pass(&live, &spare, &state).await.unwrap()), "1/0/1/0");
 }
@@ -232,7 +234,7 @@ async fn of_an_object_that_changes_while_it_is_copied_the_manifest_says_what_the
     });
     let mut refused = 0;
     for _ in 0..10 {
-        let pass = pass(&live, &spare, &state).await.unwrap();
+        let pass = pass_now(&live, &spare, &state).await;
         refused += pass.failed.total;
         let (_, rows) = Rows::open(&manifest_path(&state)).unwrap().unwrap();
         for row in rows.map(Result::unwrap) {
@@ -242,6 +244,7 @@ async fn of_an_object_that_changes_while_it_is_copied_the_manifest_says_what_the
     stop.store(true, Ordering::Relaxed);
     writer.join().unwrap();
     println!("{refused} of 10 passes found it changing each time");
+    // The last version may have been written within the clock tick of the one before: it is looked at again.
     assert_eq!(told(&pass(&live, &spare, &state).await.unwrap()), "1/1/0/0");
     assert_eq!(contents(&spare).await, contents(&live).await);
 }

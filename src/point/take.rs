@@ -183,6 +183,9 @@ impl Run<'_> {
         let captured_at = sealed.iter().map(|source| source.captured_at).min().unwrap_or(started_at);
         let database = sealed.iter().find(|source| source.summary.source.starts_with(SourceKind::Database.as_str()));
         let captured_at = database.map_or(captured_at, |source| source.captured_at);
+        // The chain goes by number, and an export that was captured once more has a later one.
+        let mut sealed = sealed;
+        sealed.sort_by_key(|source| source.sealed.seq());
         let mut snapshots = Vec::new();
         let mut summaries = Vec::new();
         for source in sealed {

@@ -147,7 +147,7 @@ fn relations(version: u32) -> Vec<(&'static str, String)> {
              FROM pg_catalog.pg_class t WHERE t.oid = c.reltoastrelid), \
              'method ' || (SELECT m.amname FROM pg_catalog.pg_am m WHERE m.oid = c.relam), \
              CASE WHEN c.relrowsecurity THEN 'row security' END, CASE WHEN c.relforcerowsecurity THEN 'forced' END, \
-             CASE WHEN c.relreplident <> 'd' THEN 'replica identity ' || c.relreplident END, \
+             CASE WHEN c.relreplident <> 'd' THEN 'replica identity ' || c.relreplident::text END, \
              'partition by ' || pg_get_partkeydef(c.oid), 'partition ' || pg_get_expr(c.relpartbound, c.oid), \
              'inherits ' || NULLIF((SELECT string_agg(i.inhparent::pg_catalog.regclass::text, ', ' ORDER BY i.inhseqno) \
              FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid), ''), \
@@ -235,7 +235,7 @@ fn code() -> Vec<(&'static str, String)> {
         (
             "rules",
             format!(
-                "SELECT 'rule', quote_ident(r.rulename) || ' on ' || {RELATION}, pg_get_ruledef(r.oid) || ' ' || r.ev_enabled \
+                "SELECT 'rule', quote_ident(r.rulename) || ' on ' || {RELATION}, pg_get_ruledef(r.oid) || ' ' || r.ev_enabled::text \
              FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class \
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE r.rulename <> '_RETURN' AND {own}"
             ),

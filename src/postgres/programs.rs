@@ -149,7 +149,7 @@ impl Programs {
         command
             .env("PGHOST", endpoint.host)
             .env("PGPORT", endpoint.port.to_string())
-            .env("PGDATABASE", connection_string(&session.place().database))
+            .env("PGDATABASE", &session.place().database)
             .env("PGAPPNAME", label)
             .env("PGCONNECT_TIMEOUT", "10")
             // libpq would else read ~/.pgpass and ~/.postgresql of whoever runs us.
@@ -172,11 +172,6 @@ impl Programs {
         }
         Ok(())
     }
-}
-
-/// libpq takes a `PGDATABASE` that looks like a connection string for one.
-fn connection_string(database: &str) -> String {
-    format!("dbname='{}'", database.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 /// The file with this host's authorities, which libpq, other than rustls, wants to be told.

@@ -71,13 +71,17 @@ impl<C: Create + Clone + 'static> EpochWriter<C> {
     /// Commits a sealed snapshot by putting its header, chained to the last one.
     ///
     /// # Errors
-    /// [`VaultError::EpochOver`] after the epoch's `not_after`; [`VaultError::OtherWriter`] when the header's key is taken.
+    /// [`VaultError::Stream`] when a snapshot with a higher number was committed before; [`VaultError::EpochOver`] after the epoch's `not_after`; [`VaultError::OtherWriter`] when the header's key is taken.
     pub async fn commit(&self, sealed: SealedSnapshot) -> Result<CommittedSnapshot, VaultError> {
         let Shared { keys, layout, packer, signer, clock, site, .. } = &*self.shared;
         if clock.now() >= packer.epoch.not_after {
             return Err(VaultError::EpochOver(packer.epoch.id));
         }
         let previous = packer.epoch.catalog.head()?;
+        if previous.is_some_and(|(seq, _)| seq >= sealed.id.seq) {
+            let what = "a later one was committed before it".to_owned();
+            return Err(VaultError::Stream { snapshot: sealed.id.to_string(), what });
+        }
         let previous = previous.map(|(seq, blake3)| Link { seq, blake3: blake3.to_hex().to_string() });
         let header = SnapshotHeader { previous, ..sealed.header };
         let key = layout.header(&sealed.source, sealed.id);
@@ -149,6 +153,11 @@ pub struct SealedSnapshot {
 }
 
 impl SealedSnapshot {
+    /// Its number in the epoch; snapshots are committed in this order.
+    pub fn seq(&self) -> u64 {
+        self.id.seq
+    }
+
     /// The length of all its streams.
     pub fn bytes(&self) -> u64 {
         self.header.bytes

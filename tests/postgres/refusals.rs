@@ -191,7 +191,7 @@ mod slow {
 
     use crate::support::memory::{MemorySink, MemoryStream};
 
-    #[derive(Clone, Default)]
+    #[derive(Clone, Default, Debug)]
     pub struct SlowSink {
         inner: MemorySink,
         pub started: Arc<Notify>,

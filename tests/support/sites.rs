@@ -36,7 +36,8 @@ impl Sites {
         for (key, length) in [("core/a.hart", 10), ("core/b.hart", 200_000), ("acme/c d.hart", 0)] {
             sites.put_object(key, &vec![b'x'; length]);
         }
-        for (name, mode, text) in [("etc/app/secret.key", 0o600, "key\n"), ("etc/app/app.conf", 0o644, "listen = 1\n")] {
+        for (name, mode, text) in [("etc/app/secret.key", 0o600, "key\n"), ("etc/app/app.conf", 0o644, "listen = 1\n")]
+        {
             let path = sites.root("ams").join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, text).unwrap();
