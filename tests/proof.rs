@@ -39,8 +39,8 @@ async fn every_planted_change_turns_the_proof_red_and_is_named() {
     let sites = Sites::filled().await;
     sites.run("ams", &["capture"]);
     let checks = [
-        ("sql \"UPDATE public.packages SET body = 'changed' WHERE id = 7\"", "public.packages"),
-        ("sql \"DELETE FROM public.packages WHERE id = 7\"", "public.packages"),
+        ("sql \"UPDATE public.packages SET body = 'changed' WHERE id = 7\"", "\"packages\""),
+        ("sql \"DELETE FROM public.packages WHERE id = 7\"", "\"packages\""),
         ("sql \"SELECT setval('public.packages_id_seq', 5)\"", "packages_id_seq"),
         ("sql \"REVOKE SELECT ON public.packages FROM app_reader\"", "public.packages"),
         ("sql \"DROP INDEX public.packages_origin\"", "packages_origin"),

@@ -16,9 +16,9 @@ use crate::error::Error;
 use crate::postgres::{Server, Session};
 
 /// Packages the live site begins with.
-pub(super) const PACKAGES: u64 = 2_000;
+pub(super) const PACKAGES: u64 = 1_000;
 /// Packages whose artifact is large: every so many.
-const LARGE_EVERY: u64 = 100;
+const LARGE_EVERY: u64 = 50;
 const LARGE_BYTES: usize = 2 << 20;
 /// Rows of one INSERT.
 const BATCH: usize = 200;

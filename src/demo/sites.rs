@@ -134,10 +134,10 @@ impl Sites {
         Ok(copy)
     }
 
-    /// Stops what is left running.
+    /// Stops what is left running; in order only if somebody may want to start it again.
     pub fn finish(&mut self) -> Result<(), Error> {
         for cluster in [self.live.take(), self.spare.take()].into_iter().flatten() {
-            cluster.stop()?;
+            if self.folder.kept { cluster.stop()? } else { cluster.kill() }
         }
         Ok(())
     }

@@ -92,6 +92,20 @@ impl Copier<'_> {
         Ok(Copied::Failed(format!("it changed each of the {ATTEMPTS} times it was read")))
     }
 
+    /// Whether the source still gives the content that `row` records. An error is no answer: the copy that follows tells it.
+    pub(super) async fn is_as_recorded(&self, row: &Row) -> bool {
+        let Ok((head, mut body)) = self.source.read(&row.key, Some(&row.source)).await else { return false };
+        if head.version.size != row.source.size {
+            return false;
+        }
+        let mut hasher = blake3::Hasher::new();
+        while let Some(block) = body.next().await {
+            let Ok(block) = block else { return false };
+            hasher.update(&block);
+        }
+        hasher.finalize() == row.blake3
+    }
+
     async fn attempt(&self, key: &str, version: &SourceVersion) -> Result<Row, Fault> {
         let (head, body) = self.source.read(key, Some(version)).await.map_err(Fault::Source)?;
         let size = head.version.size;

@@ -285,6 +285,12 @@ impl Run<'_> {
     async fn copy(&self, key: String, listed: SourceVersion, before: Option<Row>) -> Result<Outcome, MirrorError> {
         // The semaphore is never closed; were it, the copy would only be one too many.
         let _copying = self.copying.acquire().await.ok();
+        if let Some(row) = before.as_ref().filter(|row| row.racy && row.source == listed)
+            && self.copier.is_as_recorded(row).await
+        {
+            let racy = self.copier.source.is_racy(&row.source, self.started);
+            return Ok(Outcome::Unchanged(Row { racy, ..row.clone() }));
+        }
         let mut copied = self.copier.copy(&key, &listed).await?;
         if let Copied::Done(row) = &mut copied {
             row.racy = self.copier.source.is_racy(&row.source, self.started);

@@ -12,7 +12,7 @@ use super::plan::{self, PlannedStep};
 use super::report::{RestoreReport, StepReport};
 use super::step::{Compared, Loaded, Step, Surroundings, Swapped};
 use crate::clock::Clock;
-use crate::config::{Here, SourceKind, SourceName};
+use crate::config::{Config, Here, SourceKind, SourceName};
 use crate::durable;
 use crate::error::Error;
 use crate::failpoint;
@@ -121,7 +121,7 @@ pub async fn preview(here: &Here, request: &RestoreRequest) -> Result<Preview, E
 }
 
 async fn decide(here: &Here, request: &RestoreRequest) -> Result<Decided, Error> {
-    refuse_live(here, request)?;
+    refuse_live(here, &here.config.live, request)?;
     let identity = here.identity()?;
     let (keys, reader) = point::open_vault(&here.config).await?;
     let points = point::list(here).await?;
@@ -133,11 +133,11 @@ async fn decide(here: &Here, request: &RestoreRequest) -> Result<Decided, Error>
     Ok(Decided { reader, keys, identity, point, steps, last_proof })
 }
 
-fn refuse_live(here: &Here, request: &RestoreRequest) -> Result<(), RestoreError> {
+fn refuse_live(here: &Here, live: &str, request: &RestoreRequest) -> Result<(), RestoreError> {
     let site = here.site.name.clone();
     match &request.on_live {
         Some(given) if *given != site => Err(RestoreError::WrongSite { site, given: given.clone() }),
-        None if here.is_live() && request.into.is_none() => Err(RestoreError::LiveSite { site }),
+        None if live == site && request.into.is_none() => Err(RestoreError::LiveSite { site }),
         _ => Ok(()),
     }
 }
@@ -321,7 +321,8 @@ impl Run {
         for (planned, report) in decided.steps.iter().zip(reports) {
             let step = Step::new(&around, planned)?;
             // The role was checked minutes ago; it is read again before anything is replaced.
-            refuse_live(here, request)?;
+            let live = Config::load(&here.config.path)?.live;
+            refuse_live(here, &live, request)?;
             let (swapped, _) = self.once(planned, Phase::Swapped, clock, step.swap(request.replace)).await?;
             let Swapped { summary, kept } = swapped;
             report.swapped = summary;

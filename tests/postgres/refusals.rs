@@ -171,7 +171,8 @@ async fn a_server_that_dies_mid_copy_is_a_lost_connection_and_never_a_short_tabl
         let sink = sink.clone();
         async { Ok(sink) }
     };
-    let error = capture(&address, password, sinks, &options(), &SystemClock, &Progress::silent()).await.unwrap_err();
+    let captured = capture(&address, password, sinks, &options(), &SystemClock, &Progress::silent()).await;
+    let error = captured.map(|_| ()).unwrap_err();
     killer.await.unwrap();
     assert!(error.to_string().contains("the connection was lost while"), "{error}");
     let text = error.next_step().unwrap();
