@@ -1,13 +1,14 @@
 #!/bin/sh
-# Installs what `make demo` or `make test` needs from Debian's packages, and says what. Needs nothing but /bin/sh and
+# Installs what `make demo`, `test` or `bench` needs from Debian's packages, and says what. Needs nothing but /bin/sh and
 # apt-get; run as root, or as a user with sudo. Does nothing, and asks for no password, when everything is there.
 set -eu
 
 case "${1:-}" in
+bench) wanted="gcc libc6-dev" ;;
 demo) wanted="gcc libc6-dev ca-certificates postgresql-15 util-linux" ;;
 test) wanted="gcc libc6-dev ca-certificates git curl postgresql-15 util-linux age zstd ceph-mon ceph-osd ceph-mgr radosgw ceph-common" ;;
 *)
-    echo "usage: $0 demo|test" >&2
+    echo "usage: $0 demo|test|bench" >&2
     exit 2
     ;;
 esac
