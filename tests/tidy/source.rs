@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
+use std::sync::LazyLock;
 
 /// One Rust file.
 pub struct Source {
@@ -13,6 +14,8 @@ pub struct Source {
     pub code: String,
     /// The code without what is `#[cfg(test)]`: what a release consists of.
     pub shipped: String,
+    /// Every path that shipped code names.
+    pub named: Vec<Named>,
 }
 
 /// A path as code names it, `use` groups spelled out: `std::fs::File`.
@@ -62,11 +65,10 @@ pub fn top() -> &'static Path {
 }
 
 /// The Rust files below a folder.
-pub fn sources(folder: &str) -> Vec<Source> {
-    let found: Vec<Source> =
-        files(".rs").into_iter().filter(|path| path.starts_with(folder)).map(Source::read).collect();
-    assert!(!found.is_empty(), "no sources in {folder}");
-    found
+pub fn sources(folder: &'static str) -> impl Iterator<Item = &'static Source> {
+    static ALL: LazyLock<Vec<Source>> = LazyLock::new(|| files(".rs").into_iter().map(Source::read).collect());
+    assert!(ALL.iter().any(|source| source.path.starts_with(folder)), "no sources in {folder}");
+    ALL.iter().filter(move |source| source.path.starts_with(folder))
 }
 
 impl Source {
@@ -74,7 +76,8 @@ impl Source {
         let text = read(&path);
         let code = without_words(&text);
         let shipped = without_tests(&code);
-        Source { path, text, code, shipped }
+        let named = named(&shipped);
+        Source { path, text, code, shipped, named }
     }
 
     /// The module path: `["vault", "writer"]`; empty for the root.
@@ -96,11 +99,6 @@ impl Source {
     /// The top-level module it belongs to.
     pub fn room(&self) -> &str {
         self.module().first().copied().unwrap_or_default()
-    }
-
-    /// Every path that shipped code names.
-    pub fn named(&self) -> Vec<Named> {
-        named(&self.shipped)
     }
 }
 
@@ -227,17 +225,13 @@ pub fn item_end(code: &str, from: usize) -> usize {
 /// Every path in `code`, groups spelled out.
 pub fn named(code: &str) -> Vec<Named> {
     let mut found = Vec::new();
-    let mut at = 0;
-    while at < code.len() {
-        let begins = code.as_bytes()[at];
-        if begins.is_ascii_alphabetic() || begins == b'_' {
-            let line = line_of(code, at);
-            let mut paths = Vec::new();
-            at = path(code, at, "", &mut paths);
-            found.extend(paths.into_iter().filter(|path| path.contains("::")).map(|path| Named { line, path }));
-        } else {
-            at += 1;
-        }
+    let (mut at, mut line) = (0, 1);
+    while let Some(&begins) = code.as_bytes().get(at) {
+        let mut paths = Vec::new();
+        let end = if begins.is_ascii_alphabetic() || begins == b'_' { path(code, at, "", &mut paths) } else { at + 1 };
+        found.extend(paths.into_iter().filter(|path| path.contains("::")).map(|path| Named { line, path }));
+        line += code.as_bytes()[at..end].iter().filter(|byte| **byte == b'\n').count();
+        at = end;
     }
     found
 }
