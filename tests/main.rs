@@ -8,5 +8,6 @@ mod postgres;
 mod proof;
 mod store;
 mod support;
+mod tidy;
 mod vault;
 mod words;
