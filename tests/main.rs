@@ -3,6 +3,7 @@
 mod export;
 mod export_process;
 mod kill;
+mod leaving;
 mod mirror;
 mod postgres;
 mod proof;
