@@ -10,3 +10,4 @@ mod store;
 mod support;
 mod vault;
 mod words;
+mod world;
