@@ -2,7 +2,9 @@
 #   make demo   installs what it needs, builds, and shows the whole job on this machine
 #   make test   installs what it needs and runs every check
 
-.PHONY: demo test bench lint install-demo install-test
+.PHONY: help demo test bench lint install-demo install-test install-bench
+# What a target needs is done in the order written, also with -j; cargo uses every core by itself.
+.NOTPARALLEL:
 .DEFAULT_GOAL := help
 
 help:
@@ -12,7 +14,7 @@ help:
 
 demo: install-demo
 	cargo build --locked --release
-	target/release/warmspare demo
+	$${CARGO_TARGET_DIR:-target}/release/warmspare demo
 
 test: install-test lint
 	cargo test --locked --features failpoints
@@ -24,14 +26,12 @@ lint:
 	@if cargo deny --version >/dev/null 2>&1; then \
 	    cargo deny --offline check bans licenses sources; \
 	else \
-	    echo "cargo-deny is not installed: licences are checked by tests/tidy.rs alone"; \
+	    echo "cargo-deny is not installed: licences are checked by tests/tidy alone"; \
 	fi
 
-bench: install-demo
-	cargo bench --locked
+bench: install-bench
+	cargo bench --locked --bench pipeline
 
-install-demo:
-	@tests/support/install.sh demo
-
-install-test:
-	@tests/support/install.sh test
+# Asks for nothing when everything is there.
+install-demo install-test install-bench:
+	@tests/support/install.sh $(@:install-%=%)

@@ -8,6 +8,7 @@ mod postgres;
 mod proof;
 mod store;
 mod support;
+mod tidy;
 mod vault;
 mod words;
 mod world;

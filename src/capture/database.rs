@@ -50,7 +50,7 @@ impl Default for DatabaseOptions {
     fn default() -> Self {
         DatabaseOptions {
             workers: 2,
-            lock_timeout: Duration::from_secs(2),
+            lock_timeout: Duration::from_secs(1),
             blocked_max: Duration::from_secs(5),
             attempts: 8,
             pause: Duration::from_secs(1),
@@ -231,6 +231,7 @@ impl Attempt<'_> {
         Made: Future<Output = Result<S, Error>>,
     {
         let session = self.server.connect().await?;
+        session.wait_for_locks(self.options.lock_timeout).await?;
         unsupported::refuse_server(&session).await?;
         unsupported::refuse_unreadable(&session).await?;
         unsupported::refuse_objects(&session).await?;
@@ -260,8 +261,7 @@ impl Attempt<'_> {
         F: Fn(u32) -> Made,
         Made: Future<Output = Result<S, Error>>,
     {
-        let lock_timeout_ms = u64::try_from(self.options.lock_timeout.as_millis()).unwrap_or(u64::MAX);
-        let leader = match snapshot::take(session, lock_timeout_ms).await? {
+        let leader = match snapshot::take(session).await? {
             Taken::Snapshot(leader) => *leader,
             Taken::Overtaken(reason) => return Err(Ended::Overtaken(reason)),
         };
@@ -278,7 +278,8 @@ impl Attempt<'_> {
             ddl::write_definitions(&*sink, definitions).await.map_err(Ended::from)
         };
         let (totals, ()) = tokio::try_join!(tables, definitions)?;
-        if let Some(reason) = ddl::changed_since(self.server, &description.inventory).await? {
+        if let Some(reason) = ddl::changed_since(self.server, &description.inventory, self.options.lock_timeout).await?
+        {
             return Err(Ended::Overtaken(reason));
         }
         let facts = self.facts(&leader, &description, programs, totals, captured_at).await?;
@@ -296,6 +297,7 @@ impl Attempt<'_> {
             sink,
             snapshot: leader.id.clone(),
             leader: leader.session().pid(),
+            lock_timeout: self.options.lock_timeout,
             encoding: encoding.to_owned(),
             meter: self.progress.begin(&format!("database {}", self.address.name), Some(bytes)),
             tables: Mutex::new(tables),

@@ -48,8 +48,13 @@ pub async fn describe(leader: &Leader, application_roles: &[String]) -> Result<D
 ///
 /// # Errors
 /// The server's, sorted.
-pub async fn changed_since(server: &Server, described: &[Line]) -> Result<Option<String>, postgres::Error> {
+pub async fn changed_since(
+    server: &Server,
+    described: &[Line],
+    lock_timeout: Duration,
+) -> Result<Option<String>, postgres::Error> {
     let session = server.connect().await?;
+    session.wait_for_locks(lock_timeout).await?;
     let now = inventory::read(&session).await?;
     session.close().await;
     let gone = described.iter().find(|line| now.binary_search(line).is_err());

@@ -4,10 +4,10 @@
 //! |---|---|
 //! | `table "schema"."name"` | the table's rows, COPY text in the database's encoding; its attributes are a [`TableFacts`] |
 //! | `ddl pre-data`, `ddl post-data` | SQL before and after the rows, as pg_dump wrote it, stable from run to run |
-//! | `catalog sequences` | one JSON [`Sequence`](crate::postgres::catalog::Sequence) a line |
-//! | `catalog roles` | one JSON [`Role`](crate::postgres::roles::Role) a line, with the hashes of their passwords |
-//! | `catalog properties` | one JSON [`Properties`](crate::postgres::properties::Properties) |
-//! | `catalog inventory` | one [`Line`](crate::postgres::inventory::Line) a line |
+//! | `catalog sequences` | one JSON [`Sequence`] a line |
+//! | `catalog roles` | one JSON [`Role`] a line, with the hashes of their passwords |
+//! | `catalog properties` | one JSON [`Properties`] |
+//! | `catalog inventory` | one [`Line`] a line |
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

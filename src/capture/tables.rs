@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -27,6 +28,8 @@ pub struct Work<S> {
     pub encoding: String,
     /// The tables, the largest first.
     pub tables: Mutex<VecDeque<Table>>,
+    /// How long a worker waits for the lock on its table.
+    pub lock_timeout: Duration,
     /// Told of every byte.
     pub meter: Box<dyn Meter>,
 }
@@ -83,6 +86,8 @@ async fn worker<S: Sink>(work: Arc<Work<S>>) -> Result<Totals, Failure> {
     let Some(mut table) = next(&work.tables) else { return Ok(all) };
     let session = snapshot::join(&work.server, &work.snapshot).await?;
     watch::mark(&session, work.leader).await?;
+    // Behind an ALTER that waits for the leader, a worker would wait as long as the leader lives.
+    session.wait_for_locks(work.lock_timeout).await?;
     loop {
         let totals = copy_one(&work, &session, &table).await?;
         all.rows += totals.rows;

@@ -38,8 +38,8 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
     if !sites.contains_key(&live) {
         return Err(unknown_site(&place, file.live.span().start, "live", &live, &sites));
     }
-    for signer in file.vault.signers.iter().filter(|(name, _)| !sites.contains_key(*name)) {
-        return Err(unknown_site(&place, signer.1.span().start, "signers", signer.0, &sites));
+    if let Some((name, key)) = file.vault.signers.iter().find(|(name, _)| !sites.contains_key(*name)) {
+        return Err(unknown_site(&place, key.span().start, "signers", name, &sites));
     }
     if let Some(missing) = sites.keys().find(|name| !vault.signers.contains_key(*name)) {
         let what = format!("`signers` has no verifying key for the site `{missing}`");

@@ -101,6 +101,7 @@ impl Copier<'_> {
         let mut hasher = blake3::Hasher::new();
         while let Some(block) = body.next().await {
             let Ok(block) = block else { return false };
+            self.meter.advance(block.len() as u64);
             hasher.update(&block);
         }
         hasher.finalize() == row.blake3

@@ -82,6 +82,9 @@ pub struct Pass {
     pub copied_bytes: u64,
     /// Of those listed, already at the target.
     pub unchanged: u64,
+    /// Of those unchanged, read and hashed again: they were written so shortly before the last pass that a change
+    /// after it would not show in their version.
+    pub reread: u64,
     /// Objects of the last manifest that the source has no more, and those removed from it while the pass ran.
     /// They stay at the target.
     pub gone: u64,
@@ -238,6 +241,7 @@ pub async fn pass(
 enum Outcome {
     Skipped(Skipped),
     Unchanged(Row),
+    Reread(Row),
     /// And the row of the version that the target had before, if any.
     Copied(String, Copied, Option<Row>),
 }
@@ -289,7 +293,7 @@ impl Run<'_> {
             && self.copier.is_as_recorded(row).await
         {
             let racy = self.copier.source.is_racy(&row.source, self.started);
-            return Ok(Outcome::Unchanged(Row { racy, ..row.clone() }));
+            return Ok(Outcome::Reread(Row { racy, ..row.clone() }));
         }
         let mut copied = self.copier.copy(&key, &listed).await?;
         if let Copied::Done(row) = &mut copied {
@@ -313,6 +317,10 @@ impl Tally {
                 self.pass.listed += 1;
                 self.pass.unchanged += 1;
                 self.keep(&row)?;
+            }
+            Outcome::Reread(row) => {
+                self.pass.reread += 1;
+                self.take(Outcome::Unchanged(row))?;
             }
             Outcome::Copied(key, copied, before) => {
                 self.pass.listed += 1;

@@ -59,15 +59,29 @@ pub struct Extension {
     pub version: String,
 }
 
-/// Every table of the database, the largest first.
+/// Whether the sizes of tables are looked up. Asking for the size takes a lock on the table, and so waits for whoever
+/// holds it exclusively.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sizes {
+    /// Left at 0.
+    Unasked,
+    /// As the files are on disk.
+    OnDisk,
+}
+
+/// Every table of the database, the largest first (if their sizes are looked up).
 ///
 /// # Errors
 /// The server's, sorted.
-pub async fn tables(session: &Session) -> Result<Vec<Table>, Error> {
-    // The size is left out for a table that vanishes while we look: pg_relation_size returns NULL then.
+pub async fn tables(session: &Session, sizes: Sizes) -> Result<Vec<Table>, Error> {
+    let size = match sizes {
+        Sizes::Unasked => "0::int8",
+        // NULL for a table that vanishes while we look.
+        Sizes::OnDisk => "CASE WHEN c.relkind = 'r' THEN coalesce(pg_relation_size(c.oid), 0) ELSE 0 END",
+    };
     let sql = format!(
         "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'r', \
-         CASE WHEN c.relkind = 'r' THEN coalesce(pg_relation_size(c.oid), 0) ELSE 0 END, \
+         {size}, \
          ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
          AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum) \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \

@@ -316,7 +316,10 @@ impl Error {
             Error::Server { sqlstate, what, .. } => {
                 ["42P01", "42703", "42883", "42704", "3F000"].contains(&sqlstate.as_str()) || vanished(what)
             }
-            Error::ProgramFailed { what, .. } => what.contains("lock timeout") || vanished(what),
+            Error::ProgramFailed { what, .. } => {
+                // pg_dump waits for locks by a statement timeout.
+                what.contains("lock timeout") || what.contains("statement timeout") || vanished(what)
+            }
             _ => false,
         }
     }

@@ -65,7 +65,7 @@ fn unescaped(text: &str) -> String {
 /// The server's, sorted.
 pub async fn read(session: &Session) -> Result<Vec<Line>, Error> {
     let mut lines = Vec::new();
-    for (about, sql) in queries(session.version()) {
+    for (about, sql) in queries() {
         for row in session.rows(&format!("listing the {about}"), &sql, &[]).await? {
             lines.push(Line {
                 kind: session.cell(&row, 0)?,
@@ -100,8 +100,8 @@ fn own_relation() -> String {
     format!("{USER_SCHEMA} AND c.relpersistence <> 't' AND {}", no_member("pg_class", "c.oid"))
 }
 
-fn queries(version: u32) -> Vec<(&'static str, String)> {
-    let mut all = relations(version);
+fn queries() -> Vec<(&'static str, String)> {
+    let mut all = relations();
     all.extend(code());
     all.extend(types());
     all.extend(rest());
@@ -110,9 +110,8 @@ fn queries(version: u32) -> Vec<(&'static str, String)> {
 
 const FROM_RELATION: &str = "pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace";
 
-fn relations(version: u32) -> Vec<(&'static str, String)> {
+fn relations() -> Vec<(&'static str, String)> {
     let own = own_relation();
-    let compression = if version >= 140_000 { "a.attcompression::text" } else { "''" };
     let kind = "CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WHEN 'v' THEN 'view' \
                 WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' WHEN 'c' THEN 'composite type' ELSE 'relation' END";
     vec![
@@ -164,7 +163,7 @@ fn relations(version: u32) -> Vec<(&'static str, String)> {
              CASE WHEN a.attnotnull THEN 'not null' END, 'identity ' || NULLIF(a.attidentity::text, ''), \
              'generated ' || NULLIF(a.attgenerated::text, ''), 'default ' || pg_get_expr(d.adbin, d.adrelid), \
              'statistics ' || NULLIF(a.attstattarget, -1), 'storage ' || NULLIF(a.attstorage, t.typstorage)::text, \
-             'compression ' || NULLIF({compression}, ''), 'options ' || array_to_string(a.attoptions, ','), \
+             'compression ' || NULLIF(a.attcompression::text, ''), 'options ' || array_to_string(a.attoptions, ','), \
              CASE WHEN NOT a.attislocal THEN 'inherited' END) \
              FROM {FROM_RELATION} JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
              JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
@@ -346,11 +345,11 @@ fn rest() -> Vec<(&'static str, String)> {
         ("default privileges", "SELECT 'default privileges', concat_ws(' ', 'of', pg_get_userbyid(d.defaclrole), 'for', d.defaclobjtype, \
              'in ' || (SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE n.oid = d.defaclnamespace)), \
              array_to_string(ARRAY(SELECT x::text FROM unnest(d.defaclacl) x ORDER BY 1), ' ') FROM pg_catalog.pg_default_acl d".to_owned()),
-        ("comments", format!(
+        ("comments", 
             "SELECT 'comment', i.type || ' ' || i.identity, d.description FROM pg_catalog.pg_description d, \
              LATERAL pg_identify_object(d.classoid, d.objoid, d.objsubid) i \
              WHERE (d.objoid >= 16384 OR d.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass) AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e \
-             WHERE e.classid = d.classoid AND e.objid = d.objoid AND e.deptype = 'e') AND i.identity IS NOT NULL")),
+             WHERE e.classid = d.classoid AND e.objid = d.objoid AND e.deptype = 'e') AND i.identity IS NOT NULL".to_owned()),
         ("properties of the database", format!(
             "SELECT 'database', p.name, p.value FROM pg_catalog.pg_database d, LATERAL (VALUES \
              ('encoding', pg_encoding_to_char(d.encoding)::text), ('collate', d.datcollate::text), ('ctype', d.datctype::text), \

@@ -214,6 +214,9 @@ async fn version(folder: &Path) -> Result<Programs, String> {
     }
 }
 
+/// What a program of PostgreSQL says when the server is gone, rather than when the server refuses something.
+const LOST: [&str; 3] = ["server closed the connection", "terminating connection", "connection to server at"];
+
 /// Runs a program to its end: `input` to its standard input, its standard output back.
 async fn run(session: &Session, program: &str, mut command: Command, input: Vec<u8>) -> Result<Vec<u8>, Error> {
     let fail =
@@ -251,5 +254,10 @@ async fn run(session: &Session, program: &str, mut command: Command, input: Vec<
     }
     let text = String::from_utf8_lossy(&words);
     let start = text.char_indices().rev().nth(WORDS_BYTES_MAX).map_or(0, |(at, _)| at);
-    Err(fail(format!("{status}: {}", text.get(start..).unwrap_or_default().trim())))
+    let what = format!("{status}: {}", text.get(start..).unwrap_or_default().trim());
+    if LOST.iter().any(|words| what.contains(words)) {
+        let doing = format!("{program} read the definitions");
+        return Err(Error::Lost { place: session.place().clone(), doing, what });
+    }
+    Err(fail(what))
 }

@@ -1,5 +1,7 @@
 //! One connection, with every setting pinned that could change a byte of what we read or how long we wait.
 
+use std::time::Duration;
+
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
@@ -58,6 +60,15 @@ impl Session {
     /// The server's version: 150018 is 15.18.
     pub fn version(&self) -> u32 {
         self.version
+    }
+
+    /// Waits for a single lock no longer than this from now on; for ever is the default.
+    ///
+    /// # Errors
+    /// The server's, sorted.
+    pub async fn wait_for_locks(&self, at_most: Duration) -> Result<(), Error> {
+        let sql = format!("SET lock_timeout = {}", at_most.as_millis());
+        self.execute("limiting the wait for locks", &sql).await
     }
 
     /// Runs one or more statements that return nothing.

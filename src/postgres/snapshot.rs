@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use super::catalog::{self, Table};
+use super::catalog::{self, Sizes, Table};
 use super::connect::Server;
 use super::error::Error;
 use super::quote;
@@ -40,17 +40,17 @@ pub enum Taken {
     Overtaken(String),
 }
 
-/// Locks every table and takes the snapshot.
+/// Locks every table and takes the snapshot. The session must be one that does not wait for locks for ever.
 ///
 /// # Errors
 /// The server's, sorted: [`Error::LockTimeout`] when a table is locked exclusively, SQLSTATE 42P01 when one vanishes.
-pub async fn take(session: Session, lock_timeout_ms: u64) -> Result<Taken, Error> {
-    let before = catalog::tables(&session).await?;
+pub async fn take(session: Session) -> Result<Taken, Error> {
+    let before = catalog::tables(&session, Sizes::Unasked).await?;
     let doing = "taking the snapshot";
     // Any statement in the transaction but LOCK takes its snapshot, so the position "before" is read outside of it.
     let position = "SELECT pg_current_wal_insert_lsn()::text";
     let lsn_before = session.text(doing, position).await?;
-    session.execute("beginning the capture", &format!("{BEGIN}; SET LOCAL lock_timeout = {lock_timeout_ms}")).await?;
+    session.execute("beginning the capture", BEGIN).await?;
     for part in before.chunks(TABLES_PER_LOCK) {
         let names: Vec<String> = part.iter().map(|table| format!("ONLY {}", table.qualified())).collect();
         let sql = format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
@@ -59,7 +59,7 @@ pub async fn take(session: Session, lock_timeout_ms: u64) -> Result<Taken, Error
     let id = session.text(doing, "SELECT pg_export_snapshot()").await?;
     let lsn_after = session.text(doing, position).await?;
     let text = session.text(doing, "SELECT pg_current_snapshot()::text").await?;
-    let tables = catalog::tables(&session).await?;
+    let tables = catalog::tables(&session, Sizes::OnDisk).await?;
     match overtaken(&before, &tables) {
         Some(what) => {
             session.close().await;

@@ -80,13 +80,13 @@ impl RestoreReport {
             Verdict::Different => "DIFFERENT: do not take this for a good restore",
         };
         let mut lines = vec![
-            format!("{verdict}"),
+            verdict.to_owned(),
             format!("point      {} of {}, captured {}", self.point, self.system, self.captured_at),
             format!("restored   at {}, {} to {}", self.site, self.started_at, self.finished_at),
         ];
         for step in &self.steps {
             let seconds = |millis: u64| format!("{}.{:01} s", millis / 1000, millis % 1000 / 100);
-            lines.push(format!("{}", step.step));
+            lines.push(step.step.clone());
             lines.push(format!("  loaded   {} in {}", step.loaded, seconds(step.load_millis)));
             lines.push(format!("  compared {} in {}", step.compared, seconds(step.prove_millis)));
             lines.extend(step.swapped.iter().map(|swapped| format!("  swapped  {swapped}")));

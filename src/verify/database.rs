@@ -238,6 +238,8 @@ fn blocks(kind: &str, script: &str) -> Vec<Line> {
     for line in script.lines() {
         if let Some(name) = line.strip_prefix("-- Name: ") {
             blocks.push(Line { kind: kind.to_owned(), name: name.to_owned(), definition: String::new() });
+        } else if line == "--" || line.is_empty() || line.starts_with("-- PostgreSQL database dump") {
+            // Frame of an entry, not part of it: the last entry of a script has another one.
         } else if let Some(block) = blocks.last_mut() {
             block.definition.push_str(line);
             block.definition.push('\n');

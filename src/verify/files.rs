@@ -2,12 +2,25 @@
 //!
 //! Times are not compared: an application that touches its configuration has not lost it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::capture::export::root::Root;
+use crate::capture::export::stream_name;
 use crate::config::address::ExportAddress;
-use crate::restore::steps::files::{self, Difference};
+use crate::observe::Progress;
 use crate::stream::Source;
+
+pub mod compare;
+mod error;
+pub mod feed;
+
+pub use compare::Difference;
+pub use error::Error;
+
+use compare::compare;
+use feed::read_blocking;
 
 /// A path that is not as captured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,9 +46,18 @@ pub async fn check<S: Source>(
     export: &ExportAddress,
     into: Option<&Path>,
 ) -> Result<Vec<FileDifference>, crate::error::Error> {
-    let different = files::differences(source, export, into).await?;
+    let path = into.unwrap_or(&export.root);
+    let root = Root::open(path).map_err(Error::io(path, "opened"))?;
+    let meter = Progress::silent().begin("", None);
+    let stream = source.read(&stream_name(&export.name)).await?;
+    let compared = read_blocking(stream, meter.as_ref(), move |blocks| compare(blocks, Some(&root))).await?;
     let each = |(path, whats): (PathBuf, Vec<Difference>)| {
         whats.into_iter().map(move |what| FileDifference { path: path.clone(), what })
     };
-    Ok(different.into_iter().flat_map(each).collect())
+    Ok(by_seen_path(compared.different).into_iter().flat_map(each).collect())
+}
+
+/// Paths below the root become paths as the application sees them.
+pub(crate) fn by_seen_path<T>(by_path: BTreeMap<PathBuf, T>) -> BTreeMap<PathBuf, T> {
+    by_path.into_iter().map(|(path, value)| (Root::seen(&path), value)).collect()
 }

@@ -59,6 +59,40 @@ async fn an_unreachable_server_and_a_missing_database_are_told_apart() {
 }
 
 #[tokio::test]
+async fn tls_to_somebody_unknown_is_refused_and_without_tls_the_demand_for_it_too() {
+    let plain = PostgresServer::start();
+    let mut address = plain.address("postgres");
+    address.url.push_str("?sslmode=require");
+    let error = take_with(&plain, &address, &options()).await.unwrap_err();
+    assert!(error.to_string().ends_with("server does not support TLS"), "{error}");
+
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (key, certificate) = (folder.path().join("key"), folder.path().join("certificate"));
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=db", "-addext"])
+        .args(["subjectAltName=IP:127.0.0.1", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(made.success() && key.exists());
+    if rustix::process::geteuid().is_root() {
+        assert!(std::process::Command::new("chown").arg("postgres").arg(&key).status().unwrap().success());
+    }
+    let files = [format!("ssl_key_file={}", key.display()), format!("ssl_cert_file={}", certificate.display())];
+    let server = PostgresServer::with(&["ssl=on", &files[0], &files[1]]);
+    let mut address = server.address("postgres");
+    take_with(&server, &address, &options()).await.expect("on this host nobody needs TLS");
+    address.url.push_str("?sslmode=verify-full");
+    let error = take_with(&server, &address, &options()).await.unwrap_err();
+    assert!(error.to_string().contains("no trusted TLS connection: "), "{error}");
+    assert!(error.next_step().unwrap().starts_with("Install the authority"), "{error}");
+}
+
+#[tokio::test]
 async fn the_socket_is_as_good_as_the_network() {
     let server = PostgresServer::start();
     let mut address = server.address("postgres");

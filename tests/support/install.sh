@@ -1,37 +1,71 @@
 #!/bin/sh
-# Installs what `make demo` or `make test` needs from Debian's packages, and says what.
+# Installs what `make demo`, `test` or `bench` needs from Debian's packages, and says what. Needs nothing but /bin/sh and
+# apt-get; run as root, or as a user with sudo. Does nothing, and asks for no password, when everything is there.
 set -eu
 
 case "${1:-}" in
+bench) wanted="gcc libc6-dev" ;;
 demo) wanted="gcc libc6-dev ca-certificates postgresql-15 util-linux" ;;
-test) wanted="gcc libc6-dev ca-certificates curl postgresql-15 util-linux age zstd ceph-mon ceph-osd ceph-mgr radosgw ceph-common" ;;
-*) echo "usage: $0 demo|test" >&2; exit 2 ;;
+test) wanted="gcc libc6-dev ca-certificates git curl postgresql-15 util-linux age zstd ceph-mon ceph-osd ceph-mgr radosgw ceph-common" ;;
+*)
+    echo "usage: $0 demo|test|bench" >&2
+    exit 2
+    ;;
 esac
+
+fail() {
+    echo "install.sh: $1" >&2
+    exit 1
+}
+
+is_installed() {
+    [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+command -v cargo >/dev/null || fail "there is no cargo; install a Rust toolchain first: https://rustup.rs"
+command -v apt-get >/dev/null || fail "this is not Debian; install the equivalents of: $wanted, and call cargo as the Makefile does"
 
 missing=""
 for package in $wanted; do
-    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q '^install ok installed' || missing="$missing $package"
+    is_installed "$package" || missing="$missing $package"
 done
-if [ -z "$missing" ]; then
-    exit 0
-fi
+[ -n "$missing" ] || exit 0
 
 as_root=""
 if [ "$(id -u)" -ne 0 ]; then
-    command -v sudo >/dev/null || { echo "needed:$missing; run as root, or install sudo" >&2; exit 1; }
+    command -v sudo >/dev/null || fail "these packages are missing:$missing; run this as root, or install sudo"
     as_root="sudo"
 fi
-echo "installing Debian packages:$missing"
-export DEBIAN_FRONTEND=noninteractive
-$as_root apt-get update -qq
 
-# Debian's package makes and starts a server of its own; nobody asked for one.
+log=$(mktemp)
+no_cluster=/etc/postgresql-common/createcluster.d/warmspare.conf
+clean_up() {
+    rm -f "$log"
+    [ ! -e "$no_cluster" ] || $as_root rm -f "$no_cluster"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
+# Quiet while all is well; when it is not, everything apt said.
+apt() {
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -y -o DPkg::Lock::Timeout=300 "$@" >"$log" 2>&1 && return
+    cat "$log" >&2
+    fail "apt-get $* failed; its words are above"
+}
+
+echo "installing Debian packages:$missing"
+apt update
+
+# Debian's server package makes and starts a server of its own unless told otherwise, and nobody asked for one. The
+# folder belongs to postgresql-common, which may not be there yet.
 case "$missing" in
 *postgresql-15*)
-    $as_root apt-get install -y -qq --no-install-recommends postgresql-common >/dev/null
-    echo "create_main_cluster = false" | $as_root tee /etc/postgresql-common/createcluster.d/warmspare.conf >/dev/null
+    $as_root mkdir -p "${no_cluster%/*}"
+    echo "create_main_cluster = false" | $as_root tee "$no_cluster" >/dev/null
     ;;
 esac
 # shellcheck disable=SC2086 # a list of packages
-$as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null
-$as_root rm -f /etc/postgresql-common/createcluster.d/warmspare.conf
+apt install --no-install-recommends $missing
+for package in $missing; do
+    is_installed "$package" || fail "$package was installed, but dpkg does not say so"
+done

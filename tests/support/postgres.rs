@@ -71,6 +71,7 @@ impl PostgresServer {
     /// Runs SQL in an existing database, statement by statement.
     pub async fn sql(&self, database: &str, sql: &str) {
         let session = self.session(database).await;
+        session.execute("", "SET search_path = public").await.unwrap();
         for statement in warmspare::postgres::script::statements(sql) {
             session.execute(statement, statement).await.unwrap();
         }

@@ -21,18 +21,16 @@ use crate::config::address::ExportAddress;
 use crate::failpoint;
 use crate::observe::Progress;
 use crate::stream::Source;
+use crate::verify::files::by_seen_path;
+use crate::verify::files::compare::{Comparison, Difference, compare, owners};
+use crate::verify::files::feed::{Blocks, read_blocking};
 
-pub mod compare;
 mod error;
-mod feed;
 mod keep;
 mod place;
 
-pub use compare::Difference;
 pub use error::Error;
 
-use compare::{Comparison, compare, owners};
-use feed::{Blocks, read_blocking};
 use place::{Rights, Spot, amend_folder, folder};
 
 /// Rights of a folder that is missing and of which nothing was captured.
@@ -103,23 +101,6 @@ pub async fn restore<S: Source>(
     Ok(FilesRestored { kept, ..restored })
 }
 
-/// How what stands at the paths of an export differs from it: everything that a proof must find.
-///
-/// # Errors
-/// When the bundle or what it is compared with cannot be read.
-pub async fn differences<S: Source>(
-    source: &S,
-    export: &ExportAddress,
-    into: Option<&Path>,
-) -> Result<BTreeMap<PathBuf, Vec<Difference>>, crate::error::Error> {
-    let path = into.unwrap_or(&export.root);
-    let root = Root::open(path).map_err(Error::io(path, "opened"))?;
-    let meter = Progress::silent().begin("", None);
-    let stream = source.read(&stream_name(&export.name)).await?;
-    let comparison = read_blocking(stream, meter.as_ref(), move |blocks| compare(blocks, Some(&root))).await?;
-    Ok(as_seen(comparison.different))
-}
-
 /// A scratch place that is not there yet is made, in a dry run not even that.
 fn open_root(export: &ExportAddress, places: &Places, effect: Effect) -> Result<Option<Root>, Error> {
     match (&places.into, effect) {
@@ -142,20 +123,16 @@ fn refuse(comparison: &mut Comparison) -> Result<(), Error> {
             return Err(Error::InTheWay { path: Root::seen(path), wanted: expected, found });
         }
     }
-    comparison.strangers.drain(..).next().map_or(Ok(()), Err)
+    comparison.strangers.drain(..).next().map_or(Ok(()), |stranger| Err(stranger.into()))
 }
 
 fn outcome(comparison: &Comparison, places: &Places) -> FilesRestored {
     FilesRestored {
-        written: as_seen(comparison.different.clone()),
+        written: by_seen_path(comparison.different.clone()),
         unchanged: comparison.same,
         kept: BTreeMap::new(),
         commands: comparison.commands.iter().map(|name| places.commands.join(name)).collect(),
     }
-}
-
-fn as_seen<T>(by_path: BTreeMap<PathBuf, T>) -> BTreeMap<PathBuf, T> {
-    by_path.into_iter().map(|(path, value)| (Root::seen(&path), value)).collect()
 }
 
 /// The second reading: stages what differs, then puts it in its place.

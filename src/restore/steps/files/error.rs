@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use crate::capture::export::bundle::{BundleError, Place};
+use crate::capture::export::bundle::BundleError;
 use crate::error::{Class, Explain};
+use crate::verify::files;
 
-/// An export that could not be restored or compared; names the path.
+/// An export that could not be restored; names the path.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The bundle itself.
+    /// The export or a path of it, which could not be read, compared or written.
     #[error(transparent)]
-    Bundle(#[from] BundleError),
+    Files(#[from] files::Error),
     /// Something stands at a path that is not replaced without a person.
     #[error("{path:?} should be a {wanted}, but a {found} stands there")]
     InTheWay {
@@ -32,20 +33,6 @@ pub enum Error {
         /// The folder that stands for `/`.
         root: PathBuf,
     },
-    /// The owner has no account here, and its number belongs to somebody else.
-    #[error("{path:?} belongs to {what} {name}, who has no account here, and whose number {id} is {holder} here")]
-    Stranger {
-        /// Below the root.
-        path: PathBuf,
-        /// `user` or `group`.
-        what: &'static str,
-        /// As it is called where the export was captured.
-        name: String,
-        /// Its number there.
-        id: u32,
-        /// Whose number that is here.
-        holder: String,
-    },
     /// Only root may give a file to somebody else.
     #[error("{path:?} cannot be given to user {user}, group {group}")]
     NotPermitted {
@@ -58,78 +45,42 @@ pub enum Error {
         /// As the system says.
         source: io::Error,
     },
-    /// The system refused something.
-    #[error("{path:?} cannot be {doing}")]
-    Io {
-        /// Below the root, or a folder of warmspare itself.
-        path: PathBuf,
-        /// `opened`, `written`, `renamed` …
-        doing: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// The program ends.
-    #[error("the restore of the files was stopped")]
-    Stopped,
+}
+
+impl From<BundleError> for Error {
+    fn from(error: BundleError) -> Self {
+        Error::Files(error.into())
+    }
 }
 
 impl Error {
-    pub(crate) fn io(path: &Path, doing: &'static str) -> impl FnOnce(Errno) -> Error {
-        move |errno| Error::Io { path: path.to_owned(), doing, source: errno.into() }
+    pub(super) fn io(path: &Path, doing: &'static str) -> impl FnOnce(Errno) -> Error {
+        let files = files::Error::io(path, doing);
+        move |errno| Error::Files(files(errno))
     }
 
-    pub(crate) fn std(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Error {
-        move |source| Error::Io { path: path.to_owned(), doing, source }
+    pub(super) fn std(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Error {
+        let files = files::Error::std(path, doing);
+        move |source| Error::Files(files(source))
     }
 }
 
 impl Explain for Error {
     fn class(&self) -> Class {
         match self {
-            Error::Bundle(BundleError::Unsafe { .. })
-            | Error::InTheWay { .. }
-            | Error::NoFolder { .. }
-            | Error::Stranger { .. } => Class::Refused,
-            _ => Class::Failed,
+            Error::Files(error) => error.class(),
+            Error::InTheWay { .. } | Error::NoFolder { .. } => Class::Refused,
+            Error::NotPermitted { .. } => Class::Failed,
         }
     }
 
     fn next_step(&self) -> Option<String> {
-        Some(match self {
-            Error::Bundle(BundleError::Unsafe { .. }) => {
-                "Do not use this recovery point: what it holds was not written by warmspare.".to_owned()
-            }
-            Error::Bundle(BundleError::Broken(_)) => {
-                "Run the restore again; if it fails in the same place, restore the recovery point before this one."
-                    .to_owned()
-            }
+        match self {
+            Error::Files(error) => error.next_step(),
             Error::InTheWay { path, .. } | Error::NoFolder { path, .. } => {
-                format!("Look at {path:?}, move it away, and run the restore again.")
+                Some(format!("Look at {path:?}, move it away, and run the restore again."))
             }
-            Error::Stranger { what, name, .. } => {
-                format!(
-                    "Create the {what} `{name}` at this host (any free number will do), then run the restore again."
-                )
-            }
-            Error::NotPermitted { .. } => "Run the restore as root.".to_owned(),
-            Error::Io { path, source, .. } => match source.kind() {
-                io::ErrorKind::PermissionDenied => "Run the restore as root.".to_owned(),
-                io::ErrorKind::StorageFull => {
-                    format!(
-                        "Make room on the file system of {path:?}, then run the restore again: it goes on where it stopped."
-                    )
-                }
-                _ => format!("Look at {path:?} by hand, then run the restore again: it goes on where it stopped."),
-            },
-            Error::Stopped => return None,
-        })
-    }
-}
-
-/// A member's path for a person.
-pub(crate) fn seen(place: &Place) -> PathBuf {
-    match place {
-        Place::Ancestor(path) | Place::File(path) => Path::new("/").join(path),
-        Place::Command(name) => PathBuf::from(name),
+            Error::NotPermitted { .. } => Some("Run the restore as root.".to_owned()),
+        }
     }
 }

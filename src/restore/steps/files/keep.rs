@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat};
 
-use super::compare::is_same_content;
 use super::error::Error;
 use super::place::{Rights, Spot};
 use crate::capture::export::root::Root;
 use crate::failpoint;
+use crate::verify::files::compare::is_same_content;
 
 /// More versions of one file than anybody can want.
 const VERSIONS_MAX: u32 = 10_000;
@@ -65,5 +65,5 @@ fn is_same(root: &Root, path: &Path, now: &Stat, versions: &Root, then: &Stat) -
         return Ok(target(root)? == target(versions)?);
     }
     let mut file = root.file(path).map_err(Error::io(&seen, "opened"))?;
-    is_same_content(versions, path, u64::try_from(now.st_size).unwrap_or_default(), &mut file)
+    Ok(is_same_content(versions, path, u64::try_from(now.st_size).unwrap_or_default(), &mut file)?)
 }

@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
 use rustix::io::Errno;
 
-use super::compare::fill;
 use super::error::Error;
 use crate::capture::export::bundle::BundleError;
 use crate::capture::export::root::Root;
 use crate::capture::export::staged_name;
 use crate::failpoint;
+use crate::verify::files::compare::fill;
 
 const BLOCK_BYTES: usize = 256 << 10;
 

@@ -21,21 +21,25 @@ enum Message {
 ///
 /// # Errors
 /// Of the stream before those of `work`, which only notices that it broke off.
-pub async fn read_blocking<T: Send + 'static>(
+pub async fn read_blocking<T, E>(
     mut stream: impl SourceStream,
     meter: &dyn Meter,
-    work: impl FnOnce(Blocks) -> Result<T, Error> + Send + 'static,
-) -> Result<T, crate::error::Error> {
+    work: impl FnOnce(Blocks) -> Result<T, E> + Send + 'static,
+) -> Result<T, crate::error::Error>
+where
+    T: Send + 'static,
+    E: From<Error> + Into<crate::error::Error> + Send + 'static,
+{
     let (sender, receiver) = mpsc::channel(BLOCKS_MAX);
     let blocks = Blocks { receiver, block: Bytes::new(), ended: false };
     let task = tokio::task::spawn_blocking(move || work(blocks));
     let fed = feed(&mut stream, sender, meter).await;
     let done = task.await.unwrap_or_else(|ended| match ended.try_into_panic() {
         Ok(panic) => std::panic::resume_unwind(panic),
-        Err(_) => Err(Error::Stopped),
+        Err(_) => Err(Error::Stopped.into()),
     });
     fed?;
-    Ok(done?)
+    done.map_err(Into::into)
 }
 
 async fn feed(

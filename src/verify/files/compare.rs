@@ -218,7 +218,10 @@ fn ownership(accounts: &mut Accounts, attributes: &Attributes, stat: &Stat) -> V
 }
 
 /// Whether the file at `path` holds exactly the `size` bytes of `captured`.
-pub(super) fn is_same_content(root: &Root, path: &Path, size: u64, captured: &mut dyn Read) -> Result<bool, Error> {
+///
+/// # Errors
+/// When either cannot be read.
+pub fn is_same_content(root: &Root, path: &Path, size: u64, captured: &mut dyn Read) -> Result<bool, Error> {
     let seen = Root::seen(path);
     let mut file = match root.file(path) {
         Ok(file) => file,
@@ -242,8 +245,11 @@ pub(super) fn is_same_content(root: &Root, path: &Path, size: u64, captured: &mu
     }
 }
 
-/// Reads until the buffer is full or the end is reached.
-pub(super) fn fill(reader: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> std::io::Result<usize> {
+/// Reads until the buffer is full or the end is reached; says how much was read.
+///
+/// # Errors
+/// Those of the reader.
+pub fn fill(reader: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> std::io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match reader.read(rest) {
