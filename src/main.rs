@@ -1,6 +1,6 @@
 //! Arguments → command → exit code; nothing else.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -21,10 +21,9 @@ fn main() -> ExitCode {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(class)) => ExitCode::from(class.exit_code()),
         Err(error) => {
-            eprintln!("error: {error}");
-            if let Some(next) = error.next_step() {
-                eprintln!("next:  {next}");
-            }
+            let next = error.next_step().map(|next| format!("next:  {next}\n")).unwrap_or_default();
+            // Not eprintln!: it panics when standard error is full or gone, and the exit code would be lost.
+            let _ = write!(std::io::stderr().lock(), "error: {error}\n{next}");
             ExitCode::from(error.class().exit_code())
         }
     }

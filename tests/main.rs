@@ -12,3 +12,4 @@ mod support;
 mod tidy;
 mod vault;
 mod words;
+mod world;

@@ -281,7 +281,7 @@ async fn a_removed_header_breaks_the_chain_of_the_writer() {
         |seq: u64| sites.vault().join(format!("systems/app/snapshots/database.app/00000000-000001-{seq:08}.json"));
     let kept = std::fs::read(header(2)).unwrap();
     std::fs::remove_file(header(2)).unwrap();
-    assert!(matches!(sites.writer().await, Err(VaultError::Mismatch { .. })));
+    assert!(matches!(sites.writer().await, Err(VaultError::Chain { .. })));
     std::fs::write(header(2), kept).unwrap();
     std::fs::remove_file(header(3)).unwrap();
     assert!(matches!(sites.writer().await, Err(VaultError::TailCut { .. })));

@@ -27,14 +27,15 @@ use crate::error::{Class, Error};
 pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let place = &arguments.place;
-    match arguments.command {
+    let outcome = match arguments.command {
         None => next::run(place).await,
         Some(Command::Demo(command)) => demo::run(command, clock).await,
         Some(Command::Keygen(command)) => keygen::run(command, arguments.place.site),
         Some(Command::Capture(command)) => capture::run(here(place)?, command, clock).await,
         Some(Command::Points(command)) => points::run(here(place)?, command, &*clock).await,
         Some(Command::Restore(command)) => restore::run(here(place)?, command, &*clock).await,
-    }
+    };
+    outcome.map(|class| if words::lost() { Some(Class::Failed) } else { class })
 }
 
 const CONFIG: &str = "/etc/warmspare/warmspare.toml";

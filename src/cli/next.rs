@@ -4,6 +4,7 @@ use super::arguments::Where;
 use super::{config_path, here, words};
 use crate::error::{Class, Error};
 use crate::point;
+use crate::vault::v1::Verdict;
 
 pub(super) async fn run(place: &Where) -> Result<Option<Class>, Error> {
     let path = config_path(place);
@@ -18,7 +19,9 @@ pub(super) async fn run(place: &Where) -> Result<Option<Class>, Error> {
     let here = here(place)?;
     let points = point::list(&here).await?;
     let newest = points.listing.points.last();
-    let proven = newest.is_some_and(|point| points.proofs.contains_key(&point.id));
+    let last = newest.and_then(|point| points.proofs.get(&point.id)?.iter().max_by_key(|proof| proof.finished_at));
+    let proven =
+        last.is_some_and(|proof| proof.site == here.site.name && proof.verdict == Verdict::Equal && proof.complete);
     let (system, site) = (&here.config.system, &here.site.name);
     words::say(&match (here.is_live(), newest) {
         (true, None) => {
@@ -33,14 +36,17 @@ pub(super) async fn run(place: &Where) -> Result<Option<Class>, Error> {
         }
         (false, Some(point)) if proven => {
             format!(
-                "{site} is the spare of {system}; point {} was restored here:\n\n    warmspare points show {}",
+                "{site} is the spare of {system}; point {} was restored here and found equal:\n\n    warmspare points show {}",
                 point.id, point.id
             )
         }
         (false, Some(point)) => format!(
-            "{site} is the spare of {system}; point {} was never restored. Prove it:\n\n    warmspare restore",
+            "{site} is the spare of {system}; point {} was not proven here. Prove it:\n\n    warmspare restore",
             point.id
         ),
     });
-    Ok(None)
+    for damaged in &points.listing.damaged {
+        words::say(&format!("DAMAGED {}: {}", damaged.key, damaged.what));
+    }
+    Ok((!points.listing.damaged.is_empty()).then_some(Class::Incomplete))
 }

@@ -36,10 +36,19 @@ pub(super) async fn run(here: Here, command: RestoreCommand, clock: &dyn Clock) 
     } else {
         words::data(&report.to_text())
     }
+    if report.verdict == Verdict::Different {
+        words::say(&format!(
+            "next:  No database was swapped in: {point}'s stands beside the one from before. Files were put in their places; \
+             the report says where those they replaced are kept. If what DIFFERS can be done without, bring the database \
+             alone: warmspare restore --point {point} --only database.NAME",
+            point = report.point
+        ));
+        return Ok(Some(Class::Incomplete));
+    }
     let age = words::age(report.finished_at, report.captured_at);
     words::say(&format!(
         "what was written after {} is not in it: {age} before now",
         words::instant(report.captured_at)
     ));
-    Ok((report.verdict == Verdict::Different).then_some(Class::Incomplete))
+    Ok(None)
 }

@@ -1,8 +1,17 @@
 //! Data to standard output, words to standard error, and nothing lost when a pipe closes.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
+
+/// Set when data could not be written: the command did not do what was asked of it.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Whether data was lost on its way to standard output.
+pub(super) fn lost() -> bool {
+    LOST.load(Ordering::Relaxed)
+}
 
 /// Prints lines of data. A closed pipe ends the output quietly, as `warmspare points | head` expects.
 pub(super) fn data(text: &str) {
@@ -11,6 +20,7 @@ pub(super) fn data(text: &str) {
     if let Err(error) = written
         && error.kind() != io::ErrorKind::BrokenPipe
     {
+        LOST.store(true, Ordering::Relaxed);
         tracing::error!("standard output cannot be written: {error}");
     }
 }

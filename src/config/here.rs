@@ -215,7 +215,7 @@ impl Here {
         Ok(signing)
     }
 
-    /// This site's identity, which must belong to its `recipient`.
+    /// This site's identity, which must belong to its `recipient`, or, when that is lost, the escrow's.
     ///
     /// # Errors
     /// When it is not configured, not readable, or another one.
@@ -225,7 +225,7 @@ impl Here {
         let identity = Identity::from_file_text(&secret);
         let identity = identity.map_err(|source| HereError::Key { key, site: site.clone(), reference, source })?;
         let (found, pinned) = (identity.recipient(), &self.site.recipient);
-        if found != *pinned {
+        if found != *pinned && !self.config.vault.escrow.contains(&found) {
             return Err(HereError::NotPinned { key, site, found: found.to_string(), pinned: pinned.to_string() });
         }
         Ok(identity)

@@ -33,6 +33,7 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
         sites.insert(site.name.clone(), site);
     }
     two_sites(&place, &sites)?;
+    keys_apart(&place, &file.vault, &vault, &sites)?;
     let live = file.live.get_ref().clone();
     if !sites.contains_key(&live) {
         return Err(unknown_site(&place, file.live.span().start, "live", &live, &sites));
@@ -220,7 +221,8 @@ fn database(
 fn has_password(url: &str) -> bool {
     let authority = url.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(rest));
     let user = authority.and_then(|authority| authority.rsplit_once('@')).map(|(user, _)| user);
-    user.is_some_and(|user| user.contains(':')) || url.contains("password=")
+    let packed: String = url.split_whitespace().collect::<String>().to_ascii_lowercase();
+    user.is_some_and(|user| user.contains(':')) || packed.contains("password=")
 }
 
 fn bucket(place: &Place, site: &str, name: &Spanned<String>, raw: &raw::Bucket) -> Result<BucketAddress, ConfigError> {
@@ -282,6 +284,31 @@ fn export(place: &Place, site: &str, name: &Spanned<String>, raw: &raw::Export) 
     })
 }
 
+/// An escrow that is a site's own would open at that site what it wrote; one signing key could speak for both sites.
+fn keys_apart(
+    place: &Place,
+    raw: &raw::Vault,
+    vault: &VaultConfig,
+    sites: &BTreeMap<String, Site>,
+) -> Result<(), ConfigError> {
+    for (text, escrow) in raw.escrow.iter().zip(&vault.escrow) {
+        if let Some(site) = sites.values().find(|site| site.recipient == *escrow) {
+            let what =
+                format!("the escrow has the same recipient as {}: it must be kept away from both sites", site.name);
+            let next = "Make one with `warmspare keygen --escrow`.";
+            return Err(place.error(Some(text.span().start), what, next));
+        }
+    }
+    let mut signers = vault.signers.iter();
+    let (Some((one, key)), Some((two, other))) = (signers.next(), signers.next()) else { return Ok(()) };
+    if key == other {
+        let what = format!("`signers` has the same verifying key for {one} and {two}");
+        let at = raw.signers.get(two).map(|text| text.span().start);
+        return Err(place.error(at, what, "Make one for each site with `warmspare keygen --site NAME`."));
+    }
+    Ok(())
+}
+
 /// Two sites with the same sources: what is captured at one has a place at the other.
 fn two_sites(place: &Place, sites: &BTreeMap<String, Site>) -> Result<(), ConfigError> {
     let mut all = sites.values();
@@ -303,6 +330,15 @@ fn two_sites(place: &Place, sites: &BTreeMap<String, Site>) -> Result<(), Config
             what,
             &format!("Add it under [sites.{}]: the same name, its own address.", lacks.name),
         ));
+    }
+    let shared = |(name, bucket): &(&String, &BucketAddress)| {
+        two.buckets.get(*name).is_some_and(|other| (&other.url, &other.endpoint) == (&bucket.url, &bucket.endpoint))
+    };
+    if let Some((name, bucket)) = one.buckets.iter().find(shared) {
+        let what = format!("bucket.{name} is {} at both sites: nothing would be mirrored anywhere", bucket.url);
+        let next =
+            "Give each site its own. The live site reaches both: mount the spare's folder there under another path.";
+        return Err(place.error(None, what, next));
     }
     if ours.is_empty() {
         let what = "the sites name no database, bucket or export".to_owned();
@@ -417,10 +453,25 @@ exports.configs = {{ root = "/srv/fra", files = ["/etc/app/*"] }}
         assert!(message.starts_with(
             "w.toml:12: `password` under [sites.ams.databases.builder] holds the secret itself\nMove it into a file"
         ));
-        for url in ["postgresql://warmspare:hunter2@db/builder", "host=db password=hunter2"] {
+        let spaced = "host=db password = 'hunter2'";
+        for url in ["postgresql://warmspare:hunter2@db/builder", "host=db password=hunter2", spaced] {
             let message = said("postgresql://warmspare@db/builder", url);
             assert!(message.contains("holds the password itself") && !message.contains("hunter2"), "{message}");
         }
+    }
+
+    #[test]
+    fn keys_and_buckets_that_two_must_not_share() {
+        let text = sample();
+        let value = |key: &str| text.split(key).nth(1).unwrap().split('"').next().unwrap();
+        let check = |from: &str, to: &str, expected: &str| {
+            let message = parse(&text.replacen(from, to, 1)).unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{message}");
+        };
+        check(value("escrow = [\""), value("recipient = \""), "w.toml:6: the escrow has the same recipient as ams");
+        check(value("fra = \""), value("ams = \""), "w.toml:7: `signers` has the same verifying key for ams and fra");
+        let s3 = "\"s3://artifacts/live\", endpoint = \"http://127.0.0.1:9000\"";
+        check(s3, "\"/srv/artifacts\"", "w.toml: bucket.artifacts is /srv/artifacts at both sites");
     }
 
     #[test]

@@ -31,6 +31,20 @@ pub enum PointError {
     /// The vault has no point.
     #[error("there is no recovery point yet")]
     NoPoint,
+    /// The newest point cannot be believed, and an older one is not taken for it in silence.
+    #[error("the newest recovery point, {point}, is damaged or not to be believed")]
+    NewestDamaged {
+        /// The newest.
+        point: PointId,
+        /// The newest of those that are whole.
+        usable: Option<PointId>,
+    },
+    /// The point asked for cannot be believed.
+    #[error("recovery point {point} is damaged or not to be believed")]
+    Damaged {
+        /// The id asked for.
+        point: PointId,
+    },
     /// The vault has no such point.
     #[error("there is no recovery point {point}")]
     UnknownPoint {
@@ -42,11 +56,11 @@ pub enum PointError {
 impl Explain for PointError {
     fn class(&self) -> Class {
         match self {
-            PointError::NotLive { .. } => Class::Refused,
+            PointError::NotLive { .. } | PointError::NewestDamaged { .. } => Class::Refused,
             PointError::NoSources { .. } | PointError::NoAddress { .. } | PointError::UnknownPoint { .. } => {
                 Class::Usage
             }
-            PointError::NoPoint => Class::Failed,
+            PointError::NoPoint | PointError::Damaged { .. } => Class::Failed,
         }
     }
 
@@ -57,6 +71,15 @@ impl Explain for PointError {
                 "Name databases, buckets or exports under both sites.".to_owned()
             }
             PointError::NoPoint => "Take one on the live site with `warmspare capture`.".to_owned(),
+            PointError::NewestDamaged { usable: Some(usable), .. } => {
+                format!("`warmspare points` says what is wrong with it. The newest that is whole: --point {usable}.")
+            }
+            PointError::NewestDamaged { usable: None, .. } => {
+                "`warmspare points` says what is wrong with it; none of the points is whole.".to_owned()
+            }
+            PointError::Damaged { .. } => {
+                "`warmspare points` says what is wrong with it, and lists those that are whole.".to_owned()
+            }
             PointError::UnknownPoint { .. } => "`warmspare points` lists those there are.".to_owned(),
         })
     }

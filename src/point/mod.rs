@@ -43,12 +43,14 @@ pub async fn open_vault(config: &Config) -> Result<(Keys, VaultReader<Keys>), Er
 /// When the vault cannot be read, or its tail was cut.
 pub async fn list(here: &Here) -> Result<Points, Error> {
     let (_, reader) = open_vault(&here.config).await?;
-    let listing = reader.points().await?;
+    let mut listing = reader.points().await?;
     SeenPoints::load(&here.vault_state())?.check(&listing, &here.config.system)?;
     let mut proofs: BTreeMap<PointId, Vec<ProofRecord>> = BTreeMap::new();
-    for (point, proof) in reader.proofs().await? {
+    let (believed, damaged) = reader.proofs().await?;
+    for (point, proof) in believed {
         proofs.entry(point).or_default().push(proof);
     }
+    listing.damaged.extend(damaged);
     Ok(Points { listing, proofs })
 }
 
@@ -68,7 +70,16 @@ impl Points {
     /// When there is no such point.
     pub fn choose(&self, id: Option<PointId>) -> Result<&ListedPoint, PointError> {
         match id {
-            None => self.listing.points.last().ok_or(PointError::NoPoint),
+            None => {
+                let last = self.listing.points.last();
+                match self.listing.damaged_points.last() {
+                    Some(&point) if last.is_none_or(|last| last.id < point) => {
+                        Err(PointError::NewestDamaged { point, usable: last.map(|last| last.id) })
+                    }
+                    _ => last.ok_or(PointError::NoPoint),
+                }
+            }
+            Some(id) if self.listing.damaged_points.contains(&id) => Err(PointError::Damaged { point: id }),
             Some(id) => {
                 let found = self.listing.points.iter().find(|point| point.id == id);
                 found.ok_or(PointError::UnknownPoint { point: id })

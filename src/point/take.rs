@@ -134,6 +134,7 @@ async fn begin<'a>(
         state: &state,
     };
     let epoch = open_epoch(&keys, &keeping, &heads, &**clock).await?;
+    reader.check_epoch(epoch.id(), &epoch.recipient()).await?;
     let writer = EpochWriter::new(keys, &here.config.system, &here.site.name, epoch, signer, Arc::clone(clock));
     Ok((Run { here, clock: Arc::clone(clock), progress, writer }, seen, points))
 }

@@ -39,6 +39,13 @@ pub struct RestoreRequest {
     pub replace: bool,
 }
 
+impl RestoreRequest {
+    /// Whether `other` asks for the same data in the same place; what it may replace is asked anew each time.
+    fn is_of(&self, other: &RestoreRequest) -> bool {
+        (&self.point, &self.only, &self.into) == (&other.point, &other.only, &other.into)
+    }
+}
+
 /// What a restore would do.
 #[derive(Clone, Debug, Serialize)]
 pub struct Preview {
@@ -68,7 +75,6 @@ struct Decided {
     identity: Identity,
     point: ListedPoint,
     steps: Vec<PlannedStep>,
-    last_proof: u64,
 }
 
 /// Restores a recovery point at this site and proves it.
@@ -87,9 +93,9 @@ pub async fn restore(
     let decided = decide(here, request).await?;
     let signer = here.signing_key()?;
     let mut run = Run::open(here, request, &decided, clock)?;
-    if !run.resumed {
-        refuse_to_replace(here, request, &decided).await?;
-    }
+    // A run that is resumed is asked again: meanwhile another may have brought something newer.
+    run.refuse_to_replace(here, request, &decided).await?;
+    run.begin(here, request, &decided)?;
     let mut reports = run.load_all(here, request, &decided, clock, progress).await?;
     failpoint::hit("restore.loaded");
     run.prove_all(here, request, &decided, clock, progress, &mut reports).await?;
@@ -128,9 +134,7 @@ async fn decide(here: &Here, request: &RestoreRequest) -> Result<Decided, Error>
     let id = request.point.as_deref().map(str::parse::<PointId>).transpose()?;
     let point = points.choose(id)?.clone();
     let steps = choose_steps(here, request, &point)?;
-    let proofs = points.proofs.get(&point.id).into_iter().flatten();
-    let last_proof = proofs.filter(|proof| proof.site == here.site.name).map(|proof| proof.seq).max().unwrap_or(0);
-    Ok(Decided { reader, keys, identity, point, steps, last_proof })
+    Ok(Decided { reader, keys, identity, point, steps })
 }
 
 fn refuse_live(here: &Here, live: &str, request: &RestoreRequest) -> Result<(), RestoreError> {
@@ -164,6 +168,10 @@ fn choose_steps(here: &Here, request: &RestoreRequest, point: &ListedPoint) -> R
             [step] if step.source.kind == SourceKind::Export && !into.starts_with('/') => {
                 return Err(wrong("an export goes into a folder, written from the root").into());
             }
+            // PostgreSQL: NAMEDATALEN - 1; a longer name is refused only when hours of loading are over.
+            [step] if step.source.kind == SourceKind::Database && !(1..=63).contains(&into.len()) => {
+                return Err(wrong("the name of a database has 1 to 63 bytes").into());
+            }
             [_] => {}
             _ => return Err(wrong("name exactly one source with --only").into()),
         }
@@ -187,13 +195,15 @@ impl Decided {
 async fn refuse_to_replace(here: &Here, request: &RestoreRequest, decided: &Decided) -> Result<(), Error> {
     let around = decided.around(here, request, Path::new(""));
     for planned in &decided.steps {
-        let step = Step::new(&around, planned)?;
-        if let Some((database, standing)) = step.would_replace(request.replace).await? {
-            let (site, point) = (here.site.name.clone(), decided.point.id);
-            return Err(RestoreError::WouldReplace { database, site, standing, point }.into());
-        }
+        refuse_step(&Step::new(&around, planned)?, request, decided, false).await?;
     }
     Ok(())
+}
+
+async fn refuse_step(step: &Step<'_>, request: &RestoreRequest, decided: &Decided, resumed: bool) -> Result<(), Error> {
+    let Some((place, standing)) = step.would_replace(request.replace, resumed).await? else { return Ok(()) };
+    let (site, point) = (step.site(), decided.point.id);
+    Err(RestoreError::WouldReplace { place, site, standing, point }.into())
 }
 
 /// One run: its folder and its journal.
@@ -205,7 +215,7 @@ struct Run {
 }
 
 impl Run {
-    /// Goes on with the unfinished run of the same request, or begins a new one.
+    /// The unfinished run of the same request if none was begun after it, or a new one, not begun yet.
     fn open(here: &Here, request: &RestoreRequest, decided: &Decided, clock: &dyn Clock) -> Result<Self, Error> {
         let all = here.site.state.join("restores");
         let wrong = |path: &Path| {
@@ -214,25 +224,41 @@ impl Run {
         };
         durable::private_folder(&all).map_err(wrong(&all))?;
         let request = RestoreRequest { point: Some(decided.point.id.to_string()), ..request.clone() };
+        // What a run loaded holds only until another one is begun: that one puts other files in the same places.
+        let latest_path = all.join("latest");
+        let latest = durable::read(&latest_path).map_err(wrong(&latest_path))?;
         for number in 1u32.. {
-            let folder = all.join(format!("{}-{number:03}", decided.point.id));
+            let name = format!("{}-{number:03}", decided.point.id);
+            let folder = all.join(&name);
             durable::private_folder(&folder).map_err(wrong(&folder))?;
-            let mut journal = Journal::open(&folder.join("journal.jsonl"))?;
+            let journal = Journal::open(&folder.join("journal.jsonl"))?;
             let begun = journal.entries().first().map(|entry| entry.at);
             if let Some(started_at) = begun {
                 let finished = journal.done::<serde_json::Value>("", Phase::Finished)?.is_some();
-                let same = journal.done::<RestoreRequest>("", Phase::Begun)?.is_some_and(|(begun, _)| begun == request);
-                if finished || !same {
+                let same = journal.done::<RestoreRequest>("", Phase::Begun)?.is_some_and(|(b, _)| b.is_of(&request));
+                if finished || !same || latest.as_deref() != Some(name.as_bytes()) {
                     continue;
                 }
                 return Ok(Run { folder, journal, started_at, resumed: true });
             }
-            let started_at = clock.now();
-            let value = serde_json::to_value(&request).map_err(RestoreError::Value)?;
-            journal.write(Entry { step: String::new(), phase: Phase::Begun, at: started_at, millis: 0, value })?;
-            return Ok(Run { folder, journal, started_at, resumed: false });
+            return Ok(Run { folder, journal, started_at: clock.now(), resumed: false });
         }
         Err(RestoreError::Folder { path: all, source: std::io::ErrorKind::QuotaExceeded.into() }.into())
+    }
+
+    /// Writes down what a new run was asked, once nothing stands against it.
+    fn begin(&mut self, here: &Here, request: &RestoreRequest, decided: &Decided) -> Result<(), Error> {
+        if self.resumed {
+            return Ok(());
+        }
+        let path = here.site.state.join("restores/latest");
+        let name = self.folder.file_name().unwrap_or_default();
+        durable::replace(&path, name.as_encoded_bytes()).map_err(|source| RestoreError::Folder { path, source })?;
+        failpoint::hit("restore.latest");
+        let request = RestoreRequest { point: Some(decided.point.id.to_string()), ..request.clone() };
+        let value = serde_json::to_value(&request).map_err(RestoreError::Value)?;
+        let entry = Entry { step: String::new(), phase: Phase::Begun, at: self.started_at, millis: 0, value };
+        Ok(self.journal.write(entry)?)
     }
 
     /// What `work` comes to, written down; taken from the journal if it was done before.
@@ -247,12 +273,38 @@ impl Run {
         if let Some(done) = self.journal.done(&step, phase)? {
             return Ok(done);
         }
+        self.now(&step, phase, clock, work).await
+    }
+
+    /// As [`Run::once`], whether or not it was done before.
+    async fn now<T: Serialize>(
+        &mut self,
+        step: &str,
+        phase: Phase,
+        clock: &dyn Clock,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<(T, u64), Error> {
         let begun = Instant::now();
         let value = work.await?;
         let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let json = serde_json::to_value(&value).map_err(RestoreError::Value)?;
-        self.journal.write(Entry { step, phase, at: clock.now(), millis, value: json })?;
+        self.journal.write(Entry { step: step.to_owned(), phase, at: clock.now(), millis, value: json })?;
         Ok((value, millis))
+    }
+
+    /// Whether everything was found equal before this run was killed, and what stood there began to be replaced.
+    fn swapping(&self) -> Result<bool, Error> {
+        Ok(self.journal.done::<()>("", Phase::Swapping)?.is_some())
+    }
+
+    async fn refuse_to_replace(&self, here: &Here, request: &RestoreRequest, decided: &Decided) -> Result<(), Error> {
+        let around = decided.around(here, request, &self.folder);
+        for planned in &decided.steps {
+            if self.journal.done::<Swapped>(&planned.to_string(), Phase::Swapped)?.is_none() {
+                refuse_step(&Step::new(&around, planned)?, request, decided, self.resumed).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn load_all(
@@ -268,7 +320,16 @@ impl Run {
         let mut reports = Vec::new();
         for planned in &decided.steps {
             let step = Step::new(&around, planned)?;
-            let (loaded, load_millis) = self.once(planned, Phase::Loaded, clock, step.load(progress)).await?;
+            // Loaded before this run was killed: somebody may have removed or changed it since.
+            let before = self.journal.done::<Loaded>(&planned.to_string(), Phase::Loaded)?;
+            let (loaded, load_millis) = match before {
+                Some(before) if self.swapping()? || step.stands().await? => before,
+                before => {
+                    let kept = before.map_or_else(Vec::new, |(loaded, _)| loaded.kept);
+                    let load = async { step.load(progress).await.map(|loaded| loaded.with_kept(kept)) };
+                    self.now(&planned.to_string(), Phase::Loaded, clock, load).await?
+                }
+            };
             let Loaded { summary, kept } = loaded;
             reports.push(StepReport {
                 step: planned.to_string(),
@@ -298,7 +359,12 @@ impl Run {
         let around = decided.around(here, request, &folder);
         for (planned, report) in decided.steps.iter().zip(reports) {
             let step = Step::new(&around, planned)?;
-            let (compared, millis) = self.once(planned, Phase::Proven, clock, step.prove(progress)).await?;
+            let (compared, millis) = if self.swapping()? {
+                self.once(planned, Phase::Proven, clock, step.prove(progress)).await?
+            } else {
+                // Proven before this run was killed says nothing of what stands now.
+                self.now(&planned.to_string(), Phase::Proven, clock, step.prove(progress)).await?
+            };
             let Compared { summary, differences, total } = compared;
             report.prove_millis = millis;
             report.compared = summary;
@@ -318,11 +384,17 @@ impl Run {
     ) -> Result<(), Error> {
         let folder = self.folder.clone();
         let around = decided.around(here, request, &folder);
+        if !self.swapping()? {
+            self.now("", Phase::Swapping, clock, async { Ok(()) }).await?;
+        }
         for (planned, report) in decided.steps.iter().zip(reports) {
             let step = Step::new(&around, planned)?;
-            // The role was checked minutes ago; it is read again before anything is replaced.
+            // Role and place were looked at minutes ago; both are again before anything is replaced.
             let live = Config::load(&here.config.path)?.live;
             refuse_live(here, &live, request)?;
+            if self.journal.done::<Swapped>(&planned.to_string(), Phase::Swapped)?.is_none() {
+                refuse_step(&step, request, decided, true).await?;
+            }
             let (swapped, _) = self.once(planned, Phase::Swapped, clock, step.swap(request.replace)).await?;
             let Swapped { summary, kept } = swapped;
             report.swapped = summary;
@@ -357,10 +429,15 @@ impl Run {
             proof: None,
             folder: self.folder.clone(),
         };
-        if request.into.is_none() {
-            report.proof = Some(self.sign(here, decided, signer, clock, &report).await?);
-        }
+        // First on this disk: whoever waits must learn what came of it even when the vault takes no proof.
         self.write_report(&report)?;
+        if request.into.is_none() {
+            let signed = self.sign(here, decided, signer, clock, &report).await;
+            let folder = self.folder.clone();
+            report.proof =
+                Some(signed.map_err(|cause| RestoreError::Unsigned { point: *id, verdict, folder, cause })?);
+            self.write_report(&report)?;
+        }
         let value = serde_json::to_value(&report).map_err(RestoreError::Value)?;
         self.journal.write(Entry {
             step: String::new(),
@@ -391,7 +468,9 @@ impl Run {
             finished_at: report.finished_at,
             steps: report.steps.iter().map(StepReport::to_proof).collect(),
         };
-        let (site, last) = (&here.site.name, decided.last_proof);
+        let site = &here.site.name;
+        // Asked now, not hours ago: a proof that this run put before it was killed has taken a number.
+        let last = decided.reader.last_proof(decided.point.id, site).await?;
         let (_, record) = put_proof(&decided.keys, &decided.point, site, last, proof, signer).await?;
         self.journal.write(Entry {
             step: String::new(),

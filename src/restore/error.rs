@@ -2,6 +2,7 @@
 
 use crate::error::{Class, Explain};
 use crate::vault::layout::PointId;
+use crate::vault::v1::Verdict;
 
 /// See the variants.
 #[derive(Debug, thiserror::Error)]
@@ -21,10 +22,10 @@ pub enum RestoreError {
         given: String,
     },
     /// What stands there is newer than the point, or not from a recovery point at all.
-    #[error("database `{database}` at {site} holds {standing}; point {point} would replace it")]
+    #[error("{place} at {site} holds {standing}; point {point} would replace it")]
     WouldReplace {
-        /// The database.
-        database: String,
+        /// The database or folder.
+        place: String,
         /// This site.
         site: String,
         /// What stands there.
@@ -58,6 +59,21 @@ pub enum RestoreError {
         /// This site.
         site: String,
     },
+    /// The restore is done; only its record is missing.
+    #[error(
+        "point {point} {}, but the vault takes no proof of it; the report is {}: {cause}",
+        done(*verdict), folder.join("report.txt").display()
+    )]
+    Unsigned {
+        /// The point.
+        point: PointId,
+        /// What came of it.
+        verdict: Verdict,
+        /// The run's folder.
+        folder: std::path::PathBuf,
+        /// Why.
+        cause: crate::error::Error,
+    },
     /// The state folder failed.
     #[error("restore folder {path}")]
     Folder {
@@ -71,6 +87,13 @@ pub enum RestoreError {
     Value(#[from] serde_json::Error),
 }
 
+fn done(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Equal => "was restored here and found EQUAL",
+        Verdict::Different => "was restored here and found DIFFERENT",
+    }
+}
+
 impl Explain for RestoreError {
     fn class(&self) -> Class {
         match self {
@@ -78,7 +101,8 @@ impl Explain for RestoreError {
                 Class::Refused
             }
             RestoreError::Into { .. } | RestoreError::NotInPoint { .. } | RestoreError::NoPlace { .. } => Class::Usage,
-            RestoreError::Folder { .. } | RestoreError::Value(_) => Class::Failed,
+            RestoreError::Unsigned { verdict: Verdict::Different, .. } => Class::Incomplete,
+            RestoreError::Unsigned { .. } | RestoreError::Folder { .. } | RestoreError::Value(_) => Class::Failed,
         }
     }
 
@@ -99,6 +123,12 @@ impl Explain for RestoreError {
             RestoreError::NoPlace { site, .. } => {
                 format!("Add it under [sites.{site}], or leave it out with --only.")
             }
+            RestoreError::Unsigned { verdict: Verdict::Equal, .. } => {
+                "What was restored is in place and can be used. Once the vault takes records again, run the same restore: \
+                 it only puts the proof."
+                    .to_owned()
+            }
+            RestoreError::Unsigned { .. } => "Read the report; no database was swapped in.".to_owned(),
             RestoreError::Folder { .. } => "Check the state folder's disk and rights, then run it again.".to_owned(),
             RestoreError::Value(_) => return None,
         })

@@ -25,6 +25,8 @@ pub enum Phase {
     Loaded,
     /// The step was compared with the point.
     Proven,
+    /// Everything was found equal; from here on what stands is replaced.
+    Swapping,
     /// The step's result took the place of what stood there.
     Swapped,
     /// The proof is in the vault.
@@ -107,12 +109,12 @@ impl Journal {
         Ok(())
     }
 
-    /// What was written down of `step` in `phase`, if it was done.
+    /// What was written down last of `step` in `phase`, if it was done.
     ///
     /// # Errors
     /// When the entry's value is not what this release writes.
     pub fn done<T: DeserializeOwned>(&self, step: &str, phase: Phase) -> Result<Option<(T, u64)>, JournalError> {
-        let Some(entry) = self.entries.iter().find(|entry| entry.step == step && entry.phase == phase) else {
+        let Some(entry) = self.entries.iter().rfind(|entry| entry.step == step && entry.phase == phase) else {
             return Ok(None);
         };
         let value = serde_json::from_value(entry.value.clone()).map_err(|e| JournalError {

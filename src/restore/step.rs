@@ -36,6 +36,14 @@ pub(super) struct Loaded {
     pub kept: Vec<String>,
 }
 
+impl Loaded {
+    /// With what an earlier attempt of the same run kept.
+    pub fn with_kept(mut self, mut kept: Vec<String>) -> Self {
+        kept.append(&mut self.kept);
+        Loaded { kept, ..self }
+    }
+}
+
 /// What a step found when it compared.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Compared {
@@ -172,19 +180,56 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// What a restore without permission to replace must not replace: the database and what it holds.
+    /// This site's name.
+    pub fn site(&self) -> String {
+        self.around.here.site.name.clone()
+    }
+
+    /// Whether what [`Step::load`] put in place is still there.
     ///
     /// # Errors
-    /// When the server cannot be asked.
-    pub async fn would_replace(&self, may_replace: bool) -> Result<Option<(String, String)>, Error> {
-        if self.planned.kind != StepKind::Database {
-            return Ok(None);
+    /// When the snapshot or the server cannot be asked.
+    pub async fn stands(&self) -> Result<bool, Error> {
+        match self.planned.kind {
+            StepKind::Database => database::stands(&self.target()?).await,
+            StepKind::Files => {
+                let (snapshot, into) = (self.snapshot().await?, self.around.into.map(Path::new));
+                let found = verify::files::check(&snapshot, self.export_address()?, into).await;
+                Ok(found.is_ok_and(|different| different.is_empty()))
+            }
+            StepKind::BucketCheck => Ok(true),
+        }
+    }
+
+    /// A folder given with `--into` that this run did not make, if it is not empty.
+    fn occupied(&self) -> Result<Option<(String, String)>, RestoreError> {
+        let Some(into) = self.around.into.map(PathBuf::from) else { return Ok(None) };
+        let first = match std::fs::read_dir(&into) {
+            Ok(mut entries) => entries.next(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(source) => return Err(RestoreError::Folder { path: into, source }),
+        };
+        let what = "files already; --into takes a new or empty folder".to_owned();
+        Ok(first.map(|_| (format!("folder {}", into.display()), what)))
+    }
+
+    /// What a restore without permission to replace must not replace: its name and what it holds. A run that is
+    /// `resumed` finds what it put there itself.
+    ///
+    /// # Errors
+    /// When the place cannot be asked.
+    pub async fn would_replace(&self, may_replace: bool, resumed: bool) -> Result<Option<(String, String)>, Error> {
+        match self.planned.kind {
+            StepKind::Database => {}
+            StepKind::Files if !resumed => return Ok(self.occupied()?),
+            StepKind::Files | StepKind::BucketCheck => return Ok(None),
         }
         let target = self.target()?;
-        let name = target.name().to_owned();
+        let name = format!("database `{}`", target.name());
         let here = self.around.point.id;
         Ok(match database::standing(&target).await? {
             Standing::Absent => None,
+            Standing::Ours { term, point } if resumed && term == here.term && point == here.to_string() => None,
             _ if self.around.into.is_some() => Some((name, "a database already; --into makes a new one".to_owned())),
             _ if may_replace => None,
             Standing::Ours { term, point } => {
@@ -226,8 +271,14 @@ impl<'a> Step<'a> {
                 Ok(Loaded { summary, kept: kept.collect() })
             }
             StepKind::BucketCheck => {
-                let objects = self.header.facts.get("objects").and_then(serde_json::Value::as_u64).unwrap_or(0);
-                Ok(Loaded { summary: format!("{objects} objects were mirrored before"), kept: Vec::new() })
+                let count = |key: &str| self.header.facts.get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
+                let mut summary = format!("{} objects were mirrored before", count("objects"));
+                let lacking = count("failed") + count("skipped");
+                if lacking > 0 {
+                    summary += &format!("; {lacking} MORE WERE NOT: the capture named them, and they are not here");
+                    tracing::warn!("{}: {summary}", self.planned.source);
+                }
+                Ok(Loaded { summary, kept: Vec::new() })
             }
         }
     }

@@ -66,6 +66,11 @@ impl OpenEpoch {
     pub fn id(&self) -> EpochId {
         self.id
     }
+
+    /// Whom its packs and bodies are sealed to.
+    pub fn recipient(&self) -> String {
+        self.recipient.to_string()
+    }
 }
 
 /// `epoch.json` of the state folder: which epoch is open. Holds the chunk-id key, hence mode 0600.
@@ -169,23 +174,31 @@ fn reopen(state: &StateFile, keeping: &EpochKeeping) -> Result<Option<OpenEpoch>
 
 /// Compares the chain's head in the vault with what this site remembers committing.
 fn reconcile(epoch: &OpenEpoch, heads: &[EpochHead]) -> Result<(), VaultError> {
-    let vault = heads.iter().find(|head| head.epoch == epoch.id);
     let ours = epoch.catalog.head()?;
-    match (vault, ours) {
-        (None, None) => Ok(()),
-        (None, Some((seq, _))) => Err(VaultError::TailCut { what: format!("header {seq} of epoch {}", epoch.id) }),
-        (Some(head), Some((seq, blake3))) if head.seq == seq => {
+    let cut = |seq: u64| VaultError::TailCut { what: format!("header {seq} of epoch {}", epoch.id) };
+    let Some(head) = heads.iter().find(|head| head.epoch == epoch.id) else {
+        return ours.map_or(Ok(()), |(seq, _)| Err(cut(seq)));
+    };
+    let head = head.last.as_ref().map_err(broken)?;
+    match ours {
+        Some((seq, blake3)) if head.seq == seq => {
             let same = head.blake3 == blake3;
             if same { Ok(()) } else { Err(VaultError::OtherWriter { key: head.key.clone() }) }
         }
-        (Some(head), Some((seq, _))) if head.seq < seq => {
-            Err(VaultError::TailCut { what: format!("header {seq} of epoch {}", epoch.id) })
-        }
+        Some((seq, _)) if head.seq < seq => Err(cut(seq)),
         // Ahead of us: our own put, confirmed but not yet remembered when we were killed, or a stranger's.
-        (Some(head), _) if head.seq <= epoch.catalog.allocated("header")? => {
-            epoch.catalog.set_head(head.seq, &head.blake3)
-        }
-        (Some(head), _) => Err(VaultError::OtherWriter { key: head.key.clone() }),
+        _ if head.seq <= epoch.catalog.allocated("header")? => epoch.catalog.set_head(head.seq, &head.blake3),
+        _ => Err(VaultError::OtherWriter { key: head.key.clone() }),
+    }
+}
+
+/// The chain of an epoch that cannot be gone on with.
+fn broken(error: &VaultError) -> VaultError {
+    match error {
+        VaultError::Mismatch { key, what } => VaultError::Chain { key: key.clone(), what: what.clone() },
+        VaultError::Record { key, source } => VaultError::Chain { key: key.clone(), what: source.to_string() },
+        VaultError::Store(error) => VaultError::Chain { key: "of the last header".to_owned(), what: error.to_string() },
+        other => VaultError::Machine(other.to_string()),
     }
 }
 

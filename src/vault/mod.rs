@@ -23,7 +23,7 @@ use v1::Unverified;
 
 pub use epoch::{EPOCH_LENGTH, EpochKeeping, OpenEpoch, open_epoch};
 pub use proof::{NewProof, put_proof};
-pub use reader::{Damaged, EpochHead, ListedPoint, PointListing, VaultReader};
+pub use reader::{Damaged, EpochHead, LastHeader, ListedPoint, PointListing, VaultReader};
 pub use seen::SeenPoints;
 pub use snapshot::{SnapshotReader, SnapshotStream};
 pub use writer::{CommittedSnapshot, EpochWriter, NewPoint, SealedSnapshot, SnapshotWriter, StreamWriter};
@@ -56,6 +56,14 @@ pub enum VaultError {
         /// Its key.
         key: String,
         /// The difference.
+        what: String,
+    },
+    /// An epoch's records are damaged or gone, so that this site cannot go on writing into it.
+    #[error("vault: this site cannot go on with its epoch: record {key}: {what}")]
+    Chain {
+        /// The key of the record.
+        key: String,
+        /// What is wrong with it.
         what: String,
     },
     /// Another writer was here.
@@ -104,7 +112,7 @@ impl Explain for VaultError {
     fn class(&self) -> Class {
         match self {
             VaultError::Store(error) => error.class(),
-            VaultError::OtherWriter { .. } | VaultError::TailCut { .. } => Class::Refused,
+            VaultError::OtherWriter { .. } | VaultError::TailCut { .. } | VaultError::Chain { .. } => Class::Refused,
             _ => Class::Failed,
         }
     }
@@ -127,8 +135,15 @@ impl Explain for VaultError {
             VaultError::TailCut { .. } => {
                 "Find out who removed it. To go on from what is left, move the folder vault/ of the state folder aside."
             }
+            VaultError::Chain { .. } => {
+                "Find out what happened to it; `warmspare points` tells which points are damaged. To go on, move the folder \
+                 vault/ of the state folder aside: the next capture opens a new epoch and uploads everything once."
+            }
             VaultError::EpochOver(_) => "Run the capture again; it opens a new epoch.",
-            VaultError::State { .. } => "Check the state folder's disk and rights, then run the command again.",
+            VaultError::State { .. } => {
+                "Check the state folder's disk and rights, then run the command again. If the file is damaged, move the \
+                 folder vault/ of the state folder aside: the next capture opens a new epoch and uploads everything once."
+            }
             VaultError::NoPoint(_) => "Take one on the live site with `warmspare capture`.",
             VaultError::NotForUs(_) => {
                 "Check that `identity` belongs to the `recipient` in the configuration the live site captured with, or use the escrow's identity."

@@ -1,6 +1,6 @@
 //! Reading the clear records: points, headers, proofs. Nothing is believed that a pinned signer did not sign.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
 
@@ -52,13 +52,22 @@ pub struct PointListing {
     pub points: Vec<ListedPoint>,
     /// What should be a point and is not.
     pub damaged: Vec<Damaged>,
+    /// Those of them that have a point's key.
+    pub damaged_points: BTreeSet<PointId>,
+}
+
+/// An epoch that has committed headers.
+#[derive(Debug)]
+pub struct EpochHead {
+    /// The epoch.
+    pub epoch: EpochId,
+    /// Its last header; what is wrong with its chain concerns only a writer that would go on with it.
+    pub last: Result<LastHeader, VaultError>,
 }
 
 /// The last committed header of one epoch.
 #[derive(Clone, Debug)]
-pub struct EpochHead {
-    /// The epoch.
-    pub epoch: EpochId,
+pub struct LastHeader {
     /// The header's number.
     pub seq: u64,
     /// BLAKE3 of the header object.
@@ -113,10 +122,17 @@ impl<R: Read> VaultReader<R> {
             match self.point(id).await {
                 Ok(point) => listing.points.push(point),
                 Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
-                Err(error) => listing.damaged.push(Damaged { key: listed.key, what: error.to_string() }),
+                Err(error) => {
+                    listing.damaged.push(Damaged { key: listed.key, what: said(error) });
+                    listing.damaged_points.insert(id);
+                }
             }
         }
-        listing.damaged.extend(self.point_gaps(&listing.points));
+        let gaps = self.point_gaps(&listing.points);
+        listing.damaged.extend(gaps.into_iter().filter(|gap| {
+            // One that is there and damaged was named already.
+            self.layout.parse_point(&gap.key).is_none_or(|id| !listing.damaged_points.contains(&id))
+        }));
         Ok(listing)
     }
 
@@ -200,7 +216,7 @@ impl<R: Read> VaultReader<R> {
     /// The last committed header of each epoch of `term`, after checking the newest epoch's chain.
     ///
     /// # Errors
-    /// When a header of the newest epoch is missing from its chain or not to be believed.
+    /// When the store fails. What is wrong with an epoch's headers is in its head.
     pub async fn heads(&self, term: Term) -> Result<Vec<EpochHead>, VaultError> {
         let mut newest: BTreeMap<EpochId, Vec<(SourceName, SnapshotId)>> = BTreeMap::new();
         for listed in self.keys.list(&self.layout.snapshots()).await? {
@@ -212,15 +228,26 @@ impl<R: Read> VaultReader<R> {
         let mut heads = Vec::new();
         for (epoch, mut headers) in newest {
             headers.sort_by_key(|(_, id)| id.seq);
-            if Some(epoch) == last_epoch {
-                self.check_chain(&headers).await?;
-            }
-            if let Some((source, id)) = headers.last() {
-                let (_, blake3) = self.header(source, *id).await?;
-                heads.push(EpochHead { epoch, seq: id.seq, blake3, key: self.layout.header(source, *id) });
-            }
+            let last = match self.last_header(&headers, Some(epoch) == last_epoch).await {
+                Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
+                last => last,
+            };
+            heads.push(EpochHead { epoch, last });
         }
         Ok(heads)
+    }
+
+    async fn last_header(
+        &self,
+        headers: &[(SourceName, SnapshotId)],
+        whole_chain: bool,
+    ) -> Result<LastHeader, VaultError> {
+        if whole_chain {
+            self.check_chain(headers).await?;
+        }
+        let (source, id) = headers.last().ok_or_else(|| VaultError::Machine("an epoch without headers".to_owned()))?;
+        let (_, blake3) = self.header(source, *id).await?;
+        Ok(LastHeader { seq: id.seq, blake3, key: self.layout.header(source, *id) })
     }
 
     async fn check_chain(&self, headers: &[(SourceName, SnapshotId)]) -> Result<(), VaultError> {
@@ -250,24 +277,66 @@ impl<R: Read> VaultReader<R> {
         Ok(record)
     }
 
-    /// The proofs of all points, those that can be believed.
+    /// Whether the vault still holds what opens the epoch `id`, whose packs are sealed to `recipient`.
     ///
     /// # Errors
-    /// When the store fails, or a proof is damaged.
-    pub async fn proofs(&self) -> Result<Vec<(PointId, ProofRecord)>, VaultError> {
-        let mut proofs = Vec::new();
-        for listed in self.keys.list(&self.layout.proofs()).await? {
-            let Some((point, site, seq)) = self.layout.parse_proof(&listed.key) else { continue };
-            let signed: Signed<ProofRecord> = self.record(&listed.key, "proof").await?;
-            let record = signed.record;
-            if (record.point.as_str(), &record.site, record.seq, &signed.signer)
-                != (point.to_string().as_str(), &site, seq, &site)
-            {
-                let what = "it names another point or site".to_owned();
-                return Err(VaultError::Mismatch { key: listed.key, what });
-            }
-            proofs.push((point, record));
+    /// [`VaultError::Chain`] when not: nobody could read what is written into it.
+    pub async fn check_epoch(&self, id: EpochId, recipient: &str) -> Result<(), VaultError> {
+        let key = self.layout.epoch(id);
+        let broken = |key: String, what: String| VaultError::Chain { key, what };
+        match self.epoch(id).await {
+            Ok(record) if record.recipient == recipient => {}
+            Ok(_) => return Err(broken(key, "it is of another epoch than the state folder's".to_owned())),
+            Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
+            Err(error) => return Err(broken(key, said(error))),
         }
-        Ok(proofs)
+        let secrets = self.layout.secrets(id, 0);
+        match self.keys.exists(&secrets).await? {
+            true => Ok(()),
+            false => Err(broken(secrets, "it is gone, and nothing else opens the epoch".to_owned())),
+        }
     }
+
+    /// The proofs of all points, and what should be a proof and is not to be believed.
+    ///
+    /// # Errors
+    /// When the store fails. A wrong proof must not stand between anybody and a restore.
+    pub async fn proofs(&self) -> Result<(Vec<(PointId, ProofRecord)>, Vec<Damaged>), VaultError> {
+        let (mut proofs, mut damaged) = (Vec::new(), Vec::new());
+        for listed in self.keys.list(&self.layout.proofs()).await? {
+            match self.proof(&listed.key).await {
+                Ok(proof) => proofs.push(proof),
+                Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
+                Err(error) => damaged.push(Damaged { key: listed.key, what: said(error) }),
+            }
+        }
+        Ok((proofs, damaged))
+    }
+
+    async fn proof(&self, key: &str) -> Result<(PointId, ProofRecord), VaultError> {
+        let wrong = |what: &str| VaultError::Mismatch { key: key.to_owned(), what: what.to_owned() };
+        let (point, site, seq) = self.layout.parse_proof(key).ok_or_else(|| wrong("not the name of a proof"))?;
+        let signed: Signed<ProofRecord> = self.record(key, "proof").await?;
+        let record = signed.record;
+        let itself = (record.point.as_str(), &record.site, record.seq, &signed.signer);
+        if itself != (point.to_string().as_str(), &site, seq, &site) {
+            return Err(wrong("it names another point or site"));
+        }
+        Ok((point, record))
+    }
+
+    /// The highest number among the proofs of `point` by `site`, believed or not; 0 when there is none.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn last_proof(&self, point: PointId, site: &str) -> Result<u64, VaultError> {
+        let listed = self.keys.list(&self.layout.proofs()).await?;
+        let parsed = listed.iter().filter_map(|listed| self.layout.parse_proof(&listed.key));
+        Ok(parsed.filter(|(of, by, _)| *of == point && by == site).map(|(_, _, seq)| seq).max().unwrap_or(0))
+    }
+}
+
+/// An error with its causes.
+fn said(error: VaultError) -> String {
+    crate::error::Error::from(error).to_string()
 }

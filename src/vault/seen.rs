@@ -57,18 +57,22 @@ impl SeenPoints {
     ///
     /// # Errors
     /// [`VaultError::TailCut`] when the highest point seen before is gone, [`VaultError::Mismatch`] when it was replaced.
+    /// One that is damaged is in the listing as such and is no error here.
     pub fn check(&mut self, listing: &PointListing, system: &str) -> Result<(), VaultError> {
-        if let Some(seen) = &self.state.highest {
-            let id = PointId { term: seen.term, seq: seen.seq };
-            let Some(point) = listing.points.iter().find(|point| point.id == id) else {
-                return Err(VaultError::TailCut { what: format!("recovery point {id}") });
-            };
-            if point.blake3.to_hex().as_str() != seen.blake3 {
-                let what = "it is not the point this site has seen before".to_owned();
-                return Err(VaultError::Mismatch { key: Layout::new(system).point(id), what });
+        let seen = self.state.highest.as_ref();
+        if let Some((seen, id)) = seen.map(|seen| (seen, PointId { term: seen.term, seq: seen.seq })) {
+            match listing.points.iter().find(|point| point.id == id) {
+                Some(point) if point.blake3.to_hex().as_str() == seen.blake3 => {}
+                Some(_) => {
+                    let what = "it is not the point this site has seen before".to_owned();
+                    return Err(VaultError::Mismatch { key: Layout::new(system).point(id), what });
+                }
+                None if listing.damaged_points.contains(&id) => {}
+                None => return Err(VaultError::TailCut { what: format!("recovery point {id}") }),
             }
         }
-        let Some(last) = listing.points.last() else { return Ok(()) };
+        let highest_seen = seen.map(|seen| PointId { term: seen.term, seq: seen.seq });
+        let Some(last) = listing.points.last().filter(|point| Some(point.id) > highest_seen) else { return Ok(()) };
         let highest =
             Highest { term: last.id.term, seq: last.id.seq, blake3: last.blake3.to_hex().as_str().to_owned() };
         self.save(StateFile { highest: Some(highest), ..self.state.clone() })
@@ -81,7 +85,10 @@ impl SeenPoints {
     pub fn allocate(&mut self, listing: &PointListing, term: Term) -> Result<(PointId, Option<Link>), VaultError> {
         let last = listing.points.iter().rfind(|point| point.id.term == term);
         let given_out = self.state.allocated.as_ref().filter(|allocated| allocated.term == term);
-        let seq = last.map_or(0, |point| point.id.seq).max(given_out.map_or(0, |allocated| allocated.seq)) + 1;
+        // A damaged point has its number too.
+        let damaged = listing.damaged_points.iter().filter(|id| id.term == term).map(|id| id.seq).max();
+        let used = [last.map(|point| point.id.seq), damaged, given_out.map(|allocated| allocated.seq)];
+        let seq = used.into_iter().flatten().max().unwrap_or(0) + 1;
         self.save(StateFile { allocated: Some(Allocated { term, seq }), ..self.state.clone() })?;
         failpoint::hit("vault.point.allocate");
         let previous = last.map(|point| Link { seq: point.id.seq, blake3: point.blake3.to_hex().as_str().to_owned() });

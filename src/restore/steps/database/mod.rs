@@ -179,7 +179,8 @@ impl Explain for DatabaseError {
                  provide it and run the restore again."
             }
             DatabaseError::InUse { .. } => {
-                "Stop the application at this site, or allow its sessions to be ended, and run the restore again."
+                "Stop the application at this site, or say --replace to end its sessions, and run the restore again; \
+                 it goes on where it stopped."
             }
             DatabaseError::NotKept { .. } => "Drop it by hand if you are sure.",
         };
@@ -236,6 +237,28 @@ pub async fn standing(target: &Target) -> Result<Standing, Error> {
     Ok(found)
 }
 
+/// Whether the snapshot is loaded, under the fresh name or, after the swap, under the name itself.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn stands(target: &Target) -> Result<bool, Error> {
+    let session = target.server.maintenance().await?;
+    let found = loaded_as(target, &session).await?;
+    session.close().await;
+    Ok(found.is_some())
+}
+
+async fn loaded_as(target: &Target, session: &Session) -> Result<Option<String>, postgres::Error> {
+    for candidate in [&target.fresh(), &target.name] {
+        let marks = lifecycle::marks(session, candidate).await?;
+        let loaded = |marks: &Marks| target.is_of_this_point(marks) && marks.get(STATE).is_some_and(|s| s == LOADED);
+        if marks.as_ref().is_some_and(loaded) {
+            return Ok(Some(candidate.clone()));
+        }
+    }
+    Ok(None)
+}
+
 async fn standing_of(session: &Session, name: &str) -> Result<Standing, postgres::Error> {
     let Some(marks) = lifecycle::marks(session, name).await? else { return Ok(Standing::Absent) };
     match (marks.get(POINT), marks.get(TERM).and_then(|term| term.parse().ok())) {
@@ -255,17 +278,8 @@ pub async fn prove<S: Source>(
     progress: &Progress,
 ) -> Result<Vec<Difference>, Error> {
     let session = target.server.maintenance().await?;
-    let fresh = target.fresh();
-    let loaded =
-        |marks: &Marks| target.is_of_this_point(marks) && marks.get(STATE).is_some_and(|state| state == LOADED);
-    let mut name = None;
-    for candidate in [fresh.as_str(), &target.name] {
-        if lifecycle::marks(&session, candidate).await?.as_ref().is_some_and(loaded) {
-            name = Some(candidate);
-            break;
-        }
-    }
+    let name = loaded_as(target, &session).await?;
     session.close().await;
-    let name = name.ok_or(DatabaseError::NotReady { name: fresh.clone(), what: "is not loaded yet" })?;
-    compare(&target.server, name, &target.address, source, captured, target.workers, progress).await
+    let name = name.ok_or_else(|| DatabaseError::NotReady { name: target.fresh(), what: "is not loaded yet" })?;
+    compare(&target.server, &name, &target.address, source, captured, target.workers, progress).await
 }
