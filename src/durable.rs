@@ -22,7 +22,8 @@ pub fn private_folder(folder: &Path) -> io::Result<()> {
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
+    // Two processes may replace the same file; the last rename wins, whole.
+    name.push(format!(".new-{}", std::process::id()));
     let temporary = folder.join(name);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(content)?;

@@ -137,8 +137,11 @@ fn show(points: &Points, point: &ListedPoint) {
         words::data(&format!("proof {} at {}: {}\n", proof.seq, proof.site, proven(std::slice::from_ref(proof))));
         for step in &proof.steps {
             words::data(&format!("  {}: {} ({} ms)\n", step.step, step.summary, step.millis));
-            for difference in &step.first_differences {
-                words::data(&format!("    DIFFERS {difference}\n"));
+            if step.differences > 0 {
+                words::data(&format!(
+                    "    {} DIFFERENCES: the report at {} names them\n",
+                    step.differences, proof.site
+                ));
             }
         }
     }

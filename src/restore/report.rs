@@ -4,9 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::vault::v1::{ProofStep, Verdict};
 
-/// Differences kept in a proof; the count is always complete.
-const DIFFERENCES_IN_PROOF: usize = 20;
-
 /// The report of one restore, written as `report.json` beside its journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RestoreReport {
@@ -67,7 +64,6 @@ impl StepReport {
             summary: format!("{}; {}", self.loaded, self.compared),
             millis: self.load_millis + self.prove_millis,
             differences: self.differences_total,
-            first_differences: self.differences.iter().take(DIFFERENCES_IN_PROOF).cloned().collect(),
         }
     }
 }

@@ -171,7 +171,12 @@ impl<R: Read> VaultReader<R> {
         }
         let mut headers = Vec::new();
         for snapshot in &record.snapshots {
-            headers.push(self.header_of(&key, snapshot).await?);
+            let (source, id, header) = self.header_of(&key, snapshot).await?;
+            if header.writer != record.writer {
+                let what = format!("it is of {}, but snapshot {id} of {}", record.writer, header.writer);
+                return Err(VaultError::Mismatch { key, what });
+            }
+            headers.push((source, id, header));
         }
         Ok(ListedPoint { id, record, blake3: signed.blake3, headers })
     }
