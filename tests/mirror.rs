@@ -196,6 +196,21 @@ async fn a_damaged_manifest_is_refused_and_not_taken_for_an_empty_one() {
 }
 
 #[tokio::test]
+async fn a_spare_whose_disk_is_not_mounted_is_told_and_not_believed_to_hold_what_it_held() {
+    let root = tempfile::tempdir().unwrap();
+    let (live, spare) = two_folders(root.path());
+    let state = root.path().join("state");
+    put(&live, "a", "a").await.unwrap();
+    assert_eq!(told(&pass(&live, &spare, &state).await.unwrap()), "1/1/0/0");
+    fs::remove_file(root.path().join("spare/a")).unwrap();
+    let error = pass(&live, &spare, &state).await.unwrap_err();
+    assert_eq!(error.class(), Class::Refused);
+    assert!(error.to_string().ends_with("lacks \"a\", which the last pass left there"), "{error}");
+    fs::remove_file(manifest_path(&state)).unwrap();
+    assert_eq!(told(&pass(&live, &spare, &state).await.unwrap()), "1/1/0/0", "the next step that was told helps");
+}
+
+#[tokio::test]
 async fn a_new_and_empty_spare_is_filled_although_the_old_one_had_everything() {
     let root = tempfile::tempdir().unwrap();
     let (live, spare) = two_folders(root.path());

@@ -64,6 +64,9 @@ pub enum DemoError {
         /// Why.
         source: std::io::Error,
     },
+    /// Somebody ended it.
+    #[error("the demo was interrupted; its servers are ended")]
+    Interrupted,
     /// The restore was found different: a defect.
     #[error("the restored spare differs from what was captured; the report is {report}")]
     Different {
@@ -76,7 +79,7 @@ impl Explain for DemoError {
     fn class(&self) -> Class {
         match self {
             DemoError::NotEmpty { .. } => Class::Usage,
-            DemoError::File { .. } => Class::Failed,
+            DemoError::File { .. } | DemoError::Interrupted => Class::Failed,
             DemoError::Different { .. } => Class::Incomplete,
         }
     }
@@ -84,6 +87,7 @@ impl Explain for DemoError {
     fn next_step(&self) -> Option<String> {
         Some(match self {
             DemoError::NotEmpty { .. } => "Name a new or empty folder with --keep.".to_owned(),
+            DemoError::Interrupted => "Run it again; only a folder named with --keep was left as it is.".to_owned(),
             DemoError::File { .. } => "Check the folder's rights and space.".to_owned(),
             DemoError::Different { .. } => {
                 "This is a defect of warmspare: please report it with the report.".to_owned()
@@ -97,12 +101,44 @@ pub(crate) fn wrong_file(path: &Path) -> impl FnOnce(std::io::Error) -> DemoErro
     move |source| DemoError::File { path, source }
 }
 
-/// Runs the demo. `keep` is a new or empty folder to leave everything in; without it a temporary folder is
+/// Runs the demo, unless Ctrl-C or SIGTERM ends it: then its servers are ended and a temporary folder is removed, with the keys
+/// in it. `keep` is a new or empty folder to leave everything in; `tell` is given each sentence of the story.
+///
+/// # Errors
+/// When PostgreSQL is not installed, the folder cannot be used, anything of the real job fails, or it is interrupted.
+pub async fn run(
+    keep: Option<PathBuf>,
+    clock: SharedClock,
+    progress: &Progress,
+    tell: &(dyn Fn(&str) + Sync),
+) -> Result<DemoSummary, Error> {
+    tokio::select! {
+        // First, because the demo begins with seconds of work that do not look up.
+        biased;
+        () = interrupted() => Err(DemoError::Interrupted.into()),
+        done = whole(keep, clock, progress, tell) => done,
+    }
+}
+
+/// Returns at Ctrl-C or SIGTERM; never where they cannot be waited for.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// The whole demo. `keep` is a new or empty folder to leave everything in; without it a temporary folder is
 /// used and only the report stays. `tell` is given each sentence of the story as it happens.
 ///
 /// # Errors
 /// When PostgreSQL is not installed, the folder cannot be used, or anything of the real job fails.
-pub async fn run(
+async fn whole(
     keep: Option<PathBuf>,
     clock: SharedClock,
     progress: &Progress,

@@ -151,6 +151,18 @@ pub enum MirrorError {
         bucket: String,
         /// How many objects it had.
         objects: u64,
+        /// Where that is remembered.
+        manifest: PathBuf,
+    },
+    /// What was mirrored is not there: most likely a disk that is not mounted.
+    #[error("{bucket} lacks {key:?}, which the last pass left there")]
+    TargetLost {
+        /// The target.
+        bucket: String,
+        /// The first object of the manifest.
+        key: String,
+        /// Where that is remembered.
+        manifest: PathBuf,
     },
     /// The pass ended, and the target lacks something.
     #[error("{failed} object(s) could not be mirrored; the first is {:?}: {}", first.key, first.why)]
@@ -168,7 +180,7 @@ impl Explain for MirrorError {
             MirrorError::Store(error) => error.class(),
             MirrorError::Manifest(error) => error.class(),
             MirrorError::State { .. } | MirrorError::Unsorted { .. } => Class::Failed,
-            MirrorError::Busy { .. } | MirrorError::Empty { .. } => Class::Refused,
+            MirrorError::Busy { .. } | MirrorError::Empty { .. } | MirrorError::TargetLost { .. } => Class::Refused,
             MirrorError::Incomplete { .. } => Class::Incomplete,
         }
     }
@@ -184,8 +196,15 @@ impl Explain for MirrorError {
             MirrorError::Unsorted { bucket, .. } => Some(format!(
                 "Nothing was taken for deleted. Check what server {bucket} is: directory buckets of S3 list unsorted and cannot be mirrored yet."
             )),
-            MirrorError::Empty { bucket, .. } => Some(format!(
-                "Check that {bucket} is the right place and, if it is a folder, that its disk is mounted. The target was left as it is."
+            MirrorError::Empty { bucket, manifest, .. } => Some(format!(
+                "Check that {bucket} is the right place and, if it is a folder, that its disk is mounted. The target was left as it is. \
+                 If it is empty on purpose, remove {}, and run it again.",
+                manifest.display()
+            )),
+            MirrorError::TargetLost { bucket, manifest, .. } => Some(format!(
+                "Check that {bucket} is the right place and, if it is a folder, that its disk is mounted. Nothing was copied. If what it \
+                 held is really lost, remove {}, and run it again: everything is copied anew.",
+                manifest.display()
             )),
             MirrorError::Incomplete { .. } => Some(
                 "Look at the reason given for each, mend it at the source, and run it again; the others are copied."
@@ -211,7 +230,9 @@ pub async fn pass(
     let started = clock.now();
     target.sweep(started.saturating_sub(LEFTOVERS_AFTER).unwrap_or(Timestamp::MIN)).await?;
     let pair = Pair { source: source.name().to_owned(), target: target.name().to_owned() };
+    let manifest = manifest_path(state);
     let state = opened(state, pair).await?;
+    refuse_lost(target, state.past()?.next().transpose()?, &manifest).await?;
     let meter: Arc<dyn Meter> = Arc::from(progress.begin("mirror", None));
     let run = Run {
         copier: Copier { source, target, meter: Arc::clone(&meter) },
@@ -228,13 +249,25 @@ pub async fn pass(
     }
     let (known, gone) = join.end()?;
     if tally.pass.listed == 0 && known > 0 && !options.allow_empty {
-        return Err(MirrorError::Empty { bucket: source.name().to_owned(), objects: known });
+        return Err(MirrorError::Empty { bucket: source.name().to_owned(), objects: known, manifest });
     }
     let Tally { mut pass, next } = tally;
     pass.gone += gone;
     finished(state, next).await?;
     meter.finish(&format!("{} copied, {} unchanged, {} gone", pass.copied, pass.unchanged, pass.gone));
     Ok(pass)
+}
+
+/// The manifest is believed for every object that did not change, so that a target which lost everything at once would not be
+/// noticed: its first object stands for all.
+async fn refuse_lost(target: &Bucket, first: Option<Row>, manifest: &Path) -> Result<(), MirrorError> {
+    let Some(Row { key, .. }) = first else { return Ok(()) };
+    match target.head(&key).await {
+        Err(StoreError::NotFound { at }) if at.key.is_some() => {
+            Err(MirrorError::TargetLost { bucket: target.name().to_owned(), key, manifest: manifest.to_owned() })
+        }
+        other => other.map(drop).map_err(Into::into),
+    }
 }
 
 /// What became of one entry of the listing.

@@ -112,7 +112,8 @@ impl Server {
     /// # Errors
     /// As [`Server::connect`].
     pub async fn maintenance(&self) -> Result<Session, Error> {
-        self.connect_to("postgres").await
+        // A session can neither rename nor close the database it is in.
+        self.connect_to(if self.database == "postgres" { "template1" } else { "postgres" }).await
     }
 
     /// A session to `database`.

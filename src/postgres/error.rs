@@ -239,7 +239,9 @@ impl Explain for Error {
             Error::Exhausted { .. } => {
                 "Free the resource on the server (a restore needs about three times the database's size), then run the command again."
             }
-            Error::Server { .. } | Error::Answer { .. } => return None,
+            Error::Server { .. } | Error::Answer { .. } => {
+                "The server's log says more; when what its words name is put right, run the command again."
+            }
             Error::Unsupported { .. } => {
                 "Nothing was captured, so that nothing is lost in silence. Remove the objects if they are not needed, or \
                  protect this database by other means until a release supports them."

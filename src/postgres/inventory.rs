@@ -65,7 +65,7 @@ fn unescaped(text: &str) -> String {
 /// The server's, sorted.
 pub async fn read(session: &Session) -> Result<Vec<Line>, Error> {
     let mut lines = Vec::new();
-    for (about, sql) in queries() {
+    for (about, sql) in queries(session.version()) {
         for row in session.rows(&format!("listing the {about}"), &sql, &[]).await? {
             lines.push(Line {
                 kind: session.cell(&row, 0)?,
@@ -100,11 +100,11 @@ fn own_relation() -> String {
     format!("{USER_SCHEMA} AND c.relpersistence <> 't' AND {}", no_member("pg_class", "c.oid"))
 }
 
-fn queries() -> Vec<(&'static str, String)> {
+fn queries(version: u32) -> Vec<(&'static str, String)> {
     let mut all = relations();
     all.extend(code());
     all.extend(types());
-    all.extend(rest());
+    all.extend(rest(version));
     all
 }
 
@@ -142,7 +142,7 @@ fn relations() -> Vec<(&'static str, String)> {
              CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END, \
              CASE WHEN c.relkind = 'm' AND NOT c.relispopulated THEN 'not populated' END, \
              'options ' || array_to_string(ARRAY(SELECT o FROM unnest(c.reloptions) o ORDER BY 1), ','), \
-             'toast options ' || (SELECT array_to_string(ARRAY(SELECT o FROM unnest(t.reloptions) o ORDER BY 1), ',') \
+             'toast options ' || (SELECT NULLIF(array_to_string(ARRAY(SELECT o FROM unnest(t.reloptions) o ORDER BY 1), ','), '') \
              FROM pg_catalog.pg_class t WHERE t.oid = c.reltoastrelid), \
              'method ' || (SELECT m.amname FROM pg_catalog.pg_am m WHERE m.oid = c.relam), \
              CASE WHEN c.relrowsecurity THEN 'row security' END, CASE WHEN c.relforcerowsecurity THEN 'forced' END, \
@@ -157,8 +157,11 @@ fn relations() -> Vec<(&'static str, String)> {
         (
             "columns",
             format!(
+                // A child of plain inheritance has, in a dump, its parents' columns first, whenever they were added; a partition
+                // keeps its order.
                 "SELECT 'column', {RELATION} || '.' || quote_ident(a.attname), concat_ws(' ', \
-             row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum), format_type(a.atttypid, a.atttypmod), \
+             CASE WHEN c.relispartition OR NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) \
+             THEN row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum) END, format_type(a.atttypid, a.atttypmod), \
              'collate ' || CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::pg_catalog.regcollation::text END, \
              CASE WHEN a.attnotnull THEN 'not null' END, 'identity ' || NULLIF(a.attidentity::text, ''), \
              'generated ' || NULLIF(a.attgenerated::text, ''), 'default ' || pg_get_expr(d.adbin, d.adrelid), \
@@ -310,7 +313,7 @@ fn types() -> Vec<(&'static str, String)> {
     ]
 }
 
-fn rest() -> Vec<(&'static str, String)> {
+fn rest(version: u32) -> Vec<(&'static str, String)> {
     // Objects that pg_identify_object names: those created by the operator (16384 is FirstNormalObjectId), not by an extension.
     let other = |catalog: &str| {
         format!(
@@ -319,6 +322,7 @@ fn rest() -> Vec<(&'static str, String)> {
             no_member(catalog, "o.oid")
         )
     };
+    let provider = if version >= 150_000 { "d.datlocprovider::text" } else { "'c'" };
     let others = [
         "pg_cast",
         "pg_collation",
@@ -353,6 +357,7 @@ fn rest() -> Vec<(&'static str, String)> {
         ("properties of the database", format!(
             "SELECT 'database', p.name, p.value FROM pg_catalog.pg_database d, LATERAL (VALUES \
              ('encoding', pg_encoding_to_char(d.encoding)::text), ('collate', d.datcollate::text), ('ctype', d.datctype::text), \
+             ('locale provider', {provider}), \
              ('owner', pg_get_userbyid(d.datdba)::text), ('privileges', {}), ('connection limit', d.datconnlimit::text), \
              ('comment', coalesce(shobj_description(d.oid, 'pg_database'), ''))) p(name, value) WHERE d.datname = current_database() UNION ALL \
              SELECT 'database setting', concat_ws(' ', split_part(s.pair, '=', 1), 'of ' || NULLIF(s.role, '')), \

@@ -24,6 +24,9 @@ pub struct Properties {
     pub ctype: String,
     /// The locale of the providers `i` and `b`.
     pub locale: Option<String>,
+    /// Rules of the operator's on top of the provider `i`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icu_rules: Option<String>,
     /// Version of the collation as the database recorded it.
     pub collation_version: Option<String>,
     /// The role that owns it.
@@ -70,9 +73,10 @@ pub struct Setting {
 /// The server's, sorted.
 pub async fn read(session: &Session) -> Result<Properties, Error> {
     let locale = match session.version() {
-        ..150_000 => "'c'::text, NULL::text, NULL::text",
-        150_000..170_000 => "d.datlocprovider::text, d.daticulocale, d.datcollversion",
-        170_000.. => "d.datlocprovider::text, d.datlocale, d.datcollversion",
+        ..150_000 => "'c'::text, NULL::text, NULL::text, NULL::text",
+        150_000..160_000 => "d.datlocprovider::text, d.daticulocale, d.datcollversion, NULL::text",
+        160_000..170_000 => "d.datlocprovider::text, d.daticulocale, d.datcollversion, d.daticurules",
+        170_000.. => "d.datlocprovider::text, d.datlocale, d.datcollversion, d.daticurules",
     };
     let sql = format!(
         "SELECT pg_encoding_to_char(d.encoding)::text, d.datcollate::text, d.datctype::text, pg_get_userbyid(d.datdba)::text, \
@@ -93,6 +97,7 @@ pub async fn read(session: &Session) -> Result<Properties, Error> {
         locale_provider: session.cell(&row, 7)?,
         locale: session.cell(&row, 8)?,
         collation_version: session.cell(&row, 9)?,
+        icu_rules: session.cell(&row, 10)?,
         settings: settings(session).await?,
         extensions: super::catalog::extensions(session).await?,
         materialized_views: super::catalog::materialized_views(session).await?,
@@ -129,8 +134,9 @@ async fn settings(session: &Session) -> Result<Vec<Setting>, Error> {
 }
 
 impl Properties {
-    /// The statement that creates an empty database of this encoding and locale.
-    pub fn create(&self, name: &str) -> String {
+    /// The statement that creates an empty database of this encoding and locale on a server of that version. The provider is
+    /// always said: template0 has the one the server's administrator chose, under which texts may sort otherwise.
+    pub fn create(&self, name: &str, version: u32) -> String {
         let mut sql = format!(
             "CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}",
             identifier(name),
@@ -138,10 +144,20 @@ impl Properties {
             literal(&self.collate),
             literal(&self.ctype)
         );
+        if version < 150_000 {
+            return sql;
+        }
+        let (provider, option) = match self.locale_provider.as_str() {
+            "i" => ("icu", "ICU_LOCALE"),
+            "b" => ("builtin", "BUILTIN_LOCALE"),
+            _ => ("libc", ""),
+        };
+        sql.push_str(&format!(" LOCALE_PROVIDER {provider}"));
         if let Some(locale) = &self.locale {
-            let (provider, option) =
-                if self.locale_provider == "b" { ("builtin", "BUILTIN_LOCALE") } else { ("icu", "ICU_LOCALE") };
-            sql.push_str(&format!(" LOCALE_PROVIDER {provider} {option} {}", literal(locale)));
+            sql.push_str(&format!(" {option} {}", literal(locale)));
+        }
+        if let Some(rules) = &self.icu_rules {
+            sql.push_str(&format!(" ICU_RULES {}", literal(rules)));
         }
         sql
     }

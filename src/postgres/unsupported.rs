@@ -78,6 +78,25 @@ fn queries() -> Vec<(String, &'static str)> {
             "only the default tablespace is supported",
         ),
         (
+            // Only a superuser can put anything there, but some do; a dump takes it for the system's own (16384 is FirstNormalObjectId).
+            "SELECT o.kind, pg_describe_object(o.class, o.oid, 0) FROM (\
+             SELECT 'system schema''s relation', 'pg_catalog.pg_class'::pg_catalog.regclass, oid, relnamespace FROM pg_catalog.pg_class WHERE relkind <> 'i' \
+             UNION ALL SELECT 'system schema''s function', 'pg_catalog.pg_proc'::pg_catalog.regclass, oid, pronamespace FROM pg_catalog.pg_proc \
+             UNION ALL SELECT 'system schema''s operator', 'pg_catalog.pg_operator'::pg_catalog.regclass, oid, oprnamespace FROM pg_catalog.pg_operator \
+             UNION ALL SELECT 'system schema''s type', 'pg_catalog.pg_type'::pg_catalog.regclass, oid, typnamespace FROM pg_catalog.pg_type \
+             WHERE typrelid = 0 AND typelem = 0) o(kind, class, oid, namespace) \
+             JOIN pg_catalog.pg_namespace n ON n.oid = o.namespace AND n.nspname IN ('pg_catalog', 'information_schema') \
+             WHERE o.oid >= 16384 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = o.class AND e.objid = o.oid AND e.deptype = 'e')"
+                .to_owned(),
+            "no dump carries what was added to pg_catalog or information_schema: move it to a schema of its own",
+        ),
+        (
+            "SELECT DISTINCT 'constraint', quote_ident(k.conname) || ' on ' || k.conrelid::pg_catalog.regclass FROM pg_catalog.pg_trigger g \
+             JOIN pg_catalog.pg_constraint k ON k.oid = g.tgconstraint WHERE g.tgisinternal AND g.tgenabled <> 'O'"
+                .to_owned(),
+            "DISABLE TRIGGER ALL switched its checks off, and a dump switches them on: ENABLE TRIGGER ALL, or drop it",
+        ),
+        (
             "SELECT 'database', d.datname::text FROM pg_catalog.pg_database d JOIN pg_catalog.pg_tablespace t ON t.oid = d.dattablespace \
              WHERE d.datname = current_database() AND t.spcname <> 'pg_default'"
                 .to_owned(),

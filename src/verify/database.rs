@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::try_join_all;
 
+use super::settled::settled;
 use crate::capture::database::DatabaseFacts;
 use crate::capture::layout::{self, TableFacts};
 use crate::config::address::DatabaseAddress;
@@ -42,20 +43,31 @@ const SHOWN_CHARS_MAX: usize = 200;
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let short = |text: &str| {
-            let start: String = text.trim().chars().take(SHOWN_CHARS_MAX).collect();
-            if start.len() < text.trim().len() { format!("{start}…") } else { start }
-        };
         let Difference { kind, object, .. } = self;
         match (&self.expected, &self.found) {
             (Some(expected), Some(found)) => {
-                write!(f, "{kind} {object}: captured `{}`, found `{}`", short(expected), short(found))
+                let (expected, found) = (expected.trim(), found.trim());
+                let from = shown_from(expected, found);
+                write!(f, "{kind} {object}: captured `{}`, found `{}`", short(expected, from), short(found, from))
             }
-            (Some(expected), None) => write!(f, "{kind} {object} is missing: captured `{}`", short(expected)),
-            (None, Some(found)) => write!(f, "{kind} {object} was not captured: found `{}`", short(found)),
+            (Some(expected), None) => write!(f, "{kind} {object} is missing: captured `{}`", short(expected.trim(), 0)),
+            (None, Some(found)) => write!(f, "{kind} {object} was not captured: found `{}`", short(found.trim(), 0)),
             (None, None) => write!(f, "{kind} {object}"),
         }
     }
+}
+
+/// From which character on two long texts are shown, so that where they part is seen.
+fn shown_from(one: &str, other: &str) -> usize {
+    let common = one.chars().zip(other.chars()).take_while(|(one, other)| one == other).count();
+    if common < SHOWN_CHARS_MAX { 0 } else { common - SHOWN_CHARS_MAX / 4 }
+}
+
+fn short(text: &str, from: usize) -> String {
+    let start = if from > 0 { "…" } else { "" };
+    let shown: String = text.chars().skip(from).take(SHOWN_CHARS_MAX).collect();
+    let end = if text.chars().count() > from + SHOWN_CHARS_MAX { "…" } else { "" };
+    format!("{start}{shown}{end}")
 }
 
 /// Compares the database called `name` at `address` with the snapshot. No difference means proven.
@@ -194,7 +206,9 @@ fn lines(captured: &[Line], found: &[Line]) -> Vec<Difference> {
     let differing = objects.into_iter().filter_map(|((kind, name), (mut captured, mut found))| {
         captured.sort();
         found.sort();
-        (captured != found).then(|| difference(kind, name, joined(captured), joined(found)))
+        let settled = |side: &[String]| side.iter().map(|each| settled(each)).collect::<Vec<_>>();
+        (captured != found && settled(&captured) != settled(&found))
+            .then(|| difference(kind, name, joined(captured), joined(found)))
     });
     differing.collect()
 }
@@ -215,7 +229,7 @@ async fn definitions<S: Source>(
     let mut differences = Vec::new();
     for (name, found) in [(layout::pre_data(), found.pre_data), (layout::post_data(), found.post_data)] {
         let captured = layout::text(source, &name).await?;
-        if captured == found {
+        if settled(&captured) == settled(&found) {
             continue;
         }
         let blocks = lines(&blocks(&name.to_string(), &captured), &blocks(&name.to_string(), &found));

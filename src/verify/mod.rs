@@ -3,3 +3,4 @@
 pub mod database;
 pub mod files;
 pub mod object;
+mod settled;

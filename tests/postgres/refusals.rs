@@ -138,6 +138,24 @@ async fn what_cannot_be_brought_back_is_refused_by_name_before_anything_is_captu
 }
 
 #[tokio::test]
+async fn what_a_dump_loses_or_changes_in_silence_is_refused_by_name() {
+    let server = PostgresServer::start();
+    server
+        .create(
+            "odd",
+            "CREATE FUNCTION pg_catalog.lost() RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE TABLE information_schema.lost (a int); \
+             CREATE EXTENSION adminpack; CREATE TABLE p (a int PRIMARY KEY); CREATE TABLE c (a int REFERENCES p); \
+             ALTER TABLE c DISABLE TRIGGER ALL",
+        )
+        .await;
+    let text = told(&take(&server, "odd").await.unwrap_err());
+    assert!(text.contains(": 3 objects of this database cannot be captured yet:\n"), "{text}");
+    for line in ["function lost() (", "table information_schema.lost (", "\n  constraint c_a_fkey on public.c ("] {
+        assert!(text.contains(line), "{line} is not in:\n{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_role_that_may_not_read_everything_is_told_what() {
     let server = PostgresServer::start();
     server

@@ -139,3 +139,16 @@ async fn a_long_name_still_gets_its_scratch_and_its_kept_database() {
     assert!(old.len() <= 63 && old.ends_with(&format!("__before_{POINT}")), "{old}");
     assert_eq!(standing(&target).await.unwrap(), Standing::Ours { term: 3, point: POINT.into() });
 }
+
+#[tokio::test]
+async fn the_database_called_postgres_is_swapped_too_and_a_monitor_in_the_fresh_one_is_in_nobodys_way() {
+    let (live, spare) = (PostgresServer::start(), PostgresServer::start());
+    live.sql("postgres", SMALL).await;
+    let captured = take(&live, "postgres").await.unwrap();
+    let target = target(&spare, "postgres");
+    bring_back(&target, &captured).await;
+    let _monitor = spare.session(&target.fresh()).await;
+    let swapped = swap(&target, Sessions::Refuse).await.unwrap();
+    assert_eq!(swapped.kept.unwrap(), format!("postgres__before_{POINT}"));
+    assert_eq!(spare.value("postgres", "SELECT count(*)::text FROM public.t").await, "1000");
+}

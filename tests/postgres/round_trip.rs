@@ -123,3 +123,41 @@ async fn a_database_without_utf8_or_with_a_dropped_public_schema_comes_back() {
         captured.sink.source().bytes(&warmspare::stream::StreamName::new(StreamKind::Table, "\"s\".\"tü\"")).unwrap();
     assert_eq!(&bytes[..], b"\xf6\xdf\n", "in the database's own encoding");
 }
+
+#[tokio::test]
+async fn what_every_restore_spells_otherwise_is_no_difference() {
+    // `status IN (…)` on a varchar is respelt when it is read again; a dropped text column leaves a toast table behind; a column
+    // added to a parent comes before the child's own in a dump. Each made the proof of a sound restore red.
+    let (live, spare) = (PostgresServer::start(), PostgresServer::start());
+    let sql = "CREATE TABLE builds (id int, status varchar(9) CHECK (status IN ('new', 'it''s, (odd)')) DEFAULT 'new'); \
+               INSERT INTO builds VALUES (1); CREATE INDEX open_builds ON builds (id) WHERE status NOT IN ('a', 'b'); \
+               CREATE VIEW open AS SELECT id FROM builds WHERE status IN ('new', 'old'); \
+               CREATE TABLE slim (wide text, a int); INSERT INTO slim VALUES ('x', 1); ALTER TABLE slim DROP COLUMN wide; \
+               CREATE TABLE parent (a int); CREATE TABLE child (b int) INHERITS (parent); ALTER TABLE parent ADD COLUMN late int; \
+               INSERT INTO child VALUES (1, 2, 3)";
+    live.create("app", sql).await;
+    let captured = take(&live, "app").await.unwrap();
+    let target = target(&spare, "app");
+    bring_back(&target, &captured).await;
+    assert_eq!(words(&differences(&target, &captured).await), "");
+    assert_eq!(spare.value(&target.fresh(), "SELECT concat(a, b, late) FROM public.child").await, "123");
+    let other = "ALTER TABLE public.builds DROP CONSTRAINT builds_status_check; \
+                 ALTER TABLE public.builds ADD CONSTRAINT builds_status_check CHECK (status IN ('new', 'it''s, (even)'))";
+    spare.sql(&target.fresh(), other).await;
+    let found = words(&differences(&target, &captured).await);
+    assert!(found.contains("constraint builds_status_check on public.builds: captured"), "{found}");
+}
+
+#[tokio::test]
+async fn a_database_sorts_as_it_did_on_a_server_made_with_another_locale_provider() {
+    let (live, spare) = (PostgresServer::start(), PostgresServer::start());
+    live.create("app", "CREATE TABLE t (a text); INSERT INTO t VALUES ('a'), ('B')").await;
+    let icu =
+        "UPDATE pg_catalog.pg_database SET datlocprovider = 'i', daticulocale = 'en-US' WHERE datname = 'template0'";
+    spare.sql("postgres", icu).await;
+    let captured = take(&live, "app").await.unwrap();
+    let target = target(&spare, "app");
+    bring_back(&target, &captured).await;
+    assert_eq!(words(&differences(&target, &captured).await), "");
+    assert_eq!(spare.value(&target.fresh(), "SELECT min(a) FROM public.t").await, "B");
+}

@@ -73,7 +73,7 @@ async fn make_room(target: &Target, session: &Session) -> Result<(), Error> {
 
 async fn create(target: &Target, session: &Session, properties: &Properties) -> Result<(), postgres::Error> {
     let fresh = target.fresh();
-    session.execute(&format!("creating database {fresh}"), &properties.create(&fresh)).await?;
+    session.execute(&format!("creating database {fresh}"), &properties.create(&fresh, session.version())).await?;
     failpoint::hit("database.created");
     let marks = [
         lifecycle::mark(&fresh, POINT, &target.point),

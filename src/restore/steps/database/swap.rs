@@ -68,6 +68,8 @@ pub async fn swap(target: &Target, sessions: Sessions) -> Result<Swapped, Error>
         }
         _ => return Err(DatabaseError::NotReady { name: fresh, what: "is not loaded yet" }.into()),
     }
+    // Nobody has business in the fresh one yet, but a monitor that finds every database by itself does not know that.
+    lifecycle::terminate(&session, &fresh).await?;
     let kept = if standing.is_some() { Some(exchange(target, &session, sessions).await?) } else { None };
     if kept.is_none() {
         rename(&session, &[rename_to(&fresh, &target.name)]).await?;
