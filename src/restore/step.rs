@@ -257,7 +257,11 @@ impl<'a> Step<'a> {
                 }
                 let loaded = database::load(&target, &snapshot, progress).await?;
                 let bytes = Bytes(loaded.bytes);
-                let summary = format!("{} rows in {} tables ({bytes})", loaded.rows, loaded.tables);
+                let mut summary = format!("{} rows in {} tables ({bytes})", loaded.rows, loaded.tables);
+                if !prepared.created_roles.is_empty() {
+                    // The application cannot log in with them until a person lets it.
+                    summary += &format!("; roles made here without login: {}", prepared.created_roles.join(", "));
+                }
                 Ok(Loaded { summary, kept: Vec::new() })
             }
             StepKind::Files => {
