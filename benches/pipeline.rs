@@ -42,7 +42,7 @@ fn main() -> Outcome<()> {
     let (took, _) = best(|| Ok(zstd::decode_all(plain.as_slice())?))?;
     row("zstd -d of it", &first, took, None);
 
-    println!("\n{:<48}{:>14}{:>10}", "SECOND SNAPSHOT, 1 % OF THE ROWS CHANGED", "STORED", "OF ZSTD");
+    println!("\n{:<52}{:>14}{:>10}", "SECOND SNAPSHOT, 1 % OF THE ROWS CHANGED", "STORED", "OF ZSTD");
     let newest = rows.count - rows.count / 10;
     let churns: [(&str, &dyn Fn(u64) -> bool); 2] = [
         ("anywhere", &|row| mix(row ^ 0xc0ffee).is_multiple_of(100)),
@@ -53,9 +53,9 @@ fn main() -> Outcome<()> {
         let peer = zstd::encode_all(second.as_slice(), LEVEL)?.len();
         for (name, parameters) in sizes() {
             let stored = second_snapshot(&parameters, &first, &second, &cipher)?;
-            println!("{:<48}{:>14}{:>10}", format!("{place}, chunks of {name}"), mb(stored), percent(stored, peer));
+            println!("{:<52}{:>14}{:>10}", format!("{place}, chunks of {name}"), mb(stored), percent(stored, peer));
         }
-        println!("{:<48}{:>14}{:>10}", format!("{place}, zstd -3 of the whole stream"), mb(peer), percent(peer, peer));
+        println!("{:<52}{:>14}{:>10}", format!("{place}, zstd -3 of the whole stream"), mb(peer), percent(peer, peer));
     }
     Ok(())
 }
@@ -244,7 +244,7 @@ fn best<T>(mut work: impl FnMut() -> Outcome<T>) -> Outcome<(Duration, T)> {
 fn row(stage: &str, stream: &[u8], took: Duration, left: Option<usize>) {
     let speed = stream.len() as f64 / 1e6 / took.as_secs_f64();
     let (bytes, share) = left.map_or_else(Default::default, |left| (mb(left), percent(left, stream.len())));
-    println!("{stage:<34}{speed:>10.0}{bytes:>14}{share:>14}");
+    println!("{}", format!("{stage:<34}{speed:>10.0}{bytes:>14}{share:>14}").trim_end());
 }
 
 fn mb(bytes: usize) -> String {
