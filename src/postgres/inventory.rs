@@ -102,6 +102,7 @@ fn own_relation() -> String {
 
 fn queries(version: u32) -> Vec<(&'static str, String)> {
     let mut all = relations();
+    all.extend(parts_of_relations());
     all.extend(code());
     all.extend(types());
     all.extend(rest(version));
@@ -154,6 +155,13 @@ fn relations() -> Vec<(&'static str, String)> {
              FROM {FROM_RELATION} WHERE c.relkind IN ('r', 'p', 'v', 'm') AND {own}"
             ),
         ),
+    ]
+}
+
+/// What relations are made of, and what hangs on them.
+fn parts_of_relations() -> Vec<(&'static str, String)> {
+    let own = own_relation();
+    vec![
         (
             "columns",
             format!(

@@ -30,14 +30,23 @@ impl fmt::Display for Unsupported {
     }
 }
 
+/// Relations of the database's own that meet `condition`.
+fn relations(condition: &str, kind: &str) -> String {
+    format!(
+        "SELECT {kind}, n.nspname || '.' || c.relname FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE ({condition}) AND {OWN_RELATION}"
+    )
+}
+
 /// Each query yields kind and name; beside it, why.
 fn queries() -> Vec<(String, &'static str)> {
-    let relations = |condition: &str, kind: &str| {
-        format!(
-            "SELECT {kind}, n.nspname || '.' || c.relname FROM pg_catalog.pg_class c \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE ({condition}) AND {OWN_RELATION}"
-        )
-    };
+    let mut all = kinds();
+    all.extend(circumstances());
+    all
+}
+
+/// Kinds of objects that are not carried.
+fn kinds() -> Vec<(String, &'static str)> {
     vec![
         (
             "SELECT 'large object', min(oid)::text || CASE WHEN count(*) > 1 THEN ' and ' || count(*) - 1 || ' more' ELSE '' END \
@@ -69,6 +78,12 @@ fn queries() -> Vec<(String, &'static str)> {
                 .to_owned(),
             "",
         ),
+    ]
+}
+
+/// Objects of a kind that is carried, but not where or as these are.
+fn circumstances() -> Vec<(String, &'static str)> {
+    vec![
         (
             relations(
                 "c.reltablespace <> 0",

@@ -107,11 +107,7 @@ fn every_command_a_message_advises_can_be_typed() {
             let command = source.text[at + 1..].split('`').next().unwrap_or_default();
             // What is put in at run time is a name or an option's value.
             let command = command.replace(['{', '}'], "");
-            // UNTIL THE BRANCH `pg` IS MERGED: src/restore/steps/database advises a command that does not exist.
-            let being_fixed = source.path == "src/restore/steps/database/mod.rs" && command == "warmspare verify";
-            if let Err(why) = parses(&command)
-                && !being_fixed
-            {
+            if let Err(why) = parses(&command) {
                 findings.add(&source.path, line_of(&source.text, at), format!("`{command}`: {why}"));
             }
         }

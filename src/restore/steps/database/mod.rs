@@ -172,7 +172,7 @@ impl Explain for DatabaseError {
             }
             DatabaseError::NotReady { .. } => "Run the whole restore again; it starts where it must.",
             DatabaseError::Rows { .. } => {
-                "Run the restore again; if it happens twice, run `warmspare verify` on the point."
+                "Run the restore again; if it happens twice, take an older point (`warmspare points`) and report the defect."
             }
             DatabaseError::Statement { .. } => {
                 "The name it bears was not touched. If the statement needs something the server lacks (a library, a locale, a right), \
