@@ -47,7 +47,16 @@ pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 /// A lock held on a file until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct FileLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // Said, not left to the closing of the file: a child that is being started just now holds it open, too.
+        if let Err(error) = flock(&self.file, FlockOperation::Unlock) {
+            tracing::warn!("a lock cannot be given back before this process ends: {error}");
+        }
+    }
 }
 
 impl FileLock {
@@ -64,7 +73,7 @@ impl FileLock {
         }
         file.set_len(0)?;
         file.write_all(note.as_bytes())?;
-        Ok(Some(FileLock { _file: file }))
+        Ok(Some(FileLock { file }))
     }
 }
 

@@ -167,13 +167,12 @@ async fn whole(
     let restoring = Instant::now();
     let restore = restore::restore(&sites.here(sites::SPARE)?, &RestoreRequest::default(), &*clock, progress).await?;
     let restore_millis = millis(restoring);
-    let after = sites.count(sites::SPARE).await?;
-    let equal = restore.verdict == Verdict::Equal;
     let report = sites.keep_report(&restore.folder)?;
-    sites.finish()?;
-    if !equal {
+    if restore.verdict == Verdict::Different {
         return Err(DemoError::Different { report }.into());
     }
+    let after = sites.count(sites::SPARE).await?;
+    sites.finish()?;
     Ok(DemoSummary {
         before,
         first,

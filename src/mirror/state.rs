@@ -9,11 +9,10 @@
 //! A pass that was killed leaves its `manifest.next`. Its whole lines are true, for a row is written after the
 //! target confirmed it: up to its last key they replace the rows of `manifest`, beyond it those still hold.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
+use crate::durable::FileLock;
 
 use super::MirrorError;
 use super::manifest::{ManifestError, Pair, Row, Rows, Writer};
@@ -24,7 +23,7 @@ pub(super) struct State {
     folder: PathBuf,
     pair: Pair,
     /// Held for its lock, which ends with it, or with the process.
-    _lock: File,
+    _lock: FileLock,
 }
 
 /// The rows of the past, or none.
@@ -40,12 +39,9 @@ impl State {
     pub(super) fn open(folder: &Path, pair: Pair) -> Result<Self, MirrorError> {
         let failed = |source| MirrorError::State { path: folder.to_owned(), source };
         std::fs::create_dir_all(folder).map_err(failed)?;
-        let lock = File::create(folder.join("lock")).map_err(failed)?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(MirrorError::Busy { path: folder.to_owned() }),
-            Err(error) => return Err(failed(error.into())),
-        }
+        let note = format!("mirror, process {}", std::process::id());
+        let lock = FileLock::try_take(&folder.join("lock"), &note).map_err(failed)?;
+        let lock = lock.ok_or_else(|| MirrorError::Busy { path: folder.to_owned() })?;
         let state = State { folder: folder.to_owned(), pair, _lock: lock };
         state.resume()?;
         Ok(state)

@@ -96,6 +96,10 @@ fn no_member(catalog: &str, oid: &str) -> String {
 /// The name of a relation, quoted where needed. `c` and `n` are its aliases.
 const RELATION: &str = "quote_ident(n.nspname) || '.' || quote_ident(c.relname)";
 
+/// Options a person set. PostgreSQL 15.20 keeps marks of its own among them (`pg_attver`, a log position), another in
+/// every database.
+const OPERATORS_OWN: &str = "o NOT LIKE 'pg\\_%'";
+
 fn own_relation() -> String {
     format!("{USER_SCHEMA} AND c.relpersistence <> 't' AND {}", no_member("pg_class", "c.oid"))
 }
@@ -142,8 +146,8 @@ fn relations() -> Vec<(&'static str, String)> {
                 "SELECT {kind}, {RELATION}, concat_ws(' ', CASE c.relpersistence WHEN 'u' THEN 'unlogged' END, \
              CASE WHEN c.relkind IN ('v', 'm') THEN pg_get_viewdef(c.oid) END, \
              CASE WHEN c.relkind = 'm' AND NOT c.relispopulated THEN 'not populated' END, \
-             'options ' || array_to_string(ARRAY(SELECT o FROM unnest(c.reloptions) o ORDER BY 1), ','), \
-             'toast options ' || (SELECT NULLIF(array_to_string(ARRAY(SELECT o FROM unnest(t.reloptions) o ORDER BY 1), ','), '') \
+             'options ' || NULLIF(array_to_string(ARRAY(SELECT o FROM unnest(c.reloptions) o WHERE {OPERATORS_OWN} ORDER BY 1), ','), ''), \
+             'toast options ' || (SELECT NULLIF(array_to_string(ARRAY(SELECT o FROM unnest(t.reloptions) o WHERE {OPERATORS_OWN} ORDER BY 1), ','), '') \
              FROM pg_catalog.pg_class t WHERE t.oid = c.reltoastrelid), \
              'method ' || (SELECT m.amname FROM pg_catalog.pg_am m WHERE m.oid = c.relam), \
              CASE WHEN c.relrowsecurity THEN 'row security' END, CASE WHEN c.relforcerowsecurity THEN 'forced' END, \
@@ -174,7 +178,7 @@ fn parts_of_relations() -> Vec<(&'static str, String)> {
              CASE WHEN a.attnotnull THEN 'not null' END, 'identity ' || NULLIF(a.attidentity::text, ''), \
              'generated ' || NULLIF(a.attgenerated::text, ''), 'default ' || pg_get_expr(d.adbin, d.adrelid), \
              'statistics ' || NULLIF(a.attstattarget, -1), 'storage ' || NULLIF(a.attstorage, t.typstorage)::text, \
-             'compression ' || NULLIF(a.attcompression::text, ''), 'options ' || array_to_string(a.attoptions, ','), \
+             'compression ' || NULLIF(a.attcompression::text, ''), 'options ' || NULLIF(array_to_string(ARRAY(SELECT o FROM unnest(a.attoptions) o WHERE {OPERATORS_OWN} ORDER BY 1), ','), ''), \
              CASE WHEN NOT a.attislocal THEN 'inherited' END) \
              FROM {FROM_RELATION} JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
              JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
