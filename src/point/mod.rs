@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::config::{Config, Here};
+use crate::config::Here;
 use crate::error::Error;
 use crate::store::Keys;
 use crate::vault::layout::{PointId, Term};
@@ -30,7 +30,8 @@ pub const TERM_WITHOUT_WITNESS: Term = 0;
 ///
 /// # Errors
 /// When the vault cannot be opened, or is of a format this release does not read.
-pub async fn open_vault(config: &Config) -> Result<(Keys, VaultReader<Keys>), Error> {
+pub async fn open_vault(here: &Here) -> Result<(Keys, VaultReader<Keys>), Error> {
+    let config = &here.config;
     let keys = Keys::open(&config.vault.url)?;
     let reader = VaultReader::new(keys.clone(), &config.system, config.vault.signers.clone());
     reader.check_format().await?;
@@ -42,7 +43,7 @@ pub async fn open_vault(config: &Config) -> Result<(Keys, VaultReader<Keys>), Er
 /// # Errors
 /// When the vault cannot be read, or its tail was cut.
 pub async fn list(here: &Here) -> Result<Points, Error> {
-    let (_, reader) = open_vault(&here.config).await?;
+    let (_, reader) = open_vault(here).await?;
     let mut listing = reader.points().await?;
     SeenPoints::load(&here.vault_state())?.check(&listing, &here.config.system)?;
     let mut proofs: BTreeMap<PointId, Vec<ProofRecord>> = BTreeMap::new();

@@ -45,7 +45,7 @@ pub struct PreviewSource {
 pub async fn preview(here: &Here) -> Result<Preview, Error> {
     let sources = refuse(here)?;
     here.signing_key()?;
-    let (keys, reader) = open_vault(&here.config).await?;
+    let (keys, reader) = open_vault(here).await?;
     reader.heads(TERM_WITHOUT_WITNESS).await?;
     let place = |source: &SourceName| match source.kind {
         SourceKind::Database => here.site.databases.get(&source.name).map(|a| a.url.clone()),
@@ -116,7 +116,7 @@ async fn begin<'a>(
     progress: &'a Progress,
 ) -> Result<(Run<'a>, SeenPoints, crate::vault::PointListing), Error> {
     let signer = Arc::new(here.signing_key()?);
-    let (keys, reader) = open_vault(&here.config).await?;
+    let (keys, reader) = open_vault(here).await?;
     let points = reader.points().await?;
     let mut seen = SeenPoints::load(&here.vault_state())?;
     seen.check(&points, &here.config.system)?;

@@ -129,7 +129,7 @@ pub async fn preview(here: &Here, request: &RestoreRequest) -> Result<Preview, E
 async fn decide(here: &Here, request: &RestoreRequest) -> Result<Decided, Error> {
     refuse_live(here, &here.config.live, request)?;
     let identity = here.identity()?;
-    let (keys, reader) = point::open_vault(&here.config).await?;
+    let (keys, reader) = point::open_vault(here).await?;
     let points = point::list(here).await?;
     let id = request.point.as_deref().map(str::parse::<PointId>).transpose()?;
     let point = points.choose(id)?.clone();

@@ -51,6 +51,15 @@ pub trait Create: Send + Sync {
     fn create(&self, key: &str, body: Bytes) -> impl Future<Output = Result<Created, StoreError>> + Send;
 }
 
+/// May overwrite keys. Only a site's own status record is ever overwritten.
+pub trait Replace: Send + Sync {
+    /// Writes `body` as `key`, over what may be there. A reader sees one or the other, never a part.
+    ///
+    /// # Errors
+    /// When it could not be written, or when it is not known whether it was.
+    fn replace(&self, key: &str, body: Bytes) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
 /// May read and list.
 pub trait Read: Send + Sync {
     /// The whole of a key, whatever its size: for keys whose size is bounded by their kind.
@@ -163,6 +172,16 @@ impl Create for Keys {
             Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Taken),
             Err(error) => Err(translate(self.at(key, "create"), error)),
         }
+    }
+}
+
+impl Replace for Keys {
+    async fn replace(&self, key: &str, body: Bytes) -> Result<(), StoreError> {
+        let path = self.path(key, "replace")?;
+        let written = self.store.put_opts(&path, PutPayload::from_bytes(body), PutOptions::default()).await;
+        written.map_err(|error| translate(self.at(key, "replace"), error))?;
+        crate::failpoint::hit("store.replace");
+        Ok(())
     }
 }
 

@@ -12,5 +12,5 @@ pub mod s3;
 
 pub use bucket::Bucket;
 pub use error::{Place, StoreError};
-pub use keys::{Create, Created, Delete, Keys, ListedKey, Read};
+pub use keys::{Create, Created, Delete, Keys, ListedKey, Read, Replace};
 pub use object::{Attributes, Body, Head, Listed, Skipped, SourceVersion, WriteError};

@@ -91,6 +91,20 @@ fn number(digits: &str) -> Option<u64> {
 /// `vault.json`: what the whole vault says of itself.
 pub const VAULT: &str = "vault.json";
 
+/// What all records of the keeper's passes start with.
+pub const GC: &str = "gc/";
+
+/// The record of one pass of the keeper, over all systems of the vault; numbers from 1.
+pub fn gc(pass: u64) -> String {
+    format!("{GC}{pass:08}.json")
+}
+
+/// The number of the pass whose record has that key, if it is one.
+pub fn parse_gc(key: &str) -> Option<u64> {
+    let pass = number(key.strip_prefix(GC)?.strip_suffix(".json")?)?;
+    (gc(pass) == key).then_some(pass)
+}
+
 /// The key names of one system.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -106,6 +120,38 @@ impl Layout {
     /// `epoch.json`: the epoch's clear record.
     pub fn epoch(&self, epoch: EpochId) -> String {
         format!("{}/epochs/{epoch}/epoch.json", self.prefix)
+    }
+
+    /// `sealed.json`: the keeper's word that the epoch is closed.
+    pub fn sealed(&self, epoch: EpochId) -> String {
+        format!("{}/epochs/{epoch}/sealed.json", self.prefix)
+    }
+
+    /// What all keys of all epochs start with.
+    pub fn epochs(&self) -> String {
+        format!("{}/epochs/", self.prefix)
+    }
+
+    /// What all keys of an epoch start with.
+    pub fn epoch_prefix(&self, epoch: EpochId) -> String {
+        format!("{}/epochs/{epoch}/", self.prefix)
+    }
+
+    /// The epoch whose `epoch.json` has that key, if it is one.
+    pub fn parse_epoch(&self, key: &str) -> Option<EpochId> {
+        let (term, epoch) = key.strip_prefix(&self.epochs())?.strip_suffix("/epoch.json")?.split_once('-')?;
+        let id = EpochId { term: number(term)?, epoch: number(epoch)? };
+        (self.epoch(id) == key).then_some(id)
+    }
+
+    /// The epoch and name of the pack that has that key, if it is one.
+    pub fn parse_pack(&self, key: &str) -> Option<(EpochId, blake3::Hash)> {
+        let (epoch, rest) = key.strip_prefix(&self.epochs())?.split_once("/packs/")?;
+        let (term, epoch) = epoch.split_once('-')?;
+        let id = EpochId { term: number(term)?, epoch: number(epoch)? };
+        let (_, name) = rest.split_once('/')?;
+        let hash = blake3::Hash::from_hex(name.strip_suffix(".age")?).ok()?;
+        (self.pack(id, &hash) == key).then_some((id, hash))
     }
 
     /// `secrets-<n>.age`: the epoch's identity and chunk-id key, sealed.
@@ -144,6 +190,12 @@ impl Layout {
         (self.header(&found.0, found.1) == key).then_some(found)
     }
 
+    /// The snapshot whose sealed body has that key, if it is one.
+    pub fn parse_body(&self, key: &str) -> Option<(SourceName, SnapshotId)> {
+        let header = format!("{}.json", key.strip_suffix(".body.age")?);
+        self.parse_header(&header)
+    }
+
     /// A recovery point.
     pub fn point(&self, id: PointId) -> String {
         format!("{}{}.json", self.points(), id.padded())
@@ -158,6 +210,34 @@ impl Layout {
     pub fn parse_point(&self, key: &str) -> Option<PointId> {
         let id: PointId = key.strip_prefix(&self.points())?.strip_suffix(".json")?.parse().ok()?;
         (self.point(id) == key).then_some(id)
+    }
+
+    /// What a site says of itself: the only key that is overwritten.
+    pub fn status(&self, site: &str) -> String {
+        format!("{}{site}.json", self.statuses())
+    }
+
+    /// What all status records' keys start with.
+    pub fn statuses(&self) -> String {
+        format!("{}/status/", self.prefix)
+    }
+
+    /// One hold of a point, or its release; `seq` from 1.
+    pub fn hold(&self, point: PointId, seq: u64) -> String {
+        format!("{}{}-{seq:08}.json", self.holds(), point.padded())
+    }
+
+    /// What all holds' keys start with.
+    pub fn holds(&self) -> String {
+        format!("{}/holds/", self.prefix)
+    }
+
+    /// The point and number of the hold that has that key, if it is one.
+    pub fn parse_hold(&self, key: &str) -> Option<(PointId, u64)> {
+        let mut numbers = key.strip_prefix(&self.holds())?.strip_suffix(".json")?.splitn(3, '-').map(number);
+        let (term, seq, hold) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        let found = (PointId { term, seq }, hold);
+        (self.hold(found.0, found.1) == key).then_some(found)
     }
 
     /// One proof of a point, written by a site; `seq` from 1.
@@ -207,6 +287,10 @@ mod tests {
             layout.header(&source, id),
             layout.point(point),
             layout.proof(point, "fra-1", 4),
+            layout.sealed(epoch),
+            layout.status("fra"),
+            layout.hold(point, 1),
+            gc(12),
         ];
         assert_eq!(
             names.join("\n"),
@@ -217,8 +301,18 @@ mod tests {
              systems/builder/snapshots/database.builder/00000003-000002-00000017.body.age\n\
              systems/builder/snapshots/database.builder/00000003-000002-00000017.json\n\
              systems/builder/points/00000003-00000009.json\n\
-             systems/builder/proofs/00000003-00000009-fra-1-00000004.json"
+             systems/builder/proofs/00000003-00000009-fra-1-00000004.json\n\
+             systems/builder/epochs/00000003-000002/sealed.json\n\
+             systems/builder/status/fra.json\n\
+             systems/builder/holds/00000003-00000009-00000001.json\n\
+             gc/00000012.json"
         );
+        assert_eq!(layout.parse_epoch(&names[0]), Some(epoch));
+        assert_eq!(layout.parse_pack(&names[2]), Some((epoch, hash)));
+        assert_eq!(layout.parse_body(&names[3]), Some((source.clone(), id)));
+        assert_eq!(layout.parse_body(&names[4]), None, "a header is not a body");
+        assert_eq!(layout.parse_hold(&names[9]), Some((point, 1)));
+        assert_eq!(parse_gc(&names[10]), Some(12));
         assert_eq!(layout.parse_header(&names[4]), Some((source, id)));
         assert_eq!(layout.parse_header(&names[3]), None, "a body is not a header");
         assert_eq!(layout.parse_point(&names[5]), Some(point));

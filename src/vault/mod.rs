@@ -12,6 +12,7 @@ mod proof;
 mod reader;
 mod seen;
 mod snapshot;
+mod status;
 pub mod v1;
 mod writer;
 
@@ -26,6 +27,7 @@ pub use proof::{NewProof, put_proof};
 pub use reader::{Damaged, EpochHead, LastHeader, ListedPoint, PointListing, VaultReader};
 pub use seen::SeenPoints;
 pub use snapshot::{SnapshotReader, SnapshotStream};
+pub use status::{StatusKeeping, update_status};
 pub use writer::{CommittedSnapshot, EpochWriter, NewPoint, SealedSnapshot, SnapshotWriter, StreamWriter};
 
 /// What can go wrong with the vault.

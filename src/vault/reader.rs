@@ -102,7 +102,12 @@ impl<R: Read> VaultReader<R> {
         Ok(())
     }
 
-    async fn record<T: DeserializeOwned>(&self, key: &str, kind: &str) -> Result<Signed<T>, VaultError> {
+    /// The system it reads.
+    pub fn system(&self) -> &str {
+        &self.system
+    }
+
+    pub(super) async fn record<T: DeserializeOwned>(&self, key: &str, kind: &str) -> Result<Signed<T>, VaultError> {
         let bytes = self.keys.get_limited(key, RECORD_BYTES_MAX).await?;
         Signed::decode(&bytes, key, kind, |signer| self.signers.get(signer).cloned())
             .map_err(|source| VaultError::Record { key: key.to_owned(), source })

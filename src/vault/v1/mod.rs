@@ -212,3 +212,192 @@ pub struct ProofStep {
     /// How many differences were found. Which ones stands in the report at the site: a proof is clear.
     pub differences: u64,
 }
+
+/// `sealed.json`: nothing is added to the epoch any more. Signed by the site whose keeper sealed it.
+///
+/// A header with a number above the last one counted here is ignored by every reader, and alarmed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedRecord {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Always `sealed`.
+    pub kind: String,
+    /// The system.
+    pub system: String,
+    /// The term.
+    pub term: u64,
+    /// The epoch within the term.
+    pub epoch: u64,
+    /// The site whose keeper sealed it.
+    pub writer: String,
+    /// When, by the keeper's clock; what counts is when the store says the object was made.
+    pub sealed_at: jiff::Timestamp,
+    /// The last header of the epoch; absent when it has none.
+    pub last: Option<Link>,
+    /// The release that wrote it.
+    pub software: String,
+}
+
+/// `status/<site>.json`: what a site says of itself, now. The only key that is overwritten. Signed, its number only rises.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusRecord {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Always `status`.
+    pub kind: String,
+    /// The system.
+    pub system: String,
+    /// The site.
+    pub site: String,
+    /// From 1, one more with every writing.
+    pub seq: u64,
+    /// When it was written, by the site's clock.
+    pub written_at: jiff::Timestamp,
+    /// The newest point this site has proven equal: `0-12`.
+    pub newest_proven: Option<String>,
+    /// Epochs of which something is missing or damaged: their writer opens a new one.
+    pub damaged_epochs: Vec<DamagedEpoch>,
+    /// The last `check` of this site.
+    pub check: Option<CheckVerdict>,
+    /// The last `verify` of this site.
+    pub scrub: Option<ScrubVerdict>,
+    /// The last `vault probe` of this site.
+    pub probe: Option<ProbeVerdict>,
+    /// The release that wrote it.
+    pub software: String,
+}
+
+/// An epoch whose packs or secrets are not whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedEpoch {
+    /// The term.
+    pub term: u64,
+    /// The epoch within the term.
+    pub epoch: u64,
+    /// What was found, naming the object.
+    pub why: String,
+}
+
+/// What a `check` found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckVerdict {
+    /// When, by the site's clock.
+    pub at: jiff::Timestamp,
+    /// Whether a capture (at the live site) or a restore (at the spare) would work.
+    pub ready: bool,
+    /// How many findings stand against it.
+    pub failures: u64,
+    /// How many deserve a look.
+    pub warnings: u64,
+}
+
+/// What a `verify` read and found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubVerdict {
+    /// When it ended, by the site's clock.
+    pub at: jiff::Timestamp,
+    /// Points whose objects were looked for.
+    pub points: u64,
+    /// Packs whose existence and size were checked.
+    pub packs: u64,
+    /// Packs whose ciphertext was read and hashed.
+    pub hashed_packs: u64,
+    /// Bytes of them.
+    pub hashed_bytes: u64,
+    /// Streams that were decrypted whole.
+    pub streams: u64,
+    /// Objects found missing or damaged.
+    pub damaged: u64,
+}
+
+/// What a `vault probe` found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeVerdict {
+    /// When, by the site's clock.
+    pub at: jiff::Timestamp,
+    /// What keeps written objects from being changed, in one word: `create-only`, `versions`, `lock`, `nothing`.
+    pub protection: String,
+}
+
+/// Asks the keeper to keep a point whatever the rules say, or takes that back. Signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldRecord {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Always `hold`.
+    pub kind: String,
+    /// The system.
+    pub system: String,
+    /// The point: `0-12`.
+    pub point: String,
+    /// The number among the point's holds, from 1; the last one counts.
+    pub seq: u64,
+    /// The site that asked.
+    pub writer: String,
+    /// Whether the point is held from here on.
+    pub held: bool,
+    /// Why.
+    pub why: String,
+    /// When, by the site's clock.
+    pub at: jiff::Timestamp,
+    /// The release that wrote it.
+    pub software: String,
+}
+
+/// `gc/<pass>.json`: what a pass of the keeper deletes. Signed, and written before the first delete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcRecord {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Always `gc`.
+    pub kind: String,
+    /// The system.
+    pub system: String,
+    /// The number of the pass, from 1; one may be missing where another system of the vault used it.
+    pub pass: u64,
+    /// The site whose keeper it is.
+    pub writer: String,
+    /// When, by the keeper's clock.
+    pub planned_at: jiff::Timestamp,
+    /// The points that go, with their proofs.
+    pub points: Vec<RemovedPoint>,
+    /// The headers that go, each with its body.
+    pub headers: Vec<PointSnapshot>,
+    /// The packs that go.
+    pub packs: Vec<RemovedPacks>,
+    /// Epochs of which nothing is left, so that their records and secrets go too.
+    pub epochs: Vec<RemovedEpoch>,
+    /// The release that wrote it.
+    pub software: String,
+}
+
+/// A point that a pass removes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedPoint {
+    /// The term.
+    pub term: u64,
+    /// The number within the term.
+    pub seq: u64,
+    /// BLAKE3 of the point object, in hexadecimal digits: what the point after it links to.
+    pub blake3: String,
+}
+
+/// The packs of one epoch that a pass removes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedPacks {
+    /// The term.
+    pub term: u64,
+    /// The epoch within the term.
+    pub epoch: u64,
+    /// Their names.
+    pub packs: Vec<String>,
+}
+
+/// An epoch that a pass removes whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedEpoch {
+    /// The term.
+    pub term: u64,
+    /// The epoch within the term.
+    pub epoch: u64,
+}
