@@ -61,6 +61,8 @@ pub struct PointListing {
 pub struct EpochHead {
     /// The epoch.
     pub epoch: EpochId,
+    /// Its headers, as a listing shows them: number → source.
+    pub headers: BTreeMap<u64, SourceName>,
     /// Its last header; what is wrong with its chain concerns only a writer that would go on with it.
     pub last: Result<LastHeader, VaultError>,
 }
@@ -242,9 +244,28 @@ impl<R: Read> VaultReader<R> {
                 Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
                 last => last,
             };
-            heads.push(EpochHead { epoch, last });
+            let headers = headers.into_iter().map(|(source, id)| (id.seq, source)).collect();
+            heads.push(EpochHead { epoch, headers, last });
         }
         Ok(heads)
+    }
+
+    /// The headers of one epoch, as a listing shows them: number → source. Nothing is read.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn header_numbers(&self, epoch: EpochId) -> Result<BTreeMap<u64, SourceName>, VaultError> {
+        let listed = self.keys.list(&self.layout.snapshots()).await?;
+        let parsed = listed.iter().filter_map(|listed| self.layout.parse_header(&listed.key));
+        Ok(parsed.filter(|(_, id)| id.epoch == epoch).map(|(source, id)| (id.seq, source)).collect())
+    }
+
+    /// Whether the keeper has sealed the epoch: nothing may be added to it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_sealed(&self, epoch: EpochId) -> Result<bool, VaultError> {
+        Ok(self.keys.exists(&self.layout.sealed(epoch)).await?)
     }
 
     async fn last_header(
