@@ -136,6 +136,23 @@ async fn after_a_new_signing_key_captures_go_on() {
 }
 
 #[tokio::test]
+async fn a_signing_key_is_exchanged_without_losing_what_the_old_one_signed() {
+    let sites = Sites::filled().await;
+    sites.run("ams", &["capture"]);
+    let old = fs::read_to_string(sites.path().join("ams-keys/signing.key")).unwrap();
+    let old = old.lines().find_map(|line| line.strip_prefix("# verifying key: ")).unwrap();
+    let new = warmspare::keygen::site("ams", &sites.path().join("ams-new")).unwrap();
+    let (one, both) = (format!("ams = \"{old}\""), format!("ams = [\"{}\", \"{old}\"]", new.verifying_key));
+    sites.edit_configuration(&one, &both);
+    let message = sites.refused("ams", &["capture"], 1);
+    assert!(message.contains("`signing_key` of ams belongs to"), "the old key signs nothing new: {message}");
+    sites.edit_configuration("ams-keys/signing.key", "ams-new/signing.key");
+    sites.run("ams", &["capture"]);
+    assert_eq!(sites.points("fra").len(), 2, "both are believed");
+    assert!(sites.run("fra", &["restore", "--point", "0-1"]).starts_with("EQUAL"));
+}
+
+#[tokio::test]
 async fn a_restore_that_another_one_overtook_begins_anew_and_asks_again() {
     let sites = Sites::filled().await;
     sites.run("ams", &["capture"]);

@@ -7,8 +7,7 @@ use serde::de::DeserializeOwned;
 use super::VaultError;
 use super::layout::{self, EpochId, Layout, PointId, SnapshotId, Term};
 use super::v1::{self, EpochRecord, PointRecord, ProofRecord, Signed, SnapshotHeader, Unverified};
-use crate::config::SourceName;
-use crate::keys::VerifyingKey;
+use crate::config::{Signers, SourceName};
 use crate::store::Read;
 
 /// A clear record larger than this is not one of ours.
@@ -20,7 +19,7 @@ pub struct VaultReader<R> {
     pub(super) keys: R,
     pub(super) layout: Layout,
     system: String,
-    signers: BTreeMap<String, VerifyingKey>,
+    signers: Signers,
 }
 
 /// A recovery point whose signature, and whose headers, hold.
@@ -80,8 +79,8 @@ pub struct LastHeader {
 
 impl<R: Read> VaultReader<R> {
     /// A reader of `system` that believes `signers` alone.
-    pub fn new(keys: R, system: &str, signers: BTreeMap<String, VerifyingKey>) -> Self {
-        VaultReader { keys, layout: Layout::new(system), system: system.to_owned(), signers }
+    pub fn new(keys: R, system: &str, signers: impl Into<Signers>) -> Self {
+        VaultReader { keys, layout: Layout::new(system), system: system.to_owned(), signers: signers.into() }
     }
 
     /// Checks that the vault is of a format this release reads; an empty vault is fine.
@@ -111,7 +110,7 @@ impl<R: Read> VaultReader<R> {
 
     pub(super) async fn record<T: DeserializeOwned>(&self, key: &str, kind: &str) -> Result<Signed<T>, VaultError> {
         let bytes = self.keys.get_limited(key, RECORD_BYTES_MAX).await?;
-        Signed::decode(&bytes, key, kind, |signer| self.signers.get(signer).cloned())
+        Signed::decode(&bytes, key, kind, |signer| self.signers.of(signer).to_vec())
             .map_err(|source| VaultError::Record { key: key.to_owned(), source })
     }
 
