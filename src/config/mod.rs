@@ -11,6 +11,7 @@ mod profile;
 pub mod reference;
 mod source_name;
 mod validate;
+mod vault;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ pub use profile::{Profile, ProfileError, SourcePattern};
 pub use source_name::{SourceKind, SourceName, SourceNameError, is_plain_name};
 
 use crate::keys::{Recipient, VerifyingKey};
-use address::{BucketAddress, DatabaseAddress, ExportAddress, VaultUrl};
+use address::{BucketAddress, DatabaseAddress, ExportAddress, VaultAddress, VaultUrl};
 use reference::Reference;
 
 /// The configuration of one system.
@@ -76,6 +77,8 @@ pub struct Site {
     pub identity: Option<Reference>,
     /// Its signing key; needed where it captures or proves.
     pub signing_key: Option<Reference>,
+    /// How it reaches the vault.
+    pub vault: VaultAddress,
     /// Its databases by name.
     pub databases: BTreeMap<String, DatabaseAddress>,
     /// Its buckets by name.

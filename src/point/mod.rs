@@ -32,7 +32,8 @@ pub const TERM_WITHOUT_WITNESS: Term = 0;
 /// When the vault cannot be opened, or is of a format this release does not read.
 pub async fn open_vault(here: &Here) -> Result<(Keys, VaultReader<Keys>), Error> {
     let config = &here.config;
-    let keys = Keys::open(&config.vault.url)?;
+    let access = &here.site.vault;
+    let keys = Keys::open(access, here.resolve("vault.credentials", access.credentials.as_ref())?)?;
     let reader = VaultReader::new(keys.clone(), &config.system, config.vault.signers.clone());
     reader.check_format().await?;
     Ok((keys, reader))
