@@ -28,6 +28,9 @@ pub(in crate::store) enum Attempt {
 
 /// A place where keys can be created.
 pub(super) trait Attempts {
+    /// Finds out what has to be known before the first attempt; what fails here has written nothing.
+    async fn prepare(&self) -> Result<(), StoreError>;
+
     /// Tries once. [`StoreError::Unavailable`] means that it may or may not have been done.
     async fn put_new(&self, key: &str, body: &Bytes) -> Result<Attempt, StoreError>;
 
@@ -39,6 +42,7 @@ pub(super) trait Attempts {
 
 /// See [`super::Create::create`].
 pub(super) async fn create(place: &impl Attempts, key: &str, body: Bytes) -> Result<Created, StoreError> {
+    place.prepare().await?;
     let mut unanswered: Option<StoreError> = None;
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
@@ -79,6 +83,10 @@ mod tests {
     }
 
     impl Attempts for Told {
+        async fn prepare(&self) -> Result<(), StoreError> {
+            Ok(())
+        }
+
         async fn put_new(&self, key: &str, _: &Bytes) -> Result<Attempt, StoreError> {
             let answer = self.answers.lock().unwrap().pop_front().unwrap_or(Err("nobody there"));
             answer.map_err(|why| StoreError::Unavailable { at: self.at(key), source: why.into() })

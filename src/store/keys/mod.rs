@@ -25,7 +25,7 @@ use secrecy::SecretString;
 use super::error::{Place, StoreError, folder_name};
 use crate::config::address::{VaultAddress, VaultUrl};
 use objects::Objects;
-pub(in crate::store) use s3::S3Keys;
+pub(in crate::store) use s3::{S3Keys, md5_hex};
 
 /// The key of our own that every credential may list, if it may list anything.
 pub(in crate::store) const PERMITTED: &str = "vault.json";

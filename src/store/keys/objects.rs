@@ -128,6 +128,10 @@ fn named(address: &VaultAddress) -> Arc<str> {
 }
 
 impl Attempts for Objects {
+    async fn prepare(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn put_new(&self, key: &str, body: &Bytes) -> Result<Attempt, StoreError> {
         let path = self.path(key, "create")?;
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
@@ -157,6 +161,11 @@ impl Objects {
         let path = self.path(key, "replace")?;
         let written = self.store.put_opts(&path, PutPayload::from_bytes(body), PutOptions::default()).await;
         written.map(drop).map_err(|error| translate(self.place(key, "replace"), error))
+    }
+
+    /// What the store makes of a conditional create of a key that is there: whether it refused.
+    pub(in crate::store) async fn refuses_overwriting(&self, key: &str, body: &Bytes) -> Result<bool, StoreError> {
+        Ok(self.put_new(key, body).await? == Attempt::Taken)
     }
 
     pub(super) async fn get(&self, key: &str, max_bytes: u64) -> Result<Bytes, StoreError> {

@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::operation::put_object::{PutObjectError, PutObjectOutput};
 use aws_sdk_s3::primitives::ByteStream;
 use base64::Engine;
 use bytes::{Bytes, BytesMut};
@@ -37,6 +40,8 @@ pub(in crate::store) struct S3Keys {
     versioning: Arc<OnceCell<Versioning>>,
 }
 
+type PutRefused = SdkError<PutObjectError, HttpResponse>;
+
 impl S3Keys {
     pub(super) fn open(
         address: &VaultAddress,
@@ -51,7 +56,7 @@ impl S3Keys {
 
     /// Whether older versions have to be asked for. Where the credential may not ask the bucket, its listing of versions
     /// tells; that is right on every bucket, only dearer.
-    async fn is_versioned(&self) -> Result<bool, StoreError> {
+    pub(in crate::store) async fn is_versioned(&self) -> Result<bool, StoreError> {
         let ask = || async {
             match self.s3.versioning().await {
                 Err(error @ StoreError::Denied { .. }) => {
@@ -117,10 +122,27 @@ impl S3Keys {
     }
 
     pub(super) async fn replace(&self, key: &str, body: Bytes) -> Result<(), StoreError> {
-        let full = self.s3.full(key, "replace")?;
-        let request = self.s3.client.put_object().bucket(&*self.s3.bucket).key(full).content_md5(md5_base64(&body));
-        let sent = request.body(ByteStream::from(body)).send().await;
-        sent.map(drop).map_err(|e| answer::refused(self.s3.at(key, "replace"), e))
+        self.s3.full(key, "replace")?;
+        self.put(&self.s3, key, &body, false)
+            .await
+            .map(drop)
+            .map_err(|e| answer::refused(self.s3.at(key, "replace"), e))
+    }
+
+    /// One PUT through `s3`, which decides how often it is tried; with `only_new`, the server is asked to refuse it when the key is there.
+    async fn put(&self, s3: &S3, key: &str, body: &Bytes, only_new: bool) -> Result<PutObjectOutput, PutRefused> {
+        let request = s3.client.put_object().bucket(&*s3.bucket).key(format!("{}{key}", s3.prefix));
+        let request = request.set_if_none_match(only_new.then(|| "*".to_owned())).content_md5(md5_base64(body));
+        request.body(ByteStream::from(body.clone())).send().await
+    }
+
+    /// What the server makes of a conditional PUT over a key that is there: whether it refused.
+    pub(in crate::store) async fn refuses_overwriting(&self, key: &str, body: &Bytes) -> Result<bool, StoreError> {
+        match self.put(&self.s3, key, body, true).await {
+            Ok(_) => Ok(false),
+            Err(error) if [409, 412].contains(&answer::code(&error).0) => Ok(true),
+            Err(error) => Err(answer::refused(self.s3.at(key, "create"), error)),
+        }
     }
 
     pub(super) async fn list(&self, prefix: &str) -> Result<Vec<ListedKey>, StoreError> {
@@ -204,12 +226,14 @@ impl S3Keys {
 }
 
 impl Attempts for S3Keys {
+    async fn prepare(&self) -> Result<(), StoreError> {
+        self.is_versioned().await.map(drop)
+    }
+
     async fn put_new(&self, key: &str, body: &Bytes) -> Result<Attempt, StoreError> {
-        let full = self.s3.full(key, "create")?;
+        self.s3.full(key, "create")?;
         let versioned = self.is_versioned().await?;
-        let request = self.once.client.put_object().bucket(&*self.s3.bucket).key(full).if_none_match("*");
-        let request = request.content_md5(md5_base64(body)).body(ByteStream::from(body.clone()));
-        let written = match request.send().await {
+        let written = match self.put(&self.once, key, body, true).await {
             Ok(written) => written,
             Err(error) => {
                 let (status, code) = answer::code(&error);
@@ -280,6 +304,6 @@ fn md5_base64(body: &Bytes) -> String {
     base64::engine::general_purpose::STANDARD.encode(Md5::digest(body))
 }
 
-fn md5_hex(body: &Bytes) -> String {
+pub(in crate::store) fn md5_hex(body: &Bytes) -> String {
     Md5::digest(body).iter().map(|byte| format!("{byte:02x}")).collect()
 }

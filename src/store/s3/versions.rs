@@ -7,6 +7,8 @@ use aws_sdk_s3::operation::list_object_versions::ListObjectVersionsOutput;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{BucketVersioningStatus, EncodingType};
 
+use serde::{Deserialize, Serialize};
+
 use super::list::decoded;
 use super::{S3, answer, bare_etag};
 use crate::store::error::{Place, StoreError};
@@ -20,6 +22,15 @@ pub(in crate::store) enum Versioning {
     On,
     /// It did once: older versions may be there, and what is written now replaces the version `null`.
     Suspended,
+}
+
+/// The retention that a bucket with Object Lock gives to every version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    /// `compliance`: nobody shortens it. `governance`: whoever has that special right does.
+    pub mode: String,
+    /// In days.
+    pub days: u32,
 }
 
 /// One version of one object.
@@ -61,6 +72,23 @@ impl S3 {
             Some(BucketVersioningStatus::Suspended) => Versioning::Suspended,
             _ => Versioning::Off,
         })
+    }
+
+    /// How long the bucket keeps every version from being deleted, whoever asks; `None` when it does not.
+    pub(in crate::store) async fn default_retention(&self) -> Result<Option<Retention>, StoreError> {
+        let answer = match self.client.get_object_lock_configuration().bucket(&*self.bucket).send().await {
+            Ok(answer) => answer,
+            // No lock, or a server that has none.
+            Err(error) if [404, 501].contains(&answer::code(&error).0) => return Ok(None),
+            Err(error) => return Err(answer::refused(Place::store(self.name(), "ask for the lock of"), error)),
+        };
+        let rule = answer.object_lock_configuration().and_then(|lock| lock.rule()?.default_retention());
+        let days =
+            |count: Option<i32>, each: u32| count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0) * each;
+        Ok(rule.map(|rule| Retention {
+            mode: rule.mode().map_or_else(|| "unknown".to_owned(), |mode| mode.as_str().to_ascii_lowercase()),
+            days: days(rule.days(), 1) + days(rule.years(), 365),
+        }))
     }
 
     /// One page of the versions, delete markers included, of all keys that start with the full `prefix`; and where the next
