@@ -2,6 +2,7 @@
 
 mod export;
 mod export_process;
+mod keys;
 mod kill;
 mod leaving;
 mod mirror;

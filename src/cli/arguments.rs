@@ -60,6 +60,9 @@ pub(super) enum Command {
     Points(PointsCommand),
     /// Restores a recovery point at this site and proves it equal.
     Restore(RestoreCommand),
+    /// Makes the vault, and finds out what protects it.
+    #[command(subcommand)]
+    Vault(VaultCommand),
 }
 
 #[derive(Debug, Args)]
@@ -145,6 +148,52 @@ pub(super) struct RestoreCommand {
     pub on_live: Option<String>,
 
     /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum VaultCommand {
+    /// Makes the vault's folder, or checks its bucket, and prints the rights to set there.
+    Init(VaultInit),
+    /// Finds out by trying what this site's credential may do at the vault, and what protects it.
+    Probe(VaultProbe),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VaultInit {
+    /// The live site's user, as the policy of the bucket names it.
+    #[arg(long, value_name = "ARN")]
+    pub live_arn: Option<String>,
+
+    /// The spare's user.
+    #[arg(long, value_name = "ARN")]
+    pub spare_arn: Option<String>,
+
+    /// The keeper's user, who alone deletes.
+    #[arg(long, value_name = "ARN")]
+    pub keeper_arn: Option<String>,
+
+    /// Say what would be made, and print the rights; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VaultProbe {
+    /// Try the keeper's credential instead of the site's; the result is printed and not kept.
+    #[arg(long)]
+    pub keeper: bool,
+
+    /// Say which objects would be written and deleted; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
 }

@@ -12,6 +12,7 @@ pub mod reference;
 mod signers;
 mod source_name;
 mod validate;
+mod vault;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ pub use signers::Signers;
 pub use source_name::{SourceKind, SourceName, SourceNameError, is_plain_name};
 
 use crate::keys::Recipient;
-use address::{BucketAddress, DatabaseAddress, ExportAddress, VaultUrl};
+use address::{BucketAddress, DatabaseAddress, ExportAddress, VaultAddress, VaultUrl};
 use reference::Reference;
 
 /// The configuration of one system.
@@ -78,6 +79,8 @@ pub struct Site {
     pub identity: Option<Reference>,
     /// Its signing key; needed where it captures or proves.
     pub signing_key: Option<Reference>,
+    /// How it reaches the vault.
+    pub vault: VaultAddress,
     /// Its databases by name.
     pub databases: BTreeMap<String, DatabaseAddress>,
     /// Its buckets by name.

@@ -278,14 +278,17 @@ async fn create<C: Create>(
     remember(keeping, id, &identity.recipient(), &chunk_id_key, not_after)
 }
 
-/// Puts `vault.json` if the vault is new.
-async fn put_vault_record<C: Create>(keys: &C) -> Result<(), VaultError> {
+/// Puts `vault.json` if the vault is new; says whether it was.
+///
+/// # Errors
+/// When the store fails.
+pub async fn put_vault_record<C: Create>(keys: &C) -> Result<Created, VaultError> {
     let record = VaultRecord { format: FORMAT, kind: "vault".to_owned(), features: Vec::new() };
     let mut bytes = serde_json::to_vec(&record).map_err(|e| VaultError::Machine(e.to_string()))?;
     bytes.push(b'\n');
-    keys.create(layout::VAULT, Bytes::from(bytes)).await?;
+    let created = keys.create(layout::VAULT, Bytes::from(bytes)).await?;
     failpoint::hit("vault.record");
-    Ok(())
+    Ok(created)
 }
 
 /// Puts `epoch.json` under the first number that is free: a number is burned by a crash before the secrets were put.
