@@ -54,7 +54,11 @@ pub(super) enum Command {
     Demo(DemoCommand),
     /// Makes the keys of a site, or of the escrow, and says who holds what.
     Keygen(KeygenCommand),
-    /// Takes a recovery point now. Live site only.
+    /// Writes a commented configuration file to fill in.
+    Init(InitCommand),
+    /// Proves this site's half against the world: would the next capture, or a restore, work?
+    Check(CheckCommand),
+    /// Takes a recovery point now. Live site only. With --try, tries it on any database and leaves nothing.
     Capture(CaptureCommand),
     /// Lists the recovery points, or shows one.
     Points(PointsCommand),
@@ -84,6 +88,36 @@ pub(super) struct KeygenCommand {
     pub out: Option<PathBuf>,
 
     /// Print the public halves and file names as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InitCommand {
+    /// The file to write [default: --config, or /etc/warmspare/warmspare.toml]. One that is there is left alone.
+    #[arg(value_name = "PATH")]
+    pub path: Option<PathBuf>,
+
+    /// The name of the system to protect.
+    #[arg(long, value_name = "NAME", default_value = "app")]
+    pub system: String,
+
+    /// What a recovery point consists of: a built-in profile, or a folder (with a slash).
+    #[arg(long, value_name = "PROFILE", default_value = "minimal")]
+    pub profile: String,
+
+    /// Print the file instead of writing it.
+    #[arg(long)]
+    pub stdout: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckCommand {
+    /// Do not tell the other site: leave this site's status record in the vault as it is.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print the findings as JSON.
     #[arg(long)]
     pub json: bool,
 }

@@ -2,7 +2,9 @@
 
 mod arguments;
 mod capture;
+mod check;
 mod demo;
+mod init;
 mod keygen;
 mod next;
 mod points;
@@ -31,6 +33,8 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
         None => next::run(place).await,
         Some(Command::Demo(command)) => demo::run(command, clock).await,
         Some(Command::Keygen(command)) => keygen::run(command, arguments.place.site),
+        Some(Command::Init(command)) => init::run(command, config_path(place)),
+        Some(Command::Check(command)) => check::run(here(place)?, command, &*clock).await,
         Some(Command::Capture(command)) => capture::run(here(place)?, command, clock).await,
         Some(Command::Points(command)) => points::run(here(place)?, command, &*clock).await,
         Some(Command::Restore(command)) => restore::run(here(place)?, command, &*clock).await,

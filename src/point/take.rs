@@ -1,5 +1,6 @@
 //! Taking a recovery point: the order, the lock, the commit.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,16 +10,18 @@ use super::error::PointError;
 use super::sources::{PointSummary, SealedSource};
 use super::{SharedClock, TERM_WITHOUT_WITNESS, open_vault};
 use crate::capture::export;
+use crate::clock::Clock;
 use crate::config::{Here, SourceKind, SourceName};
 use crate::error::Error;
 use crate::failpoint;
+use crate::keys::{Recipient, SigningKey};
 use crate::mirror;
 use crate::observe::Progress;
 use crate::pipeline::ChunkerParameters;
 use crate::store::Keys;
 use crate::vault::layout::PointId;
 use crate::vault::v1::Link;
-use crate::vault::{EpochKeeping, EpochWriter, NewPoint, SeenPoints, open_epoch};
+use crate::vault::{EpochKeeping, EpochWriter, NewPoint, SeenPoints, check_resume, open_epoch};
 
 /// What a capture would read, and where it would go.
 #[derive(Clone, Debug, Serialize)]
@@ -41,12 +44,19 @@ pub struct PreviewSource {
 /// What [`take`] would capture, without capturing it.
 ///
 /// # Errors
-/// When it would be refused at once: at the spare, without a vault, without keys.
-pub async fn preview(here: &Here) -> Result<Preview, Error> {
+/// When it would be refused at once: at the spare, without a vault, without keys, with another vault than before, or with
+/// an epoch that cannot be gone on with.
+pub async fn preview(here: &Here, clock: &dyn Clock) -> Result<Preview, Error> {
     let sources = refuse(here)?;
-    here.signing_key()?;
+    let signer = here.signing_key()?;
     let (keys, reader) = open_vault(here).await?;
-    reader.heads(TERM_WITHOUT_WITNESS).await?;
+    let (sealed_to, state) = (here.sealed_to(), here.vault_state());
+    SeenPoints::load(&state)?.check(&reader.points().await?, &here.config.system)?;
+    let heads = reader.heads(TERM_WITHOUT_WITNESS).await?;
+    let keeping = keeping(here, &signer, &sealed_to, &state);
+    if let Some((epoch, recipient)) = check_resume(&keeping, &heads, clock)? {
+        reader.check_epoch(epoch, &recipient).await?;
+    }
     let place = |source: &SourceName| match source.kind {
         SourceKind::Database => here.site.databases.get(&source.name).map(|a| a.url.clone()),
         SourceKind::Bucket => here.site.buckets.get(&source.name).map(|a| a.url.to_string()),
@@ -121,22 +131,31 @@ async fn begin<'a>(
     let mut seen = SeenPoints::load(&here.vault_state())?;
     seen.check(&points, &here.config.system)?;
     let heads = reader.heads(TERM_WITHOUT_WITNESS).await?;
-    let chunker =
-        if here.config.capture.large_chunks { ChunkerParameters::large() } else { ChunkerParameters::small() };
     let (sealed_to, state) = (here.sealed_to(), here.vault_state());
-    let keeping = EpochKeeping {
-        system: &here.config.system,
-        site: &here.site.name,
-        term: TERM_WITHOUT_WITNESS,
-        sealed_to: &sealed_to,
-        chunker,
-        signer: &signer,
-        state: &state,
-    };
+    let keeping = keeping(here, &signer, &sealed_to, &state);
     let epoch = open_epoch(&keys, &keeping, &heads, &**clock).await?;
     reader.check_epoch(epoch.id(), &epoch.recipient()).await?;
     let writer = EpochWriter::new(keys, &here.config.system, &here.site.name, epoch, signer, Arc::clone(clock));
     Ok((Run { here, clock: Arc::clone(clock), progress, writer }, seen, points))
+}
+
+/// How this site keeps its epoch.
+fn keeping<'a>(
+    here: &'a Here,
+    signer: &'a SigningKey,
+    sealed_to: &'a [Recipient],
+    state: &'a Path,
+) -> EpochKeeping<'a> {
+    let large = here.config.capture.large_chunks;
+    EpochKeeping {
+        system: &here.config.system,
+        site: &here.site.name,
+        term: TERM_WITHOUT_WITNESS,
+        sealed_to,
+        chunker: if large { ChunkerParameters::large() } else { ChunkerParameters::small() },
+        signer,
+        state,
+    }
 }
 
 impl Run<'_> {

@@ -100,6 +100,15 @@ impl Folder {
         write::write(&self.root, path, attributes.mode, size, body, place).await
     }
 
+    pub(super) async fn check_writable(&self) -> Result<(), StoreError> {
+        let at = Place::store(&self.name, "write");
+        let given_up = stream::once(async { Err(StoreError::other(Place::store("", "write"), "given up")) }).boxed();
+        match write::write(&self.root, self.root.join(STAGING), None, 1, given_up, at).await {
+            Ok(_) | Err(WriteError::Body(_)) => Ok(()),
+            Err(WriteError::Store(error)) => Err(error),
+        }
+    }
+
     pub(super) async fn head(&self, key: &str) -> Result<Head, StoreError> {
         let path = self.path(key, "look up")?;
         blocking(Place::key(&self.name, key, "look up"), move |at| {
