@@ -49,3 +49,4 @@ pub mod cli;
 pub mod demo;
 pub mod init;
 pub mod keygen;
+pub mod trial;

@@ -124,13 +124,41 @@ pub(super) struct CheckCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct CaptureCommand {
+    /// Try it: capture the database at URL read-only into a temporary vault, restore and prove it if PostgreSQL is installed
+    /// here, tell sizes and times, and remove everything. Needs no configuration; TMPDIR says where. The password is found as
+    /// psql finds it (PGPASSWORD, ~/.pgpass).
+    #[arg(long = "try", value_name = "URL")]
+    pub try_url: Option<String>,
+
+    #[command(flatten)]
+    pub trial: TryArguments,
+
     /// Say what would be captured, and from where; change nothing.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "try_url")]
     pub dry_run: bool,
 
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TryArguments {
+    /// With --try: where its password is (file:/path, env:NAME, command:PROGRAM).
+    #[arg(long, value_name = "REFERENCE", requires = "try_url")]
+    pub password: Option<String>,
+
+    /// With --try: restore into a new database of this scratch server, and drop it again.
+    #[arg(long, value_name = "URL", requires = "try_url", conflicts_with = "no_restore")]
+    pub into: Option<String>,
+
+    /// With --try --into: where that server's password is.
+    #[arg(long, value_name = "REFERENCE", requires = "into")]
+    pub into_password: Option<String>,
+
+    /// With --try: capture only.
+    #[arg(long, requires = "try_url")]
+    pub no_restore: bool,
 }
 
 #[derive(Debug, Args)]

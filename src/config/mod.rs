@@ -7,6 +7,7 @@ pub mod address;
 mod as_written;
 mod error;
 mod here;
+pub mod password_file;
 mod profile;
 pub mod reference;
 mod source_name;

@@ -106,6 +106,11 @@ impl Server {
         &self.host
     }
 
+    /// The role the address names, if it names one.
+    pub fn user(&self) -> Option<&str> {
+        self.config.get_user()
+    }
+
     /// The database the address names.
     pub fn database(&self) -> &str {
         &self.database

@@ -11,7 +11,7 @@ use crate::config::Here;
 use crate::error::Error;
 use crate::store::Read;
 use crate::units::Span;
-use crate::vault::layout::Layout;
+use crate::vault::layout::{self, Layout};
 use crate::vault::v1::{CheckVerdict, StatusRecord, Verdict};
 use crate::vault::{StatusKeeping, update_status};
 
@@ -31,6 +31,7 @@ pub struct PeerSaid {
 
 /// Reads what the other site says of itself. Nothing of it stands against a capture or restore here.
 pub(super) async fn look(here: &Here, clock: &dyn Clock, seen: &Seen, findings: &mut Findings) -> Option<PeerSaid> {
+    proven(here, seen, findings);
     let site = &here.other.name;
     let state = here.vault_state();
     let next = format!("Run there: `warmspare check --site {site}`");
@@ -47,7 +48,6 @@ pub(super) async fn look(here: &Here, clock: &dyn Clock, seen: &Seen, findings: 
         }
     };
     quote(here, clock.now(), &status, next, findings);
-    proven(here, seen, findings);
     Some(PeerSaid { site: site.clone(), status })
 }
 
@@ -102,6 +102,13 @@ fn newest_proven(seen: &Seen, site: &str) -> Option<String> {
 /// Writes this site's verdict into its status record, and compares the store's clock with this host's by it.
 pub(super) async fn say(here: &Here, clock: &dyn Clock, seen: &Seen, verdict: &CheckVerdict, findings: &mut Findings) {
     let object = format!("status of {}", here.site.name);
+    let begun = within(ANSWER_MAX, &object, seen.keys.exists(layout::VAULT)).await;
+    match findings.value("vault", &object, begun) {
+        Some(true) => {}
+        // It may be the folder a disk is to be mounted on.
+        Some(false) => return findings.ok("vault", object, "not written: nothing was captured into this vault yet"),
+        None => return,
+    }
     let said = within(ANSWER_MAX, &object, write(here, clock, seen, verdict)).await;
     if let Some((ours, theirs)) = findings.value("vault", &object, said) {
         findings.ok("vault", &object, "written");
