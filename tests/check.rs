@@ -338,3 +338,51 @@ async fn a_state_folder_of_another_user_is_named() {
     let warnings = findings(&report, "warning");
     assert!(warnings.iter().any(|w| w.contains("belongs to user 65534, and this is user 0")), "{warnings:#?}");
 }
+
+#[tokio::test]
+async fn from_init_to_a_site_that_is_ready_and_captures() {
+    let sites = Sites::filled().await;
+    let file = sites.path().join("etc/warmspare.toml");
+    let path = file.display().to_string();
+    let warmspare = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_warmspare"));
+        command.args(arguments).current_dir(sites.path()).env("WARMSPARE_CONFIG", &file);
+        command.output().unwrap()
+    };
+    let written = warmspare(&["init", "--system", "app"]);
+    assert!(String::from_utf8_lossy(&written.stderr).contains("warmspare keygen --site ams"), "{}", shown(&written));
+    assert_eq!(warmspare(&["init", &path]).status.code(), Some(3), "never over a file that is there");
+    let blank = warmspare(&["--site", "ams", "check"]);
+    assert_eq!(blank.status.code(), Some(2), "{}", shown(&blank));
+
+    let mut text = fs::read_to_string(&file).unwrap();
+    let mut fill = |from: &str, to: &str| {
+        assert!(text.contains(from), "{from} in:\n{text}");
+        text = text.replacen(from, to, 1);
+    };
+    let escrow = report(&warmspare(&["keygen", "--escrow", "--json"]));
+    fill("<age1… of the escrow>", escrow["recipient"].as_str().unwrap());
+    fill("/srv/vault", &sites.vault().display().to_string());
+    for (site, server) in [("ams", &sites.live), ("fra", &sites.spare)] {
+        let keys = report(&warmspare(&["keygen", "--site", site, "--json"]));
+        fill(&format!("<ed25519:… of {site}>"), keys["verifying_key"].as_str().unwrap());
+        fill(&format!("<age1… of {site}>"), keys["recipient"].as_str().unwrap());
+        fill("postgresql://warmspare@127.0.0.1/app", &server.cluster().url("app"));
+        fill("file:/etc/warmspare/pg", &format!("file:{}", server.cluster().password_file().display()));
+        fill(&format!("/srv/artifacts-{site}"), &sites.bucket(site).display().to_string());
+        // On two hosts the defaults do.
+        let (state, keys) = (sites.state(site), sites.path().join(site));
+        let own = format!(
+            "[sites.{site}]\nstate = {state:?}\nidentity = \"file:{keys}/identity.txt\"\nsigning_key = \"file:{keys}/signing.key\"",
+            keys = keys.display()
+        );
+        fill(&format!("[sites.{site}]"), &own);
+    }
+    fs::write(&file, text).unwrap();
+    let checked = warmspare(&["--site", "ams", "check", "--json"]);
+    assert_eq!((findings(&report(&checked), "failure"), checked.status.code()), (Vec::new(), Some(0)));
+    for (site, command) in [("ams", "capture"), ("fra", "restore")] {
+        let done = warmspare(&["--site", site, command]);
+        assert!(done.status.success(), "{}", shown(&done));
+    }
+}

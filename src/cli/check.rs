@@ -41,10 +41,15 @@ fn text(findings: &[Finding]) -> String {
 }
 
 fn conclusion(report: &Report) -> String {
-    let Report { site, failures, warnings, .. } = report;
+    let site = &report.site;
     let work = if report.live { "capture" } else { "restore" };
+    let count = |number: u64, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
+    let warnings = count(report.warnings, "warning");
     match report.ready {
-        true => format!("\n{site} is ready: a {work} would work, as far as can be seen. {warnings} warnings."),
-        false => format!("\n{site} is NOT ready: a {work} would fail. {failures} failures, {warnings} warnings."),
+        true => format!("\n{site} is ready: a {work} would work, as far as can be seen. {warnings}."),
+        false => {
+            let failures = count(report.failures, "failure");
+            format!("\n{site} is NOT ready: a {work} would fail. {failures}, {warnings}.")
+        }
     }
 }

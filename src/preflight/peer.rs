@@ -63,13 +63,13 @@ fn quote(here: &Here, now: Timestamp, status: &StatusRecord, next: String, findi
         findings.warning(ABOUT, site, "it was never checked", next);
         return;
     };
-    let (age, counts) = (ago(check.at), format!("{} failures, {} warnings", check.failures, check.warnings));
+    let (age, counts) = (ago(check.at), format!("failures: {}, warnings: {}", check.failures, check.warnings));
     if !check.ready {
-        findings.warning(ABOUT, site, format!("it was not ready {age} ago: {counts}"), next);
+        findings.warning(ABOUT, site, format!("it was not ready {age} ago ({counts})"), next);
     } else if now.duration_since(check.at) > AGE_MAX {
         findings.warning(ABOUT, site, format!("it was ready, but that was {age} ago"), next);
     } else {
-        findings.ok(ABOUT, site, format!("it was ready {age} ago: {counts}"));
+        findings.ok(ABOUT, site, format!("it was ready {age} ago ({counts})"));
     }
 }
 

@@ -194,7 +194,7 @@ pub async fn run(
     tell: &(dyn Fn(&str) + Sync),
 ) -> Result<TrialReport, Error> {
     let mut place = Place::make()?;
-    tell(&format!("working in {}, which is removed at the end", place.path().display()));
+    tell(&format!("working in {}, which is removed at the end; only kill -9 leaves it", place.path().display()));
     let done = tokio::select! {
         biased;
         () = interrupted() => Err(TrialError::Interrupted.into()),
