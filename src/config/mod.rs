@@ -10,6 +10,7 @@ mod here;
 pub mod password_file;
 mod profile;
 pub mod reference;
+mod signers;
 mod source_name;
 mod validate;
 
@@ -19,9 +20,10 @@ use std::path::{Path, PathBuf};
 pub use error::ConfigError;
 pub use here::{Here, HereError};
 pub use profile::{Profile, ProfileError, SourcePattern};
+pub use signers::Signers;
 pub use source_name::{SourceKind, SourceName, SourceNameError, is_plain_name};
 
-use crate::keys::{Recipient, VerifyingKey};
+use crate::keys::Recipient;
 use address::{BucketAddress, DatabaseAddress, ExportAddress, VaultUrl};
 use reference::Reference;
 
@@ -51,8 +53,8 @@ pub struct VaultConfig {
     pub url: VaultUrl,
     /// Recipients whose identities are on neither site.
     pub escrow: Vec<Recipient>,
-    /// The verifying key of each site.
-    pub signers: BTreeMap<String, VerifyingKey>,
+    /// The verifying keys of each site.
+    pub signers: Signers,
 }
 
 /// How the live site captures.

@@ -21,7 +21,10 @@ use crate::pipeline::ChunkerParameters;
 use crate::store::Keys;
 use crate::vault::layout::PointId;
 use crate::vault::v1::Link;
-use crate::vault::{EpochKeeping, EpochWriter, NewPoint, SeenPoints, check_resume, open_epoch};
+use crate::vault::{
+    EpochKeeping, EpochWriter, NewPoint, SeenPoints, VaultError, VaultReader, abandon_epoch, check_resume, open_epoch,
+    remembered_epoch,
+};
 
 /// What a capture would read, and where it would go.
 #[derive(Clone, Debug, Serialize)]
@@ -54,7 +57,10 @@ pub async fn preview(here: &Here, clock: &dyn Clock) -> Result<Preview, Error> {
     SeenPoints::load(&state)?.check(&reader.points().await?, &here.config.system)?;
     let heads = reader.heads(TERM_WITHOUT_WITNESS).await?;
     let keeping = keeping(here, &signer, &sealed_to, &state);
-    if let Some((epoch, recipient)) = check_resume(&keeping, &heads, clock)? {
+    // One that is lost is left for a new one.
+    let lost = lost_epoch(here, &reader, &state).await?.is_some();
+    let resumed = if lost { None } else { check_resume(&keeping, &heads, clock)? };
+    if let Some((epoch, recipient)) = resumed {
         reader.check_epoch(epoch, &recipient).await?;
     }
     let place = |source: &SourceName| match source.kind {
@@ -90,6 +96,7 @@ pub(super) struct Run<'a> {
     pub clock: SharedClock,
     pub progress: &'a Progress,
     pub writer: EpochWriter<Keys>,
+    reader: VaultReader<Keys>,
 }
 
 /// Takes a recovery point of every source of the system.
@@ -133,10 +140,35 @@ async fn begin<'a>(
     let heads = reader.heads(TERM_WITHOUT_WITNESS).await?;
     let (sealed_to, state) = (here.sealed_to(), here.vault_state());
     let keeping = keeping(here, &signer, &sealed_to, &state);
+    if let Some(why) = lost_epoch(here, &reader, &state).await? {
+        tracing::warn!("{why}; a new one is opened, one full upload follows");
+        abandon_epoch(&state)?;
+    }
     let epoch = open_epoch(&keys, &keeping, &heads, &**clock).await?;
     reader.check_epoch(epoch.id(), &epoch.recipient()).await?;
     let writer = EpochWriter::new(keys, &here.config.system, &here.site.name, epoch, signer, Arc::clone(clock));
-    Ok((Run { here, clock: Arc::clone(clock), progress, writer }, seen, points))
+    Ok((Run { here, clock: Arc::clone(clock), progress, writer, reader }, seen, points))
+}
+
+/// Why the epoch of the state folder is to be forgotten: the keeper has sealed it, or the other site calls it damaged.
+/// The new one costs a full upload, and nothing else has to be repaired.
+async fn lost_epoch(here: &Here, reader: &VaultReader<Keys>, state: &Path) -> Result<Option<String>, Error> {
+    let Some(epoch) = remembered_epoch(state)? else { return Ok(None) };
+    if reader.is_sealed(epoch).await? {
+        return Ok(Some(format!("epoch {epoch} was sealed by the keeper")));
+    }
+    let status = match reader.status(&here.other.name, state).await {
+        Ok(status) => status,
+        Err(VaultError::Store(error)) => return Err(error.into()),
+        // What the other site says only informs, and a capture must not wait for it to be mended.
+        Err(error) => {
+            tracing::warn!("the status of {} is not to be believed: {}", here.other.name, Error::from(error));
+            None
+        }
+    };
+    let mut damaged = status.into_iter().flat_map(|status| status.damaged_epochs);
+    let found = damaged.find(|found| (found.term, found.epoch) == (epoch.term, epoch.epoch));
+    Ok(found.map(|found| format!("{} calls epoch {epoch} damaged ({})", here.other.name, found.why)))
 }
 
 /// How this site keeps its epoch.
@@ -212,6 +244,7 @@ impl Run<'_> {
             snapshots.push(self.writer.commit(source.sealed).await?);
             summaries.push(source.summary);
         }
+        self.writer.check_alone(&self.reader.header_numbers(self.writer.epoch()).await?)?;
         let point = NewPoint { id, previous, started_at, captured_at, snapshots };
         Ok((self.writer.publish(point).await?, summaries))
     }

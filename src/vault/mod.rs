@@ -22,7 +22,7 @@ use crate::store::StoreError;
 use layout::EpochId;
 use v1::Unverified;
 
-pub use epoch::{EPOCH_LENGTH, EpochKeeping, OpenEpoch, check_resume, open_epoch};
+pub use epoch::{EPOCH_LENGTH, EpochKeeping, OpenEpoch, abandon_epoch, check_resume, open_epoch, remembered_epoch};
 pub use proof::{NewProof, put_proof};
 pub use reader::{Damaged, EpochHead, LastHeader, ListedPoint, PointListing, VaultReader};
 pub use seen::SeenPoints;
