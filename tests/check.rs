@@ -360,7 +360,7 @@ async fn from_init_to_a_site_that_is_ready_and_captures() {
         assert!(text.contains(from), "{from} in:\n{text}");
         text = text.replacen(from, to, 1);
     };
-    let escrow = report(&warmspare(&["keygen", "--escrow", "--json"]));
+    let escrow = report(&warmspare(&["keygen", "--escrow", "--out", "page.txt", "--json"]));
     fill("<age1… of the escrow>", escrow["recipient"].as_str().unwrap());
     fill("/srv/vault", &sites.vault().display().to_string());
     for (site, server) in [("ams", &sites.live), ("fra", &sites.spare)] {
@@ -385,4 +385,47 @@ async fn from_init_to_a_site_that_is_ready_and_captures() {
         let done = warmspare(&["--site", site, command]);
         assert!(done.status.success(), "{}", shown(&done));
     }
+}
+
+#[tokio::test]
+async fn whether_a_bucket_takes_objects_is_found_without_leaving_any() {
+    use crate::support::buckets::{folder, keys, s3};
+    use crate::support::ceph::{CREDENTIALS, Ceph};
+    let ceph = Ceph::shared();
+    let name = ceph.bucket();
+    let bucket = s3(ceph.endpoint(), &name, "spare/", Some(CREDENTIALS));
+    bucket.check_writable().await.unwrap();
+    assert!(keys(&s3(ceph.endpoint(), &name, "", Some(CREDENTIALS)), None).await.is_empty());
+    let stranger = s3(ceph.endpoint(), &name, "spare/", Some("AKNOBODY:SKNOBODY"));
+    assert!(stranger.check_writable().await.is_err());
+
+    let root = tempfile::tempdir().unwrap();
+    let bucket = folder(root.path());
+    bucket.check_writable().await.unwrap();
+    assert!(keys(&bucket, None).await.is_empty());
+    fs::remove_dir_all(root.path()).unwrap();
+    assert!(bucket.check_writable().await.is_err());
+}
+
+#[tokio::test]
+async fn a_locale_the_spare_has_not_is_found_without_making_a_database() {
+    use warmspare::postgres::condition::{Locale, locale};
+    let server = crate::support::postgres::PostgresServer::start();
+    let session = server.session("postgres").await;
+    let there = warmspare::postgres::properties::read(&session).await.unwrap();
+    assert_eq!(locale(&session, &there).await.unwrap(), Locale::There);
+    let name = "xx_YY.UTF-8".to_owned();
+    let missing = warmspare::postgres::properties::Properties { collate: name.clone(), ctype: name, ..there.clone() };
+    let found = locale(&session, &missing).await.unwrap();
+    assert!(matches!(&found, Locale::Missing(what) if what.contains("xx_YY.UTF-8")), "{found:?}");
+    let german = Some("de".to_owned());
+    let icu =
+        warmspare::postgres::properties::Properties { locale_provider: "i".into(), locale: german, ..there.clone() };
+    assert_eq!(locale(&session, &icu).await.unwrap(), Locale::There);
+    let latin = warmspare::postgres::properties::Properties { encoding: "LATIN1".into(), ..there };
+    assert_eq!(locale(&session, &latin).await.unwrap(), Locale::Untried);
+    let left =
+        session.text("", "SELECT count(*)::text FROM pg_collation WHERE collname LIKE 'warmspare%'").await.unwrap();
+    assert_eq!(left, "0");
+    session.close().await;
 }

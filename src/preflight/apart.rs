@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::finding::Findings;
+use super::limit::{self, LimitError};
 use super::{buckets, vault};
 use crate::config::address::BucketUrl;
 use crate::config::{Here, Site};
@@ -18,27 +19,13 @@ struct Thing {
 }
 
 /// Compares where things lie. `data` are the folders of this site's database servers, as far as they are on this host.
-pub(super) fn look(here: &Here, data: &[PathBuf], findings: &mut Findings) {
+pub(super) async fn look(here: &Here, data: &[PathBuf], findings: &mut Findings) {
     let mut disks: BTreeMap<u64, Vec<Thing>> = BTreeMap::new();
-    let mut put = |owner: &str, name: String, folder: &Path| {
+    for (thing, folder) in things(here, data) {
         // What cannot be seen was told where it is used.
-        if let Ok(facts) = std::fs::metadata(folder) {
-            disks.entry(facts.dev()).or_default().push(Thing { owner: owner.to_owned(), name });
-        }
-    };
-    if let Some(folder) = vault::folder(&here.config.vault.url) {
-        put("the vault", format!("vault {}", folder.display()), folder);
-    }
-    let own = &here.site;
-    for folder in data {
-        put(&own.name, format!("the database server of {} in {}", own.name, folder.display()), folder);
-    }
-    // The other site's folders are seen from the live site only, which writes into them.
-    for site in [Some(own), here.is_live().then_some(&here.other)].into_iter().flatten() {
-        for address in site.buckets.values() {
-            if let BucketUrl::Folder(folder) = &address.url {
-                put(&site.name, buckets::object(site, address), folder);
-            }
+        let facts = limit::blocking(&thing.name, move || Ok::<_, LimitError>(std::fs::metadata(folder))).await;
+        if let Ok(Ok(facts)) = facts {
+            disks.entry(facts.dev()).or_default().push(thing);
         }
     }
     let mut apart = true;
@@ -53,6 +40,28 @@ pub(super) fn look(here: &Here, data: &[PathBuf], findings: &mut Findings) {
     if apart {
         findings.ok("apart", "sites and vault", "share no disk and no S3 server, as far as this host can see");
     }
+}
+
+/// What of the sites and the vault is on this host.
+fn things(here: &Here, data: &[PathBuf]) -> Vec<(Thing, PathBuf)> {
+    let thing = |owner: &str, name: String, folder: &Path| (Thing { owner: owner.to_owned(), name }, folder.to_owned());
+    let mut things = Vec::new();
+    if let Some(folder) = vault::folder(&here.config.vault.url) {
+        things.push(thing("the vault", format!("vault {}", folder.display()), folder));
+    }
+    let own = &here.site;
+    for folder in data {
+        things.push(thing(&own.name, format!("the database server of {} in {}", own.name, folder.display()), folder));
+    }
+    // The other site's folders are seen from the live site only, which writes into them.
+    for site in [Some(own), here.is_live().then_some(&here.other)].into_iter().flatten() {
+        for address in site.buckets.values() {
+            if let BucketUrl::Folder(folder) = &address.url {
+                things.push(thing(&site.name, buckets::object(site, address), folder));
+            }
+        }
+    }
+    things
 }
 
 /// The names of the things, if they are of more than one owner.

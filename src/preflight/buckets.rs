@@ -4,7 +4,7 @@
 use futures_util::StreamExt;
 
 use super::finding::Findings;
-use super::limit::{ANSWER_MAX, within};
+use super::limit::{self, ANSWER_MAX, within};
 use super::site::{Secrets, bucket_key};
 use super::space;
 use super::vault::Seen;
@@ -55,6 +55,9 @@ async fn listed(
     findings: &mut Findings,
 ) -> Option<Listed> {
     let credentials = secrets.get(&bucket_key(&site.name, &address.name))?;
+    if let BucketUrl::Folder(folder) = &address.url {
+        findings.value(ABOUT, object, limit::folder_answers(object, folder).await)?;
+    }
     let work = async {
         let bucket = Bucket::open(address, credentials)?;
         let first = bucket.list(None).next().await.transpose()?;

@@ -203,7 +203,9 @@ impl Look<'_> {
     }
 
     async fn connections(&mut self, server: &Server, session: &Session, object: &str) {
-        let asked = condition::connections(session, server.database());
+        // A restore loads into a new database, which has no limit of its own yet.
+        let database = if self.here.is_live() { server.database() } else { "" };
+        let asked = condition::connections(session, database);
         let Some(left) = self.answer("connections", object, asked).await else { return };
         // This session's place is free again by then.
         let free = left.free + 1;

@@ -1,5 +1,6 @@
 //! Nothing that is looked at may hold up the rest: each look has an end, and what has not answered by then is a finding.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::error::{Error, Explain};
@@ -72,6 +73,20 @@ pub async fn blocking<T: Send + 'static, E: Into<Error> + Send + 'static>(
         }
     };
     within(ANSWER_MAX, what, ended).await
+}
+
+/// Whether `folder` answers at all. Asked before anything else is: a folder on a network disk that is gone holds whoever
+/// touches it, and no timeout reaches into that.
+///
+/// # Errors
+/// [`LimitError::Late`]; that there is no such folder is for others to tell.
+pub async fn folder_answers(what: &str, folder: &Path) -> Result<(), Error> {
+    let folder = folder.to_owned();
+    blocking(what, move || {
+        let _there_or_not = std::fs::metadata(folder);
+        Ok::<_, LimitError>(())
+    })
+    .await
 }
 
 #[cfg(test)]

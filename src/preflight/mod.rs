@@ -77,11 +77,14 @@ pub async fn check(here: &Here, clock: &dyn Clock, telling: Telling) -> Report {
     buckets::look(here, &secrets, seen.as_ref(), &mut findings).await;
     if here.is_live() {
         exports::look(here, &mut findings).await;
-        capture(here, clock, &mut findings).await;
-    } else if let Some(seen) = &seen {
-        restorable::look(here, &secrets, seen, &mut findings).await;
     }
-    apart::look(here, &data, &mut findings);
+    match &seen {
+        Some(_) if here.is_live() => capture(here, clock, &mut findings).await,
+        Some(seen) => restorable::look(here, &secrets, seen, &mut findings).await,
+        // Both begin with the vault, and what is wrong with it was told.
+        None => {}
+    }
+    apart::look(here, &data, &mut findings).await;
     let mut peer = None;
     if let Some(seen) = &seen {
         peer = peer::look(here, clock, seen, &mut findings).await;

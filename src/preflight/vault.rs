@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 
 use super::finding::Findings;
-use super::limit::{ANSWER_MAX, READING_MAX, within};
+use super::limit::{self, ANSWER_MAX, READING_MAX, within};
 use super::space;
 use crate::clock::Clock;
 use crate::config::Here;
@@ -38,6 +38,9 @@ impl Seen {
 
 /// Opens the vault and lists its points; `None` when that fails, which is told.
 pub(super) async fn look(here: &Here, clock: &dyn Clock, findings: &mut Findings) -> Option<Seen> {
+    if let Some(folder) = folder(&here.config.vault.url) {
+        findings.value("vault", "vault", limit::folder_answers("the vault", folder).await)?;
+    }
     let opened = within(ANSWER_MAX, "the vault", point::open_vault(here)).await;
     let (keys, reader) = findings.value("vault", "vault", opened)?;
     let object = format!("vault {}", keys.name());
