@@ -101,12 +101,8 @@ impl Folder {
     }
 
     pub(super) async fn check_writable(&self) -> Result<(), StoreError> {
-        let at = Place::store(&self.name, "write");
-        let given_up = stream::once(async { Err(StoreError::other(Place::store("", "write"), "given up")) }).boxed();
-        match write::write(&self.root, self.root.join(STAGING), None, 1, given_up, at).await {
-            Ok(_) | Err(WriteError::Body(_)) => Ok(()),
-            Err(WriteError::Store(error)) => Err(error),
-        }
+        let root = self.root.clone();
+        blocking(Place::store(&self.name, "write"), move |at| write::stage_and_remove(&root, &at)).await
     }
 
     pub(super) async fn head(&self, key: &str) -> Result<Head, StoreError> {
