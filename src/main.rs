@@ -2,10 +2,14 @@
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use tracing_subscriber::filter::LevelFilter;
 use warmspare::cli::{self, Arguments, LogFormat};
+
+/// How long threads that nobody waits for any more may take to end.
+const STRAGGLERS_MAX: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -17,7 +21,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(cli::run(arguments)) {
+    let done = runtime.block_on(cli::run(arguments));
+    // A thread that waits for a network disk that is gone must not hold up a command that has its answer.
+    runtime.shutdown_timeout(STRAGGLERS_MAX);
+    match done {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(class)) => ExitCode::from(class.exit_code()),
         Err(error) => {

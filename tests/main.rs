@@ -1,5 +1,6 @@
 //! The integration and end-to-end tests, one binary: each module is about one thing an operator relies on.
 
+mod check;
 mod export;
 mod export_process;
 mod keys;
@@ -11,6 +12,7 @@ mod proof;
 mod store;
 mod support;
 mod tidy;
+mod trial;
 mod vault;
 mod words;
 mod world;

@@ -2,12 +2,15 @@
 
 mod arguments;
 mod capture;
+mod check;
 mod demo;
+mod init;
 mod keygen;
 mod next;
 mod points;
 mod progress;
 mod restore;
+mod trial;
 mod vault;
 mod words;
 
@@ -15,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use arguments::{Arguments, LogFormat};
-use arguments::{Command, Where};
+use arguments::{CaptureCommand, Command, Where};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Here};
@@ -32,6 +35,11 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
         None => next::run(place).await,
         Some(Command::Demo(command)) => demo::run(command, clock).await,
         Some(Command::Keygen(command)) => keygen::run(command, arguments.place.site),
+        Some(Command::Init(command)) => init::run(command, config_path(place)),
+        Some(Command::Check(command)) => check::run(here(place)?, command, &*clock).await,
+        Some(Command::Capture(CaptureCommand { try_url: Some(url), trial, json, .. })) => {
+            trial::run(url, trial, json, clock).await
+        }
         Some(Command::Capture(command)) => capture::run(here(place)?, command, clock).await,
         Some(Command::Points(command)) => points::run(here(place)?, command, &*clock).await,
         Some(Command::Restore(command)) => restore::run(here(place)?, command, &*clock).await,

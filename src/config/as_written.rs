@@ -39,7 +39,7 @@ pub(super) struct Capture {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Site {
-    pub state: Spanned<PathBuf>,
+    pub state: Option<Spanned<PathBuf>>,
     pub recipient: Spanned<String>,
     pub identity: Option<Spanned<String>>,
     pub signing_key: Option<Spanned<String>>,

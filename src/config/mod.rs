@@ -7,6 +7,7 @@ pub mod address;
 mod as_written;
 mod error;
 mod here;
+pub mod password_file;
 mod profile;
 pub mod reference;
 mod signers;
@@ -99,7 +100,7 @@ impl Config {
             path: path.to_owned(),
             line: None,
             what: format!("it cannot be read: {e}"),
-            next: "Name the configuration file with --config or WARMSPARE_CONFIG; docs/CONFIGURATION.md shows one."
+            next: "Name the configuration file with --config or WARMSPARE_CONFIG, or write one with `warmspare init`."
                 .to_owned(),
         })?;
         Config::parse(path, &text)

@@ -17,6 +17,11 @@ use super::{CaptureConfig, Config, Site, VaultConfig};
 
 const WORKERS_MAX: usize = 64;
 
+/// Where a site keeps its state, and where `keygen` tells a person to put its keys, unless the file says otherwise.
+const STATE: &str = "/var/lib/warmspare";
+const IDENTITY: &str = "/etc/warmspare/identity.txt";
+const SIGNING_KEY: &str = "/etc/warmspare/signing.key";
+
 pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let place = Place { path, text };
     let file: raw::File = toml::from_str(text).map_err(|e| place.toml_error(&e))?;
@@ -131,10 +136,13 @@ fn capture(place: &Place, raw: raw::Capture) -> Result<CaptureConfig, ConfigErro
 fn site(place: &Place, vault: &VaultConfig, name: &Spanned<String>, raw: &raw::Site) -> Result<Site, ConfigError> {
     let name = plain_name(place, name, "site")?;
     let section = format!("sites.{name}");
-    if !raw.state.get_ref().is_absolute() {
+    if let Some(state) = raw.state.as_ref().filter(|state| !state.get_ref().is_absolute()) {
         let what = format!("`state` under [{section}] is not an absolute path");
-        return Err(place.error(Some(raw.state.span().start), what, "Write it from the root: /var/lib/warmspare."));
+        return Err(place.error(Some(state.span().start), what, "Write it from the root: /var/lib/warmspare."));
     }
+    let secret = |key: &str, raw: Option<&Spanned<String>>, default: &str| {
+        Ok(reference(place, &section, key, raw)?.or_else(|| Some(Reference::File(PathBuf::from(default)))))
+    };
     let recipient = parsed(place, "recipient", &raw.recipient, "Make one with `warmspare keygen`.")?;
     let mut databases = BTreeMap::new();
     for (name, raw) in &raw.databases {
@@ -153,10 +161,10 @@ fn site(place: &Place, vault: &VaultConfig, name: &Spanned<String>, raw: &raw::S
     }
     Ok(Site {
         name,
-        state: raw.state.get_ref().clone(),
+        state: raw.state.as_ref().map_or_else(|| PathBuf::from(STATE), |state| state.get_ref().clone()),
         recipient,
-        identity: reference(place, &section, "identity", raw.identity.as_ref())?,
-        signing_key: reference(place, &section, "signing_key", raw.signing_key.as_ref())?,
+        identity: secret("identity", raw.identity.as_ref(), IDENTITY)?,
+        signing_key: secret("signing_key", raw.signing_key.as_ref(), SIGNING_KEY)?,
         vault: site_vault(place, &section, vault, raw.vault.as_ref())?,
         databases,
         buckets,

@@ -119,6 +119,30 @@ pub async fn open_epoch<C: Create>(
     create(keys, keeping, local.max(seen) + 1, clock).await
 }
 
+/// What [`open_epoch`] would refuse, without opening or writing anything. Returns the epoch it would go on with, and whom
+/// that one is sealed to; nothing when it would open a new one.
+///
+/// # Errors
+/// [`VaultError::Chain`] when the epoch's last records are not to be believed, [`VaultError::OtherWriter`] when there is a
+/// newer epoch than the state folder's, [`VaultError::State`] when the state folder cannot be read.
+pub fn check_resume(
+    keeping: &EpochKeeping<'_>,
+    heads: &[EpochHead],
+    clock: &dyn Clock,
+) -> Result<Option<(EpochId, String)>, VaultError> {
+    let state = read_state(keeping)?.filter(|state| usable(state, keeping, clock));
+    let Some(state) = state else { return Ok(None) };
+    let id = EpochId { term: state.term, epoch: state.epoch };
+    if let Some(newer) = heads.iter().find(|head| head.epoch > id) {
+        return Err(VaultError::OtherWriter { key: Layout::new(keeping.system).epoch(newer.epoch) });
+    }
+    let head = heads.iter().find(|head| head.epoch == id);
+    if let Some(Err(error)) = head.map(|head| head.last.as_ref()) {
+        return Err(broken(error));
+    }
+    Ok(Some((id, state.recipient)))
+}
+
 fn state_path(keeping: &EpochKeeping) -> PathBuf {
     keeping.state.join("epoch.json")
 }

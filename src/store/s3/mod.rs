@@ -125,6 +125,11 @@ impl S3 {
         Ok(self.head(key).await?)
     }
 
+    pub(super) async fn check_writable(&self) -> Result<(), StoreError> {
+        let key = format!("{}.warmspare-check", self.prefix);
+        upload::begin_and_abort(self, key, Place::store(&self.name, "write")).await
+    }
+
     pub(super) async fn head(&self, key: &str) -> Result<Head, StoreError> {
         let request = self.client.head_object().bucket(&*self.bucket).key(self.full(key, "look up")?);
         let answer = request.send().await.map_err(|e| answer::refused(self.at(key, "look up"), e))?;
