@@ -6,8 +6,17 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::filter::LevelFilter;
 use warmspare::cli::{self, Arguments, LogFormat};
+use warmspare::process::{self, WipingAllocator};
+
+#[global_allocator]
+static ALLOCATOR: WipingAllocator = WipingAllocator;
 
 fn main() -> ExitCode {
+    // Before anything is read: the environment and the configuration may lead to secrets.
+    if let Err(error) = process::keep_memory_private() {
+        eprintln!("error: core dumps cannot be switched off, and keys would be in them: {error}");
+        return ExitCode::FAILURE;
+    }
     let arguments = Arguments::parse();
     log_to_stderr(&arguments);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -2,8 +2,10 @@
 
 mod export;
 mod export_process;
+mod keys;
 mod kill;
 mod leaving;
+mod live_cannot_read;
 mod mirror;
 mod postgres;
 mod proof;

@@ -60,6 +60,8 @@ pub(super) enum Command {
     Points(PointsCommand),
     /// Restores a recovery point at this site and proves it equal.
     Restore(RestoreCommand),
+    /// Looks after the vault itself.
+    Vault(VaultCommand),
 }
 
 #[derive(Debug, Args)]
@@ -79,11 +81,44 @@ pub(super) struct KeygenCommand {
     #[arg(long)]
     pub escrow: bool,
 
+    /// With --escrow: read a page that was typed back (`-`: standard input) and say whether it is whole and whose it is.
+    /// With --out, write it as an identity file.
+    #[arg(long, value_name = "FILE", requires = "escrow")]
+    pub verify: Option<PathBuf>,
+
     /// The folder the keys of a site go into, or the file of the escrow.
     #[arg(long, value_name = "PATH")]
     pub out: Option<PathBuf>,
 
     /// Print the public halves and file names as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VaultCommand {
+    #[command(subcommand)]
+    pub what: VaultWhat,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum VaultWhat {
+    /// Seals the secrets of every epoch to the recipients the configuration names now.
+    Rekey(RekeyCommand),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RekeyCommand {
+    /// Where another identity is that opens the epochs (file:/path, env:NAME, command:PROGRAM): this site's old one, or
+    /// the escrow's.
+    #[arg(long, value_name = "REFERENCE")]
+    pub identity: Option<String>,
+
+    /// Say what would be sealed anew; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print what was done as JSON.
     #[arg(long)]
     pub json: bool,
 }

@@ -8,6 +8,7 @@ mod next;
 mod points;
 mod progress;
 mod restore;
+mod vault;
 mod words;
 
 use std::path::PathBuf;
@@ -30,10 +31,11 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
     let outcome = match arguments.command {
         None => next::run(place).await,
         Some(Command::Demo(command)) => demo::run(command, clock).await,
-        Some(Command::Keygen(command)) => keygen::run(command, arguments.place.site),
+        Some(Command::Keygen(command)) => keygen::run(command, place, &*clock),
         Some(Command::Capture(command)) => capture::run(here(place)?, command, clock).await,
         Some(Command::Points(command)) => points::run(here(place)?, command, &*clock).await,
         Some(Command::Restore(command)) => restore::run(here(place)?, command, &*clock).await,
+        Some(Command::Vault(command)) => vault::run(here(place)?, command).await,
     };
     outcome.map(|class| if words::lost() { Some(Class::Failed) } else { class })
 }

@@ -3,7 +3,7 @@
 use super::source::{Findings, Source, line_of, named, read, sources};
 
 /// What every room may use. Among themselves these know no order.
-const BASE: [&str; 8] = ["clock", "durable", "error", "failpoint", "keys", "observe", "stream", "units"];
+const BASE: [&str; 9] = ["clock", "durable", "error", "failpoint", "keys", "observe", "process", "stream", "units"];
 /// In the order of src/lib.rs, which is the order in which data passes through them. Each may import those before it.
 const ROOMS: [&str; 10] =
     ["config", "store", "postgres", "capture", "pipeline", "vault", "mirror", "point", "restore", "verify"];
@@ -43,7 +43,7 @@ const MEASURES: [(&str, &str); 4] = [
 ];
 
 /// What a command may know: the words of the base, where it is, and the rooms that do whole jobs.
-const CLI_KNOWS: [&str; 12] = [
+const CLI_KNOWS: [&str; 13] = [
     "crate::cli",
     "crate::clock",
     "crate::error",
@@ -57,6 +57,7 @@ const CLI_KNOWS: [&str; 12] = [
     // Records as they are stored, which `points` prints.
     "crate::vault::v1",
     "crate::vault::ListedPoint",
+    "crate::vault::rekey",
 ];
 
 fn starts_with(path: &str, prefix: &str) -> bool {
