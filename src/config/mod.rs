@@ -9,6 +9,7 @@ mod error;
 mod here;
 mod profile;
 pub mod reference;
+mod signers;
 mod source_name;
 mod validate;
 
@@ -18,9 +19,10 @@ use std::path::{Path, PathBuf};
 pub use error::ConfigError;
 pub use here::{Here, HereError};
 pub use profile::{Profile, ProfileError, SourcePattern};
+pub use signers::Signers;
 pub use source_name::{SourceKind, SourceName, SourceNameError, is_plain_name};
 
-use crate::keys::{Recipient, VerifyingKey};
+use crate::keys::Recipient;
 use address::{BucketAddress, DatabaseAddress, ExportAddress, VaultUrl};
 use reference::Reference;
 
@@ -50,8 +52,8 @@ pub struct VaultConfig {
     pub url: VaultUrl,
     /// Recipients whose identities are on neither site.
     pub escrow: Vec<Recipient>,
-    /// The verifying key of each site.
-    pub signers: BTreeMap<String, VerifyingKey>,
+    /// The verifying keys of each site.
+    pub signers: Signers,
 }
 
 /// How the live site captures.
