@@ -33,7 +33,7 @@ fn plugin_key(folder: &Path) -> (String, PathBuf) {
 
 /// An SSH key without a passphrase: the public line and the private file.
 fn ssh_key(folder: &Path, kind: &str) -> (String, PathBuf) {
-    let file = folder.join(format!("ssh-{kind}"));
+    let file = folder.join(format!("id-{kind}"));
     let words = ["-q", "-N", "", "-C", "alice@example.org", "-t", kind, "-f"];
     assert!(Command::new("ssh-keygen").args(words).arg(&file).status().unwrap().success());
     (fs::read_to_string(file.with_extension("pub")).unwrap().trim().to_owned(), file)
@@ -81,7 +81,7 @@ async fn secrets_sealed_to_ssh_keys_and_plugins_open_here_and_with_age_itself() 
     assert!(!age(&sites.path().join("ams-keys/identity.txt"), &secrets(&sites, 1, 0)).status.success());
 
     let mut named = "fra-keys/identity.txt";
-    for identity in ["ssh-ed25519", "plugin.txt"] {
+    for identity in ["id-ed25519", "plugin.txt"] {
         sites.edit_configuration(named, identity);
         named = identity;
         let restored = with_plugin(&sites, "fra", &["restore", "--only", "export.configs", "--replace"], "");

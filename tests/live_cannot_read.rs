@@ -5,6 +5,9 @@
 //! Searched for are identities as text; every 32 bytes (as they are, and as hexadecimal digits) whose X25519 public half
 //! is the epoch's, the spare's or the escrow's recipient; and every 16 bytes that are the file key of one of the objects,
 //! told by the MAC of its header.
+//!
+//! Without the allocator that wipes what is freed, this test is red: the crate that seals keeps 64 KiB of plain text in a
+//! buffer it frees as it is.
 
 #![cfg(feature = "failpoints")]
 
@@ -123,6 +126,8 @@ struct Wanted {
     recipients: BTreeMap<[u8; 32], String>,
     /// Every sealed object: its key, its bytes, where its header's MAC stands.
     sealed: Vec<(String, Vec<u8>, usize)>,
+    /// Every 16 bytes of every sealed object: copies of them in memory tell nothing that the vault does not.
+    ciphertext: HashSet<u128>,
 }
 
 impl Wanted {
@@ -148,23 +153,29 @@ impl Wanted {
                 sealed.push((key, content, mac));
             }
         }
-        Wanted { recipients, sealed }
+        Wanted::new(recipients, sealed)
+    }
+
+    fn new(recipients: BTreeMap<[u8; 32], String>, sealed: Vec<(String, Vec<u8>, usize)>) -> Wanted {
+        let windows = sealed.iter().flat_map(|(_, content, _)| content.windows(16)).map(|window| value(window));
+        let ciphertext = windows.collect();
+        Wanted { recipients, sealed, ciphertext }
     }
 
     /// The objects that open with a window of `content`, and the recipients whose identity it is.
     fn in_windows(&self, content: &[u8], step: usize) -> BTreeSet<String> {
         let (mut found, mut seen) = (BTreeSet::new(), HashSet::new());
         for at in (0..content.len().saturating_sub(15)).step_by(step) {
-            let short: &[u8; 16] = content[at..at + 16].try_into().unwrap();
-            if !is_random(short, 11, 2) {
+            let short = value(&content[at..at + 16]);
+            if !is_random(short) || self.ciphertext.contains(&short) {
                 continue;
             }
-            if seen.insert(short.to_vec()) {
-                found.extend(self.opened_by_file_key(short).map(|key| format!("the file key of {key}")));
+            if seen.insert([short, 0]) {
+                found.extend(self.opened_by_file_key(&short.to_ne_bytes()).map(|key| format!("the file key of {key}")));
             }
-            let long: Option<&[u8; 32]> = content.get(at..at + 32).and_then(|window| window.try_into().ok());
-            if let Some(long) = long.filter(|long| is_random(*long, 23, 4) && seen.insert(long.to_vec())) {
-                found.extend(self.owner(*long).map(|whose| format!("the identity of {whose}")));
+            let Some(long) = content.get(at..at + 32) else { continue };
+            if is_random(value(&long[16..])) && seen.insert([short, value(&long[16..])]) {
+                found.extend(self.owner(long.try_into().unwrap()).map(|whose| format!("the identity of {whose}")));
             }
         }
         found
@@ -197,23 +208,31 @@ fn base64_without_padding(bytes: &[u8]) -> Vec<u8> {
     bytes.chunks(3).flat_map(digits).collect()
 }
 
-/// Whether that many bytes of it differ and that many are no ASCII: what keys look like, and text, pointers and zeros
-/// do not. One key in about a hundred thousand would be overlooked.
-fn is_random(window: &[u8], different_min: u32, high_min: usize) -> bool {
-    let (mut seen, mut high) = ([0u64; 4], 0);
-    for byte in window {
-        seen[usize::from(byte >> 6)] |= 1 << (byte & 63);
-        high += usize::from(*byte >= 128);
+fn value(window: &[u8]) -> u128 {
+    u128::from_ne_bytes(window.try_into().unwrap())
+}
+
+/// Whether at least two bytes of it are no ASCII and eleven differ: what keys look like, and text, pointers and zeros do
+/// not. One key in some thousands would be overlooked.
+fn is_random(window: u128) -> bool {
+    const HIGH_BITS: u128 = u128::from_ne_bytes([0x80; 16]);
+    if (window & HIGH_BITS).count_ones() < 2 {
+        return false;
     }
-    high >= high_min && seen.iter().map(|bits| bits.count_ones()).sum::<u32>() >= different_min
+    let mut seen = [0u64; 4];
+    for byte in window.to_ne_bytes() {
+        seen[usize::from(byte >> 6)] |= 1 << (byte & 63);
+    }
+    seen.iter().map(|bits| bits.count_ones()).sum::<u32>() >= 11
 }
 
 /// The identities that stand in `content` as text.
 fn identities_in(content: &[u8]) -> Vec<Identity> {
     let mark = b"age-secret-key-1";
-    let starts = content.windows(mark.len()).enumerate().filter(|(_, window)| window.eq_ignore_ascii_case(mark));
+    let starts = content.iter().enumerate().filter(|(_, byte)| matches!(byte, b'a' | b'A')).map(|(at, _)| at);
     let text = |at: usize| String::from_utf8_lossy(&content[at..content.len().min(at + 74)]).to_uppercase();
-    starts.filter_map(|(at, _)| Identity::from_file_text(&SecretString::from(text(at))).ok()).collect()
+    let marked = |at: &usize| content.get(*at..*at + mark.len()).is_some_and(|text| text.eq_ignore_ascii_case(mark));
+    starts.filter(marked).filter_map(|at| Identity::from_file_text(&SecretString::from(text(at))).ok()).collect()
 }
 
 /// The bytes that runs of 64 and more hexadecimal digits write.
@@ -228,8 +247,8 @@ fn search(held: &Held, wanted: &Wanted) -> BTreeSet<String> {
     let parts: Vec<(&String, &[u8], usize)> = held
         .iter()
         .flat_map(|(place, content)| {
-            // Memory has its values at multiples of four; files anywhere. Pages of zeros are left out.
-            let step = if place.starts_with("memory") { 4 } else { 1 };
+            // Memory has its values at multiples of eight; files anywhere. Pages of zeros are left out.
+            let step = if place.starts_with("memory") { 8 } else { 1 };
             let pieces = content.chunks(1 << 20).enumerate();
             pieces.map(move |(n, _)| (place, &content[n << 20..content.len().min((n + 1 << 20) + 128)], step))
         })
@@ -344,7 +363,7 @@ fn the_search_knows_a_file_key_when_it_sees_one() {
     std::io::Write::write_all(&mut decode.stdin.take().unwrap(), format!("{stanza}==").as_bytes()).unwrap();
     let file_key = decode.wait_with_output().unwrap().stdout;
     assert_eq!(file_key.len(), 16);
-    let wanted = Wanted { recipients: BTreeMap::new(), sealed: vec![("sealed.age".to_owned(), content, mac)] };
+    let wanted = Wanted::new(BTreeMap::new(), vec![("sealed.age".to_owned(), content, mac)]);
     let held = vec![("a file".to_owned(), [&[1; 5][..], &file_key, &[2; 40]].concat())];
     assert_eq!(search(&held, &wanted), ["a file: the file key of sealed.age".to_owned()].into());
 }
