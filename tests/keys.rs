@@ -183,6 +183,13 @@ async fn after_a_rekey_the_new_identity_opens_old_epochs_and_forged_secrets_do_n
     let log = String::from_utf8_lossy(&restored.stderr).into_owned();
     assert!(log.contains("secrets-1.age does not count: its identity is of"), "{log}");
 
+    let body = sites.vault().join("systems/app/snapshots/export.configs/00000000-000001-00000001.body.age");
+    let mut script = Command::new("sh");
+    script.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/restore-without-warmspare.sh"));
+    script.arg(sites.vault().join("systems/app")).args([&new.identity_file, &body]).args(["export", "configs"]);
+    let output = script.output().unwrap();
+    assert!(output.status.success() && output.stdout.len() > 1024, "{}", shown(&output));
+
     sites.run("ams", &["capture"]);
     assert!(
         !age(&old_file, &secrets(&sites, 2, 0)).status.success(),

@@ -14,7 +14,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -157,7 +158,7 @@ impl Wanted {
     }
 
     fn new(recipients: BTreeMap<[u8; 32], String>, sealed: Vec<(String, Vec<u8>, usize)>) -> Wanted {
-        let windows = sealed.iter().flat_map(|(_, content, _)| content.windows(16)).map(|window| value(window));
+        let windows = sealed.iter().flat_map(|(_, content, _)| content.windows(16)).map(value);
         let ciphertext = windows.collect();
         Wanted { recipients, sealed, ciphertext }
     }
@@ -250,7 +251,7 @@ fn search(held: &Held, wanted: &Wanted) -> BTreeSet<String> {
             // Memory has its values at multiples of eight; files anywhere. Pages of zeros are left out.
             let step = if place.starts_with("memory") { 8 } else { 1 };
             let pieces = content.chunks(1 << 20).enumerate();
-            pieces.map(move |(n, _)| (place, &content[n << 20..content.len().min((n + 1 << 20) + 128)], step))
+            pieces.map(move |(n, _)| (place, &content[n << 20..content.len().min(((n + 1) << 20) + 128)], step))
         })
         .filter(|(_, content, _)| content.iter().any(|byte| *byte != 0))
         .collect();
@@ -278,9 +279,7 @@ async fn nothing_the_live_site_holds_opens_what_it_wrote() {
     for step in ["vault.epoch.record", "vault.epoch.secrets", "vault.point"] {
         sites.forget_captures();
         let paused = Paused::at(&sites, step, &[]);
-        let limits = fs::read_to_string(paused.process().join("limits")).unwrap();
-        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-        assert_eq!(core.split_whitespace().nth(4), Some("0"), "core dumps are off: {core}");
+        assert_eq!(core_limit(&paused.process()), "0", "core dumps are off");
         let memory = paused.memory();
         let held_files = files_of_the_live_site(&sites);
         // Sealed meanwhile or later: the secrets must not be in the memory of any moment.
@@ -366,4 +365,51 @@ fn the_search_knows_a_file_key_when_it_sees_one() {
     let wanted = Wanted::new(BTreeMap::new(), vec![("sealed.age".to_owned(), content, mac)]);
     let held = vec![("a file".to_owned(), [&[1; 5][..], &file_key, &[2; 40]].concat())];
     assert_eq!(search(&held, &wanted), ["a file: the file key of sealed.age".to_owned()].into());
+}
+
+/// A command run by a user who is not root: nobody's own when the tests are run by root.
+fn unprivileged(program: &Path) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program);
+    command
+}
+
+#[test]
+fn another_process_of_the_same_user_cannot_look_inside_and_a_crash_leaves_no_core() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let binary = folder.path().join("warmspare");
+    fs::copy(env!("CARGO_BIN_EXE_warmspare"), &binary).unwrap();
+    // A shell that allows cores becomes the command, which waits for a page to be typed.
+    let mut command = unprivileged(Path::new("sh"));
+    command.args(["-c", "ulimit -c unlimited; exec \"$0\" \"$@\""]).arg(&binary);
+    command.args(["keygen", "--escrow", "--verify", "-"]).current_dir("/").stdin(Stdio::piped());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let process = PathBuf::from(format!("/proc/{}", child.id()));
+    let is_open = || {
+        let links = fs::read_link(process.join("exe"));
+        links.is_ok_and(|exe| exe == binary) && core_limit(&process) == "0"
+    };
+    let begun = Instant::now();
+    while !is_open() && begun.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let read = |path: &Path| unprivileged(Path::new("cat")).arg(path).output().unwrap();
+    let (look, control) = (read(&process.join("environ")), read(Path::new("/proc/self/environ")));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::ABORT).unwrap();
+    let status = child.wait().unwrap();
+    assert!(control.status.success(), "{}", shown(&control));
+    assert!(String::from_utf8_lossy(&look.stderr).contains("Permission denied"), "{}", shown(&look));
+    assert_eq!((status.signal(), status.core_dumped()), (Some(6), false));
+}
+
+/// The soft limit of the size of a core.
+fn core_limit(process: &Path) -> String {
+    let limits = fs::read_to_string(process.join("limits")).unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size"));
+    line.and_then(|line| line.split_whitespace().next()).unwrap_or_default().to_owned()
 }
