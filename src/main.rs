@@ -7,11 +7,20 @@ use std::time::Duration;
 use clap::Parser;
 use tracing_subscriber::filter::LevelFilter;
 use warmspare::cli::{self, Arguments, LogFormat};
+use warmspare::process::{self, WipingAllocator};
+
+#[global_allocator]
+static ALLOCATOR: WipingAllocator = WipingAllocator;
 
 /// How long threads that nobody waits for any more may take to end.
 const STRAGGLERS_MAX: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
+    // Before anything is read: the environment and the configuration may lead to secrets.
+    if let Err(error) = process::keep_memory_private() {
+        eprintln!("error: core dumps cannot be switched off, and keys would be in them: {error}");
+        return ExitCode::FAILURE;
+    }
     let arguments = Arguments::parse();
     log_to_stderr(&arguments);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -64,7 +64,7 @@ pub(super) enum Command {
     Points(PointsCommand),
     /// Restores a recovery point at this site and proves it equal.
     Restore(RestoreCommand),
-    /// Makes the vault, and finds out what protects it.
+    /// Makes the vault, finds out what protects it, seals its secrets to new recipients.
     #[command(subcommand)]
     Vault(VaultCommand),
 }
@@ -85,6 +85,11 @@ pub(super) struct KeygenCommand {
     /// Make an escrow identity instead; FILE (default: escrow.txt) is the page to print.
     #[arg(long)]
     pub escrow: bool,
+
+    /// With --escrow: read a page that was typed back (`-`: standard input) and say whether it is whole and whose it is.
+    /// With --out, write it as an identity file.
+    #[arg(long, value_name = "FILE", requires = "escrow")]
+    pub verify: Option<PathBuf>,
 
     /// The folder the keys of a site go into, or the file of the escrow.
     #[arg(long, value_name = "PATH")]
@@ -220,6 +225,24 @@ pub(super) enum VaultCommand {
     Init(VaultInit),
     /// Finds out by trying what this site's credential may do at the vault, and what protects it.
     Probe(VaultProbe),
+    /// Seals the secrets of every epoch to the recipients the configuration names now.
+    Rekey(RekeyCommand),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RekeyCommand {
+    /// Where another identity is that opens the epochs (file:/path, env:NAME, command:PROGRAM): this site's old one, or
+    /// the escrow's.
+    #[arg(long, value_name = "REFERENCE")]
+    pub identity: Option<String>,
+
+    /// Say what would be sealed anew; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print what was done as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

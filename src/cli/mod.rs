@@ -9,6 +9,7 @@ mod keygen;
 mod next;
 mod points;
 mod progress;
+mod rekey;
 mod restore;
 mod trial;
 mod vault;
@@ -34,7 +35,7 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
     let outcome = match arguments.command {
         None => next::run(place).await,
         Some(Command::Demo(command)) => demo::run(command, clock).await,
-        Some(Command::Keygen(command)) => keygen::run(command, arguments.place.site),
+        Some(Command::Keygen(command)) => keygen::run(command, place, &*clock),
         Some(Command::Init(command)) => init::run(command, config_path(place)),
         Some(Command::Check(command)) => check::run(here(place)?, command, &*clock).await,
         Some(Command::Capture(CaptureCommand { try_url: Some(url), trial, json, .. })) => {

@@ -22,6 +22,7 @@ pub(super) async fn run(here: Here, command: VaultCommand, clock: &dyn Clock) ->
     match command {
         VaultCommand::Init(command) => init(here, command, clock).await,
         VaultCommand::Probe(command) => probe(here, command, clock).await,
+        VaultCommand::Rekey(command) => super::rekey::run(here, command).await,
     }
 }
 

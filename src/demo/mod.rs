@@ -146,7 +146,7 @@ async fn whole(
 ) -> Result<DemoSummary, Error> {
     let begun = Instant::now();
     tell("Two sites on this machine, ams (live) and fra (spare): a PostgreSQL server and a bucket each, one vault.");
-    let mut sites = Sites::build(keep)?;
+    let mut sites = Sites::build(keep, &*clock)?;
     sites.fill().await?;
     let before = sites.count(sites::LIVE).await?;
     tell(&format!("ams holds {before}."));

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::clock::Clock;
 use crate::config::address::DatabaseAddress;
 use crate::config::reference::{Reference, ReferenceError};
 use crate::config::{Config, Here, is_plain_name};
@@ -241,7 +242,7 @@ async fn whole(
     session.close().await;
     enough_room(place.path(), &known, &request.restore)?;
     let target = target(request, place, &tried, &known).await?;
-    let config = configuration(place.path(), &tried, target.as_ref().ok())?;
+    let config = configuration(place.path(), &tried, target.as_ref().ok(), &*clock)?;
     let point = point::take(&Here::new(config.clone(), LIVE)?, clock.clone(), progress).await?;
     let vault_bytes = files_below(&place.path().join("vault"))?;
     let restore = match target {
@@ -324,14 +325,19 @@ async fn target(
 }
 
 /// Writes the configuration of two sites, the tried database and the scratch one, and makes their keys.
-fn configuration(folder: &Path, tried: &DatabaseAddress, target: Option<&DatabaseAddress>) -> Result<Config, Error> {
+fn configuration(
+    folder: &Path,
+    tried: &DatabaseAddress,
+    target: Option<&DatabaseAddress>,
+    clock: &dyn Clock,
+) -> Result<Config, Error> {
     let wrong = |path: &Path| {
         let path = path.to_owned();
         move |source| TrialError::Folder { path, source }
     };
     let vault = folder.join("vault");
     crate::durable::private_folder(&vault).map_err(wrong(&vault))?;
-    let escrow = keygen::escrow(&folder.join("escrow.txt"))?;
+    let escrow = keygen::escrow(&folder.join("escrow.txt"), clock)?;
     let (mut signers, mut sections) = (Vec::new(), String::new());
     for (site, address) in [(LIVE, tried), (SPARE, target.unwrap_or(tried))] {
         let keys = keygen::site(site, &folder.join(format!("{site}-keys")))?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use super::postgres::PostgresServer;
+use warmspare::clock::SystemClock;
 use warmspare::keygen;
 
 pub struct Sites {
@@ -62,7 +63,7 @@ impl Sites {
 
     fn write_configuration(&self) {
         let path = self.folder.path();
-        let escrow = keygen::escrow(&path.join("escrow.txt")).unwrap();
+        let escrow = keygen::escrow(&path.join("escrow.txt"), &SystemClock).unwrap();
         let mut signers = Vec::new();
         let mut sections = String::new();
         for (site, server) in [("ams", &self.live), ("fra", &self.spare)] {

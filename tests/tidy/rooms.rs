@@ -3,7 +3,7 @@
 use super::source::{Findings, Source, line_of, named, read, sources};
 
 /// What every room may use. Among themselves these know no order.
-const BASE: [&str; 8] = ["clock", "durable", "error", "failpoint", "keys", "observe", "stream", "units"];
+const BASE: [&str; 9] = ["clock", "durable", "error", "failpoint", "keys", "observe", "process", "stream", "units"];
 /// In the order of src/lib.rs, which is the order in which data passes through them. Each may import those before it.
 const ROOMS: [&str; 11] = [
     "config",
@@ -55,7 +55,7 @@ const MEASURES: [(&str, &str); 5] = [
 ];
 
 /// What a command may know: the words of the base, where it is, and the rooms that do whole jobs.
-const CLI_KNOWS: [&str; 17] = [
+const CLI_KNOWS: [&str; 18] = [
     "crate::cli",
     "crate::clock",
     "crate::error",
@@ -75,6 +75,7 @@ const CLI_KNOWS: [&str; 17] = [
     // What `vault` prints, and what a policy is filled in with.
     "crate::vault::DatedProbe",
     "crate::vault::PolicyUsers",
+    "crate::vault::rekey",
 ];
 
 fn starts_with(path: &str, prefix: &str) -> bool {
