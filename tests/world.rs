@@ -172,7 +172,7 @@ async fn a_restore_that_another_one_overtook_begins_anew_and_asks_again() {
 async fn a_killed_restore_whose_work_somebody_removed_does_it_again() {
     let sites = Sites::filled().await;
     sites.run("ams", &["capture"]);
-    killed(&sites, "fra", &["restore"], "restore.loaded");
+    killed(&sites, "fra", &["restore"], "restore.placed");
     sites.spare.sql("postgres", "DROP DATABASE \"app__0-1\"").await;
     fs::write(sites.root("fra").join("etc/app/app.conf"), "changed\n").unwrap();
     assert!(sites.run("fra", &["restore"]).starts_with("EQUAL"));
