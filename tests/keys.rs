@@ -21,7 +21,7 @@ fn bucket(endpoint: &str, bucket: &str, credentials: &str) -> Keys {
 }
 
 /// A policy that lets anybody do anything.
-fn open_to_all(ceph: &Ceph, bucket: &str) {
+pub fn open_to_all(ceph: &Ceph, bucket: &str) {
     let all = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"s3:*",
         "Resource":["arn:aws:s3:::BUCKET","arn:aws:s3:::BUCKET/*"]}]}"#;
     ceph.set_policy(bucket, &all.replace("BUCKET", bucket));

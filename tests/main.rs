@@ -8,6 +8,7 @@ mod leaving;
 mod mirror;
 mod postgres;
 mod proof;
+mod rights;
 mod store;
 mod support;
 mod tidy;
