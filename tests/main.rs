@@ -11,6 +11,7 @@ mod mirror;
 mod postgres;
 mod proof;
 mod recipients;
+mod rights;
 mod store;
 mod support;
 mod tidy;

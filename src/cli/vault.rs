@@ -52,7 +52,7 @@ async fn init(here: Here, command: VaultInit, clock: &dyn Clock) -> Result<Optio
     Ok(None)
 }
 
-/// The policy is data: `warmspare vault init >policy.json`.
+/// The policy is data, and goes into a file.
 fn print_policy(policy: Option<&str>) {
     let Some(policy) = policy else {
         words::say(

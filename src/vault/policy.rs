@@ -47,7 +47,7 @@ mod tests {
         for placeholder in ["LIVE", "SPARE", "KEEPER", "SYSTEM", "PREFIX", "BUCKET"] {
             assert!(!text.contains(placeholder), "{placeholder} in {text}");
         }
-        assert!(text.contains("arn:aws:s3:::dr-vault/a/b/systems/builder/status/ams.json"), "{text}");
+        assert!(text.contains("arn:aws:s3:::dr-vault/a/b/systems/builder/status/fra.json"), "{text}");
         assert!(bucket_policy(&VaultUrl::Folder("/srv".into()), "builder", "ams", "fra", &users).is_none());
     }
 }

@@ -110,30 +110,40 @@ impl Ceph {
         self.owner("DELETE", &format!("{bucket}/{key}"), None, &[]);
     }
 
+    /// The HTTP status that a request of `credentials` gets.
+    pub fn status_of(&self, credentials: &str, method: &str, path: &str, body: &str) -> String {
+        let (mut curl, _body) = self.request(credentials, method, path, body, &[]);
+        run(curl.args(["-o", "/dev/null", "-w", "%{http_code}"]))
+    }
+
     /// A request of the owner of all buckets.
     fn owner(&self, method: &str, path: &str, body: Option<&str>, headers: &[&str]) {
-        let url = format!("{}/{path}", self.endpoint);
+        let (mut curl, _body) = self.request(CREDENTIALS, method, path, body.unwrap_or_default(), headers);
+        run(curl.arg("--fail-with-body"));
+    }
+
+    /// The request, and the file that holds its body for as long as it takes.
+    fn request(
+        &self,
+        credentials: &str,
+        method: &str,
+        path: &str,
+        body: &str,
+        headers: &[&str],
+    ) -> (Command, tempfile::NamedTempFile) {
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), body.unwrap_or_default()).unwrap();
+        fs::write(file.path(), body).unwrap();
         let sum = run(Command::new("sha256sum").arg(file.path()));
         let digest = format!("x-amz-content-sha256: {}", sum.split(' ').next().unwrap());
         let mut curl = Command::new("curl");
-        curl.args([
-            "-sS",
-            "--fail-with-body",
-            "-X",
-            method,
-            "--aws-sigv4",
-            "aws:amz:us-east-1:s3",
-            "--user",
-            CREDENTIALS,
-        ]);
-        curl.args(["-H", &digest]).args(headers.iter().flat_map(|header| ["-H", header]));
-        if body.is_some() {
-            curl.args(["-H", "Content-Type: application/xml", "--data-binary"])
-                .arg(format!("@{}", file.path().display()));
+        curl.args(["-sS", "-X", method, "--aws-sigv4", "aws:amz:us-east-1:s3", "--user", credentials, "-H", &digest]);
+        curl.args(headers.iter().flat_map(|header| ["-H", header]));
+        if !body.is_empty() {
+            curl.args(["-H", "Content-Type: application/xml", "--data-binary"]);
+            curl.arg(format!("@{}", file.path().display()));
         }
-        run(curl.arg(url));
+        curl.arg(format!("{}/{path}", self.endpoint));
+        (curl, file)
     }
 
     fn start(programs: Programs) -> Ceph {

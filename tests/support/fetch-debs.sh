@@ -8,7 +8,7 @@ root=$2
 shift 2
 
 mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -oE 'https?://[^ ]+/debian/?( |$)' | head -n 1 | tr -d ' ')
-[ -n "$mirror" ] || mirror=http://deb.debian.org/debian
+[ -n "$mirror" ] || { echo "fetch-debs.sh: no Debian mirror in apt's sources" >&2; exit 1; }
 echo "fetch-debs.sh: unpacking $* of Debian $suite from $mirror into $root" >&2
 
 apt=$root.apt

@@ -108,6 +108,25 @@ impl Sites {
         fs::write(self.configuration(), text.replace(from, to)).unwrap();
     }
 
+    /// Keeps the vault in a bucket from here on; each site reaches it with its own credentials (site, its, its keeper's).
+    pub fn keep_vault_in(&self, url: &str, endpoint: &str, credentials: &[(&str, &str, Option<&str>)]) {
+        let text = fs::read_to_string(self.configuration()).unwrap();
+        let mut text =
+            text.replace(&format!("url = \"{}\"\nescrow", self.vault().display()), &format!("url = \"{url}\"\nescrow"));
+        for (site, its, keepers) in credentials {
+            let mut access = format!("endpoint = \"{endpoint}\"");
+            for (name, secret) in [("credentials", Some(its)), ("keeper", keepers.as_ref())] {
+                let Some(secret) = secret else { continue };
+                let file = self.path().join(format!("{site}.vault.{name}"));
+                fs::write(&file, secret).unwrap();
+                access += &format!(", {name} = \"file:{}\"", file.display());
+            }
+            let head = format!("[sites.{site}]\n");
+            text = text.replace(&head, &format!("{head}vault = {{ {access} }}\n"));
+        }
+        fs::write(self.configuration(), text).unwrap();
+    }
+
     pub fn vault(&self) -> PathBuf {
         self.path().join("vault")
     }

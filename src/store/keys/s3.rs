@@ -93,12 +93,19 @@ impl S3Keys {
     }
 
     pub(super) async fn get_newest(&self, key: &str, max_bytes: u64) -> Result<Bytes, StoreError> {
-        self.read(key, None, max_bytes).await
+        match self.read(key, None, max_bytes).await {
+            // Whoever may not list the whole bucket is told 403 of a key that is not there, and has to ask by its name.
+            Err(error @ StoreError::Denied { .. }) => match self.is_listed(key).await {
+                Ok(false) => Err(StoreError::NotFound { at: self.s3.at(key, "read") }),
+                Ok(true) | Err(_) => Err(error),
+            },
+            done => done,
+        }
     }
 
     pub(super) async fn get_oldest(&self, key: &str, max_bytes: u64) -> Result<Bytes, StoreError> {
         if !self.is_versioned().await? {
-            return self.read(key, None, max_bytes).await;
+            return self.get_newest(key, max_bytes).await;
         }
         match self.oldest(key).await? {
             Some(version) => self.read(key, Some(version.id), max_bytes).await,
