@@ -1,5 +1,6 @@
 //! The integration and end-to-end tests, one binary: each module is about one thing an operator relies on.
 
+mod corruption;
 mod export;
 mod export_process;
 mod kill;

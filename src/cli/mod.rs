@@ -8,6 +8,7 @@ mod next;
 mod points;
 mod progress;
 mod restore;
+mod verify;
 mod words;
 
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
         Some(Command::Capture(command)) => capture::run(here(place)?, command, clock).await,
         Some(Command::Points(command)) => points::run(here(place)?, command, &*clock).await,
         Some(Command::Restore(command)) => restore::run(here(place)?, command, &*clock).await,
+        Some(Command::Verify(command)) => verify::run(here(place)?, command, &*clock).await,
     };
     outcome.map(|class| if words::lost() { Some(Class::Failed) } else { class })
 }

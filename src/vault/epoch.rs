@@ -16,7 +16,7 @@ use super::VaultError;
 use super::catalog::Catalog;
 use super::layout::{self, EpochId, Layout, Term};
 use super::reader::EpochHead;
-use super::v1::{EpochRecord, FORMAT, Signed, VaultRecord};
+use super::v1::{EpochRecord, FORMAT, Signed, Unverified, VaultRecord};
 use crate::clock::Clock;
 use crate::durable;
 use crate::failpoint;
@@ -229,8 +229,7 @@ async fn create<C: Create>(
 /// Puts `vault.json` if the vault is new.
 async fn put_vault_record<C: Create>(keys: &C) -> Result<(), VaultError> {
     let record = VaultRecord { format: FORMAT, kind: "vault".to_owned(), features: Vec::new() };
-    let mut bytes = serde_json::to_vec(&record).map_err(|e| VaultError::Machine(e.to_string()))?;
-    bytes.push(b'\n');
+    let bytes = record.to_bytes().map_err(|e| VaultError::Machine(e.to_string()))?;
     keys.create(layout::VAULT, Bytes::from(bytes)).await?;
     failpoint::hit("vault.record");
     Ok(())
@@ -286,13 +285,18 @@ fn secrets_text(system: &str, id: EpochId, identity: &Identity, key: &ChunkIdKey
 }
 
 /// Reads what [`secrets_text`] wrote.
-pub(super) fn parse_secrets(text: &SecretString) -> Option<(Identity, ChunkIdKey)> {
+pub(super) fn parse_secrets(text: &SecretString) -> Result<(Identity, ChunkIdKey), Unverified> {
+    let damaged = |what: &str| Unverified::Damaged(what.to_owned());
     let mut lines = text.expose_secret().lines();
-    if lines.next() != Some("# warmspare epoch secrets, format 1") {
-        return None;
+    let format = lines.next().and_then(|line| line.strip_prefix("# warmspare epoch secrets, format "));
+    match format.and_then(|format| format.parse().ok()) {
+        Some(FORMAT) => {}
+        Some(newer) => return Err(Unverified::Unsupported(newer)),
+        None => return Err(damaged("not epoch secrets")),
     }
-    let key = lines.find_map(|line| line.strip_prefix("# chunk-id-key: ")).and_then(ChunkIdKey::from_hex)?;
-    Some((Identity::from_file_text(text).ok()?, key))
+    let key = lines.find_map(|line| line.strip_prefix("# chunk-id-key: ")).and_then(ChunkIdKey::from_hex);
+    let key = key.ok_or_else(|| damaged("no chunk-id key in it"))?;
+    Ok((Identity::from_file_text(text).map_err(|_| damaged("no identity in it"))?, key))
 }
 
 /// Creates the catalog and makes the epoch this site's open one; the identity is not among what is kept.

@@ -4,18 +4,19 @@
 //! BLAKE3 in its name and each chunk's keyed id, and at the end of a stream its length and BLAKE3.
 
 use std::collections::VecDeque;
+use std::io::Read as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
 
+use super::VaultError;
 use super::epoch::parse_secrets;
 use super::layout::{EpochId, Layout, SnapshotId};
 use super::reader::VaultReader;
 use super::v1::body::{self, Extent, StoredStream};
 use super::v1::{SnapshotHeader, Unverified};
-use super::{VaultError, v1};
 use crate::config::SourceName;
 use crate::error::Error;
 use crate::keys::Identity;
@@ -26,9 +27,11 @@ use crate::stream::{Source, SourceStream, StreamEntry, StreamName};
 /// Opened packs kept for streams that share them.
 const PACKS_KEPT: usize = 4;
 /// No pack is larger than this, whatever its object says.
-const PACK_BYTES_MAX: u64 = 256 << 20;
+pub(super) const PACK_BYTES_MAX: u64 = 256 << 20;
 /// No body is larger than this.
 const BODY_BYTES_MAX: u64 = 2 << 30;
+/// Nor its text: the extents of 15 million chunks that lie each for itself, 1 TB in large chunks.
+const BODY_TEXT_BYTES_MAX: u64 = 2 << 30;
 /// A stream gives out its bytes in steps of about this size.
 const STEP_BYTES: u64 = 1 << 20;
 /// A re-key adds one; more than this many are not looked for.
@@ -39,7 +42,7 @@ pub struct SnapshotReader<R> {
     packs: Arc<Packs<R>>,
     name: String,
     entries: Vec<StreamEntry>,
-    streams: Vec<StoredStream>,
+    pub(super) streams: Vec<StoredStream>,
 }
 
 /// The packs of one epoch, opened as they are asked for.
@@ -87,7 +90,11 @@ impl<R: Read + Clone + 'static> VaultReader<R> {
     }
 
     /// The newest secrets of `epoch` that open with `identity`.
-    async fn epoch_secrets(&self, epoch: EpochId, identity: &Identity) -> Result<(Identity, ChunkIdKey), VaultError> {
+    pub(super) async fn epoch_secrets(
+        &self,
+        epoch: EpochId,
+        identity: &Identity,
+    ) -> Result<(Identity, ChunkIdKey), VaultError> {
         for n in 0..SECRETS_MAX {
             let key = self.layout.secrets(epoch, n);
             let sealed = match self.keys.get_limited(&key, 1 << 20).await {
@@ -98,9 +105,12 @@ impl<R: Read + Clone + 'static> VaultReader<R> {
             };
             let Ok(plain) = open(identity, &sealed) else { continue };
             let text = String::from_utf8(plain).ok().map(SecretString::from);
-            let wrong = Unverified::Damaged("not epoch secrets of format 1".to_owned());
-            let secrets = text.as_ref().and_then(parse_secrets);
-            return secrets.ok_or(VaultError::Record { key, source: wrong });
+            let wrong = Unverified::Damaged("not text".to_owned());
+            return text
+                .as_ref()
+                .ok_or(wrong)
+                .and_then(parse_secrets)
+                .map_err(|source| VaultError::Record { key, source });
         }
         Err(VaultError::NotForUs(epoch))
     }
@@ -108,11 +118,17 @@ impl<R: Read + Clone + 'static> VaultReader<R> {
 
 fn parse_body(key: &str, frame: &[u8]) -> Result<Vec<StoredStream>, VaultError> {
     let wrong = |what: String| VaultError::Mismatch { key: key.to_owned(), what };
-    let text = zstd::decode_all(frame).map_err(|e| wrong(e.to_string()))?;
+    let mut text = Vec::new();
+    let plain = zstd::stream::read::Decoder::with_buffer(frame).map_err(|e| wrong(e.to_string()))?;
+    // A few kilobytes can decompress to any length.
+    plain.take(BODY_TEXT_BYTES_MAX + 1).read_to_end(&mut text).map_err(|e| wrong(e.to_string()))?;
+    if text.len() as u64 > BODY_TEXT_BYTES_MAX {
+        return Err(wrong(format!("its text is longer than {BODY_TEXT_BYTES_MAX} bytes")));
+    }
     let text = String::from_utf8(text).map_err(|e| wrong(e.to_string()))?;
     body::decode(&text).map_err(|error| match error {
-        body::BodyError::Unsupported(_) => {
-            VaultError::Record { key: key.to_owned(), source: Unverified::Unsupported(v1::FORMAT + 1) }
+        body::BodyError::Unsupported(format) => {
+            VaultError::Record { key: key.to_owned(), source: Unverified::Unsupported(format) }
         }
         other => wrong(other.to_string()),
     })
@@ -156,11 +172,18 @@ impl<R: Read + Clone + 'static> Source for SnapshotReader<R> {
 
     async fn read(&self, name: &StreamName) -> Result<SnapshotStream<R>, Error> {
         let stream = self.streams.iter().find(|stream| stream.entry.name == *name);
-        let Some(StoredStream { entry, extents }) = stream else {
+        let Some(stream) = stream else {
             let what = format!("it has no stream {name}");
             return Err(VaultError::Stream { snapshot: self.name.clone(), what }.into());
         };
-        Ok(SnapshotStream {
+        Ok(self.stream(stream))
+    }
+}
+
+impl<R> SnapshotReader<R> {
+    /// One of its own streams, from its beginning.
+    pub(super) fn stream(&self, StoredStream { entry, extents }: &StoredStream) -> SnapshotStream<R> {
+        SnapshotStream {
             packs: Arc::clone(&self.packs),
             snapshot: self.name.clone(),
             entry: entry.clone(),
@@ -168,7 +191,7 @@ impl<R: Read + Clone + 'static> Source for SnapshotReader<R> {
             slot: 0,
             hasher: blake3::Hasher::new(),
             bytes: 0,
-        })
+        }
     }
 }
 
@@ -204,6 +227,13 @@ impl<R: Read> SnapshotStream<R> {
         self.hasher.update(&data);
         self.bytes += data.len() as u64;
         Ok(Some(Bytes::from(data)))
+    }
+
+    /// Reads it to its end, checks it, and says how long it is.
+    pub(super) async fn drain(mut self) -> Result<u64, VaultError> {
+        while self.step().await?.is_some() {}
+        self.check_end()?;
+        Ok(self.bytes)
     }
 
     fn check_end(&self) -> Result<(), VaultError> {

@@ -7,3 +7,4 @@ pub mod ceph;
 pub mod memory;
 pub mod postgres;
 pub mod sites;
+pub mod vaults;

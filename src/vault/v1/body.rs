@@ -40,6 +40,7 @@ pub struct StoredStream {
 }
 
 const FIRST_LINE: &str = "warmspare-body\t1";
+const FIRST_WORD: &str = "warmspare-body\t";
 
 /// Why a body cannot be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,8 +49,8 @@ pub enum BodyError {
     #[error("line {0} cannot be read")]
     Line(usize),
     /// Written by a newer release.
-    #[error("`{0}` is not supported by this release")]
-    Unsupported(String),
+    #[error("its format {0} is not supported by this release")]
+    Unsupported(u32),
     /// The last line is missing or does not fit.
     #[error("it is cut short")]
     Short,
@@ -82,8 +83,11 @@ pub fn decode(text: &str) -> Result<Vec<StoredStream>, BodyError> {
     let mut lines = text.lines().enumerate();
     match lines.next() {
         Some((_, FIRST_LINE)) => {}
-        Some((_, line)) if line.starts_with("warmspare-body\t") => return Err(BodyError::Unsupported(line.to_owned())),
-        _ => return Err(BodyError::Line(1)),
+        Some((_, line)) => {
+            let newer = line.strip_prefix(FIRST_WORD).and_then(|format| format.parse().ok());
+            return Err(newer.map_or(BodyError::Line(1), BodyError::Unsupported));
+        }
+        None => return Err(BodyError::Line(1)),
     }
     let mut streams: Vec<StoredStream> = Vec::new();
     let mut ended = None;
@@ -196,7 +200,8 @@ mod tests {
             assert!(decode(&text[..length]).is_err(), "cut to {length}");
         }
         assert_eq!(decode(&text.replace("\t20\n", "\t21\n")), Err(BodyError::Length("table public.origins".into())));
-        assert_eq!(decode("warmspare-body\t2\n"), Err(BodyError::Unsupported("warmspare-body\t2".into())));
+        assert_eq!(decode("warmspare-body\t2\n"), Err(BodyError::Unsupported(2)));
+        assert_eq!(decode("warmspare-body\tx\n"), Err(BodyError::Line(1)));
         assert_eq!(decode("extent\n"), Err(BodyError::Line(1)));
         assert_eq!(decode(&format!("{text}stream\n")), Err(BodyError::Line(7)));
     }
