@@ -106,11 +106,16 @@ impl<R: Read + Clone + 'static> VaultReader<R> {
             let Ok(plain) = open(identity, &sealed) else { continue };
             let text = String::from_utf8(plain).ok().map(SecretString::from);
             let wrong = Unverified::Damaged("not text".to_owned());
-            return text
-                .as_ref()
-                .ok_or(wrong)
-                .and_then(parse_secrets)
-                .map_err(|source| VaultError::Record { key, source });
+            let secrets = text.as_ref().ok_or(wrong).and_then(parse_secrets);
+            let secrets = secrets.map_err(|source| VaultError::Record { key: key.clone(), source })?;
+            // Nobody signs secrets. The signed record beside them tells which are the epoch's; it is not needed.
+            return match self.epoch(epoch).await {
+                Ok(record) if record.recipient != secrets.0.recipient().to_string() => {
+                    let what = "it is not of the epoch that the record beside it describes".to_owned();
+                    Err(VaultError::Mismatch { key, what })
+                }
+                _ => Ok(secrets),
+            };
         }
         Err(VaultError::NotForUs(epoch))
     }

@@ -1,7 +1,7 @@
 //! A whole vault in memory, small enough that every byte of it can be tried: two epochs, three points, every kind of
 //! stream and record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -19,13 +19,18 @@ use warmspare::vault::{
     update_status,
 };
 
-/// A store that is a map.
+/// A store that is a map, and that remembers which keys were read.
 #[derive(Clone, Default)]
-pub struct MemoryKeys(pub Arc<Mutex<BTreeMap<String, Bytes>>>);
+pub struct MemoryKeys(Arc<Mutex<BTreeMap<String, Bytes>>>, Arc<Mutex<BTreeSet<String>>>);
 
 impl MemoryKeys {
     pub fn of(objects: BTreeMap<String, Bytes>) -> Self {
-        MemoryKeys(Arc::new(Mutex::new(objects)))
+        MemoryKeys(Arc::new(Mutex::new(objects)), Arc::default())
+    }
+
+    /// The keys that were read since this was asked last.
+    pub fn taken_reads(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.1.lock().unwrap())
     }
 
     pub fn objects(&self) -> BTreeMap<String, Bytes> {
@@ -61,6 +66,7 @@ impl Replace for MemoryKeys {
 
 impl Read for MemoryKeys {
     async fn get_limited(&self, key: &str, max_bytes: u64) -> Result<Bytes, StoreError> {
+        self.1.lock().unwrap().insert(key.to_owned());
         let at = Place::key("memory", key, "read");
         let found = self.0.lock().unwrap().get(key).cloned().ok_or(StoreError::NotFound { at: at.clone() })?;
         let size_bytes = found.len() as u64;
@@ -122,8 +128,8 @@ impl Keyring {
     }
 }
 
-/// What the database and the export hold at point `round`.
-pub fn contents(round: u8) -> [(&'static str, Streams); 2] {
+/// What the point `round` holds: a database, and every other one an export.
+pub fn contents(round: u8) -> Vec<(&'static str, Streams)> {
     let rows = |n: u8| (0..n).map(|row| format!("{row}\tname {row}\n")).collect::<String>().into_bytes();
     let database = vec![
         (StreamKind::Ddl, "pre-data", b"CREATE TABLE t (id int, name text);\n".to_vec()),
@@ -135,7 +141,9 @@ pub fn contents(round: u8) -> [(&'static str, Streams); 2] {
         (StreamKind::Export, "configs", vec![b'#'; 600]),
         (StreamKind::Manifest, "artifacts", b"warmspare-objects 1\na.hart\t1\t00\t0\n".to_vec()),
     ];
-    [("database.app", database), ("export.configs", export)]
+    let mut sources = vec![("database.app", database), ("export.configs", export)];
+    sources.truncate(1 + usize::from(round % 2));
+    sources
 }
 
 /// Points 0-1 and 0-2 in the first epoch, 0-3 a week later in the second; proofs of the first and the last; a status of
