@@ -3,6 +3,7 @@
 mod corruption;
 mod export;
 mod export_process;
+mod golden;
 mod kill;
 mod leaving;
 mod mirror;

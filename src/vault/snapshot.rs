@@ -4,7 +4,6 @@
 //! BLAKE3 in its name and each chunk's keyed id, and at the end of a stream its length and BLAKE3.
 
 use std::collections::VecDeque;
-use std::io::Read as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -123,15 +122,7 @@ impl<R: Read + Clone + 'static> VaultReader<R> {
 
 fn parse_body(key: &str, frame: &[u8]) -> Result<Vec<StoredStream>, VaultError> {
     let wrong = |what: String| VaultError::Mismatch { key: key.to_owned(), what };
-    let mut text = Vec::new();
-    let plain = zstd::stream::read::Decoder::with_buffer(frame).map_err(|e| wrong(e.to_string()))?;
-    // A few kilobytes can decompress to any length.
-    plain.take(BODY_TEXT_BYTES_MAX + 1).read_to_end(&mut text).map_err(|e| wrong(e.to_string()))?;
-    if text.len() as u64 > BODY_TEXT_BYTES_MAX {
-        return Err(wrong(format!("its text is longer than {BODY_TEXT_BYTES_MAX} bytes")));
-    }
-    let text = String::from_utf8(text).map_err(|e| wrong(e.to_string()))?;
-    body::decode(&text).map_err(|error| match error {
+    body::decode_frame(frame, BODY_TEXT_BYTES_MAX).map_err(|error| match error {
         body::BodyError::Unsupported(format) => {
             VaultError::Record { key: key.to_owned(), source: Unverified::Unsupported(format) }
         }

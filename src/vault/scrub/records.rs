@@ -45,8 +45,14 @@ pub(super) async fn check<R: Read>(
     }
     let (proofs, damaged) = reader.proofs().await?;
     missing_proofs(reader, &proofs, &damaged, faults);
+    let mut there: BTreeSet<(PointId, String)> = BTreeSet::new();
+    there.extend(
+        damaged.iter().filter_map(|damaged| reader.layout.parse_proof(&damaged.key)).map(|(of, by, _)| (of, by)),
+    );
+    let green = proofs.into_iter().filter(|(_, proof)| proof.verdict == Verdict::Equal && proof.complete);
+    there.extend(green.map(|(of, proof)| (of, proof.site)));
     damaged.into_iter().for_each(|damaged| faults.add(damaged));
-    statuses(reader, listing, &proofs, state, faults).await
+    statuses(reader, listing, &there, state, faults).await
 }
 
 /// A record that need not be there, but is believed if it is.
@@ -88,11 +94,12 @@ fn missing_proofs<R: Read>(
     }
 }
 
-/// What the sites say of themselves, compared with what this site has seen before and with the proofs.
+/// What the sites say of themselves, compared with what this site has seen before and with `proofs`: the points and sites
+/// that have a green one, or one that cannot be read, which is named for itself.
 async fn statuses<R: Read>(
     reader: &VaultReader<R>,
     listing: &PointListing,
-    proofs: &[(PointId, ProofRecord)],
+    proofs: &BTreeSet<(PointId, String)>,
     state: &Path,
     faults: &mut Faults,
 ) -> Result<(), VaultError> {
@@ -109,10 +116,7 @@ async fn statuses<R: Read>(
         let Some(point) = status.newest_proven.as_deref().and_then(|point| point.parse::<PointId>().ok()) else {
             continue;
         };
-        let is_it = |(of, proof): &(PointId, ProofRecord)| {
-            *of == point && proof.site == *site && proof.verdict == Verdict::Equal && proof.complete
-        };
-        if listing.points.iter().any(|listed| listed.id == point) && !proofs.iter().any(is_it) {
+        if listing.points.iter().any(|listed| listed.id == point) && !proofs.contains(&(point, site.clone())) {
             let key = format!("{}{site}-", reader.layout.proofs_of(point));
             faults.add(Damaged::new(&key, &format!("missing: the status of {site} says that it has proven {point}")));
         }

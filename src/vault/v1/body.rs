@@ -12,6 +12,7 @@
 //! order. In names `\`, tab, newline and carriage return are written `\\`, `\t`, `\n`, `\r`.
 
 use std::fmt::Write as _;
+use std::io::Read as _;
 
 use crate::stream::{StreamEntry, StreamKind, StreamName};
 
@@ -45,6 +46,12 @@ const FIRST_WORD: &str = "warmspare-body\t";
 /// Why a body cannot be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
+    /// It does not decompress to text.
+    #[error("it does not decompress: {0}")]
+    Frame(String),
+    /// It decompresses to more than any body has.
+    #[error("its text has more than {0} bytes")]
+    TooLong(u64),
     /// A line is not what the format says.
     #[error("line {0} cannot be read")]
     Line(usize),
@@ -75,7 +82,24 @@ pub fn encode(streams: &[StoredStream]) -> String {
     text
 }
 
-/// The streams of a body.
+/// The streams of a body as it is sealed: its text as a zstd frame. The text may have `text_bytes_max` bytes.
+///
+/// # Errors
+/// [`BodyError`] names what is wrong.
+pub fn decode_frame(frame: &[u8], text_bytes_max: u64) -> Result<Vec<StoredStream>, BodyError> {
+    let wrong = |error: std::io::Error| BodyError::Frame(error.to_string());
+    let mut text = Vec::new();
+    let plain = zstd::stream::read::Decoder::with_buffer(frame).map_err(wrong)?;
+    // A few kilobytes can decompress to any length.
+    plain.take(text_bytes_max.saturating_add(1)).read_to_end(&mut text).map_err(wrong)?;
+    if text.len() as u64 > text_bytes_max {
+        return Err(BodyError::TooLong(text_bytes_max));
+    }
+    let text = String::from_utf8(text).map_err(|error| BodyError::Frame(error.to_string()))?;
+    decode(&text)
+}
+
+/// The streams of a body's text.
 ///
 /// # Errors
 /// [`BodyError`] names the line or stream that is wrong.
@@ -191,6 +215,18 @@ mod tests {
         assert_eq!(text.lines().count(), 6);
         assert_eq!(decode(&text).unwrap(), streams());
         assert_eq!(decode(&encode(&[])).unwrap(), []);
+    }
+
+    #[test]
+    fn a_few_bytes_that_decompress_to_many_are_refused() {
+        let bomb = zstd::encode_all(vec![b'x'; 1 << 20].as_slice(), 3).unwrap();
+        assert!(bomb.len() < 1000);
+        assert_eq!(decode_frame(&bomb, (1 << 20) - 1), Err(BodyError::TooLong((1 << 20) - 1)));
+        assert_eq!(decode_frame(&bomb, 1 << 20), Err(BodyError::Line(1)));
+        let text = encode(&streams());
+        let frame = zstd::encode_all(text.as_bytes(), 3).unwrap();
+        assert_eq!(decode_frame(&frame, text.len() as u64), Ok(streams()));
+        assert!(matches!(decode_frame(b"no frame", 100), Err(BodyError::Frame(_))));
     }
 
     #[test]
