@@ -241,3 +241,36 @@ fn the_types_of_format_1_read_the_golden_records() {
     let hold: HoldRecord = serde_json::from_slice(&read("systems/app/holds/00000000-00000001-00000001.json")).unwrap();
     assert!(hold.held);
 }
+
+/// Wrote the first inputs of the fuzz targets; `make fuzz` adds to them and keeps the smallest.
+#[tokio::test]
+#[ignore = "fuzz/corpus is checked in"]
+async fn seeds_of_the_fuzz_targets() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    let put = |target: &str, content: &[u8]| {
+        std::fs::create_dir_all(corpus.join(target)).unwrap();
+        std::fs::write(corpus.join(target).join(&blake3::hash(content).to_hex()[..16]), content).unwrap();
+    };
+    let (golden, ring) = (Newer::new(), ring());
+    let (identity, secrets) = golden.secrets();
+    for (key, content) in &golden.objects {
+        put("configuration", key.as_bytes());
+        match open(&identity, content) {
+            Ok(pack) if key.contains("/packs/") => put("pack", &pack),
+            Ok(body) => {
+                put("manifest", &zstd::decode_all(body.as_slice()).unwrap());
+                put("manifest", &body);
+            }
+            Err(_) if key.ends_with(".json") => put("record", content),
+            Err(_) => {}
+        }
+    }
+    put("manifest", &contents(1)[1].1[1].2);
+    // No secret key: words that begin like one are enough.
+    put("configuration", secrets.lines().take(4).collect::<Vec<_>>().join("\n").as_bytes());
+    put("configuration", format!("{}\n0-12 64MiB 1h30m", ring.live_signer.verifying_key()).as_bytes());
+    let sample = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/CONFIGURATION.md")).unwrap();
+    for block in sample.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix("toml\n")) {
+        put("configuration", block.as_bytes());
+    }
+}

@@ -13,5 +13,6 @@ mod store;
 mod support;
 mod tidy;
 mod vault;
+mod verify;
 mod words;
 mod world;
