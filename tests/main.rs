@@ -1,8 +1,10 @@
 //! The integration and end-to-end tests, one binary: each module is about one thing an operator relies on.
 
 mod check;
+mod corruption;
 mod export;
 mod export_process;
+mod golden;
 mod keys;
 mod kill;
 mod leaving;
@@ -17,5 +19,6 @@ mod support;
 mod tidy;
 mod trial;
 mod vault;
+mod verify;
 mod words;
 mod world;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::point::Share;
+
 /// Warm-spare disaster recovery for self-hosted artifact registries.
 ///
 /// Takes recovery points of a PostgreSQL database, artifact buckets and secrets at the live site, and brings
@@ -67,6 +69,8 @@ pub(super) enum Command {
     /// Makes the vault, finds out what protects it, seals its secrets to new recipients.
     #[command(subcommand)]
     Vault(VaultCommand),
+    /// Looks whether the vault still holds what its points need, and names what it does not.
+    Verify(VerifyCommand),
 }
 
 #[derive(Debug, Args)]
@@ -186,6 +190,29 @@ pub(super) enum PointsShow {
         /// The point, as `warmspare points` lists it: 0-12.
         id: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyCommand {
+    /// Read and hash n of t shares of the packs; the shares of a day follow those of the day before.
+    #[arg(long, value_name = "N/T", default_value_t = Share::default())]
+    pub share: Share,
+
+    /// Open as many streams of the newest point and read them to the end; each day the next ones.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub streams: u64,
+
+    /// Read every pack and every stream. Only this takes back that an epoch is damaged.
+    #[arg(long, conflicts_with_all = ["share", "streams"])]
+    pub all: bool,
+
+    /// Look, and leave this site's status in the vault as it is.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

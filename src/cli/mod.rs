@@ -13,6 +13,7 @@ mod rekey;
 mod restore;
 mod trial;
 mod vault;
+mod verify;
 mod words;
 
 use std::path::PathBuf;
@@ -45,6 +46,7 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
         Some(Command::Points(command)) => points::run(here(place)?, command, &*clock).await,
         Some(Command::Restore(command)) => restore::run(here(place)?, command, &*clock).await,
         Some(Command::Vault(command)) => vault::run(here(place)?, command, &*clock).await,
+        Some(Command::Verify(command)) => verify::run(here(place)?, command, &*clock).await,
     };
     outcome.map(|class| if words::lost() { Some(Class::Failed) } else { class })
 }

@@ -9,8 +9,8 @@ use crate::config::Here;
 use crate::error::{Class, Error};
 use crate::point::{self, Points};
 use crate::units::Bytes;
-use crate::vault::ListedPoint;
 use crate::vault::v1::{PointRecord, ProofRecord, SnapshotHeader, Verdict};
+use crate::vault::{Damaged, ListedPoint};
 
 #[derive(Serialize)]
 struct PointJson<'a> {
@@ -24,6 +24,7 @@ struct PointJson<'a> {
 struct DamagedJson<'a> {
     key: &'a str,
     what: &'a str,
+    fault: &'static str,
 }
 
 #[derive(Serialize)]
@@ -43,7 +44,7 @@ pub(super) async fn run(here: Here, command: PointsCommand, clock: &dyn Clock) -
         }
     }
     for damaged in &points.listing.damaged {
-        words::say(&format!("DAMAGED {}: {}", damaged.key, damaged.what));
+        words::say(&format!("{} {}: {}", words::fault(damaged.fault), damaged.key, damaged.what));
     }
     Ok((!points.listing.damaged.is_empty()).then_some(Class::Incomplete))
 }
@@ -62,7 +63,9 @@ fn point_json<'a>(points: &'a Points, point: &'a ListedPoint) -> PointJson<'a> {
 }
 
 fn list_json(points: &Points) -> ListJson<'_> {
-    let damaged = points.listing.damaged.iter().map(|damaged| DamagedJson { key: &damaged.key, what: &damaged.what });
+    let damaged = points.listing.damaged.iter();
+    let damaged =
+        damaged.map(|Damaged { key, what, fault, .. }| DamagedJson { key, what, fault: words::fault_json(*fault) });
     ListJson {
         points: points.listing.points.iter().map(|point| point_json(points, point)).collect(),
         damaged: damaged.collect(),

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
+use crate::vault::Fault;
+
 /// Set when data could not be written: the command did not do what was asked of it.
 static LOST: AtomicBool = AtomicBool::new(false);
 
@@ -49,6 +51,22 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
+}
+
+/// The word for what is wrong with an object.
+pub(super) fn fault(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Damaged => "DAMAGED",
+        Fault::Unsupported => "UNSUPPORTED",
+    }
+}
+
+/// The same as it stands in JSON.
+pub(super) fn fault_json(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Damaged => "damaged",
+        Fault::Unsupported => "unsupported",
+    }
 }
 
 /// An instant to the second.

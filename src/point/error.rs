@@ -39,6 +39,12 @@ pub enum PointError {
         /// The newest of those that are whole.
         usable: Option<PointId>,
     },
+    /// The point, or something it needs, was written by a newer release.
+    #[error("recovery point {point} was written by a newer release than this")]
+    Newer {
+        /// Its id.
+        point: PointId,
+    },
     /// The point asked for cannot be believed.
     #[error("recovery point {point} is damaged or not to be believed")]
     Damaged {
@@ -56,7 +62,7 @@ pub enum PointError {
 impl Explain for PointError {
     fn class(&self) -> Class {
         match self {
-            PointError::NotLive { .. } | PointError::NewestDamaged { .. } => Class::Refused,
+            PointError::NotLive { .. } | PointError::NewestDamaged { .. } | PointError::Newer { .. } => Class::Refused,
             PointError::NoSources { .. } | PointError::NoAddress { .. } | PointError::UnknownPoint { .. } => {
                 Class::Usage
             }
@@ -79,6 +85,9 @@ impl Explain for PointError {
             }
             PointError::Damaged { .. } => {
                 "`warmspare points` says what is wrong with it, and lists those that are whole.".to_owned()
+            }
+            PointError::Newer { .. } => {
+                "Use a newer release of warmspare, or choose an older point with --point.".to_owned()
             }
             PointError::UnknownPoint { .. } => "`warmspare points` lists those there are.".to_owned(),
         })

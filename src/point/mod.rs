@@ -5,11 +5,13 @@
 //! the artifact before its row, so whatever the database snapshot references is listed after it.
 
 mod error;
+mod scrub;
 mod sources;
 mod take;
 pub mod vault;
 
 pub use error::PointError;
+pub use scrub::{ScrubReport, ScrubRequest, Share, VerifyRequest, verify};
 pub use sources::{PointSummary, SourceSummary};
 pub use take::{Preview, preview, take};
 pub use vault::{open_vault, open_vault_as_keeper};
@@ -64,16 +66,29 @@ impl Points {
                 let last = self.listing.points.last();
                 match self.listing.damaged_points.last() {
                     Some(&point) if last.is_none_or(|last| last.id < point) => {
+                        self.refuse_newer(point)?;
                         Err(PointError::NewestDamaged { point, usable: last.map(|last| last.id) })
                     }
                     _ => last.ok_or(PointError::NoPoint),
                 }
             }
-            Some(id) if self.listing.damaged_points.contains(&id) => Err(PointError::Damaged { point: id }),
+            Some(id) if self.listing.damaged_points.contains(&id) => {
+                self.refuse_newer(id)?;
+                Err(PointError::Damaged { point: id })
+            }
             Some(id) => {
                 let found = self.listing.points.iter().find(|point| point.id == id);
                 found.ok_or(PointError::UnknownPoint { point: id })
             }
+        }
+    }
+}
+
+impl Points {
+    fn refuse_newer(&self, point: PointId) -> Result<(), PointError> {
+        match self.listing.unsupported_points.contains(&point) {
+            true => Err(PointError::Newer { point }),
+            false => Ok(()),
         }
     }
 }

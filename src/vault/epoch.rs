@@ -304,8 +304,7 @@ async fn create<C: Create>(
 /// When the store fails.
 pub async fn put_vault_record<C: Create>(keys: &C) -> Result<Created, VaultError> {
     let record = VaultRecord { format: FORMAT, kind: "vault".to_owned(), features: Vec::new() };
-    let mut bytes = serde_json::to_vec(&record).map_err(|e| VaultError::Machine(e.to_string()))?;
-    bytes.push(b'\n');
+    let bytes = record.to_bytes().map_err(|e| VaultError::Machine(e.to_string()))?;
     let created = keys.create(layout::VAULT, Bytes::from(bytes)).await?;
     failpoint::hit("vault.record");
     Ok(created)

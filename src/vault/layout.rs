@@ -143,6 +143,16 @@ impl Layout {
         format!("{}/epochs/{epoch}/", self.prefix)
     }
 
+    /// The epoch the object under `key` belongs to: its records, packs, bodies and headers.
+    pub fn epoch_of(&self, key: &str) -> Option<EpochId> {
+        let Some((name, _)) = key.strip_prefix(&self.epochs()).and_then(|rest| rest.split_once('/')) else {
+            return self.parse_header(key).or_else(|| self.parse_body(key)).map(|(_, id)| id.epoch);
+        };
+        let (term, epoch) = name.split_once('-')?;
+        let id = EpochId { term: number(term)?, epoch: number(epoch)? };
+        key.starts_with(&self.epoch_prefix(id)).then_some(id)
+    }
+
     /// The epoch whose `epoch.json` has that key, if it is one.
     pub fn parse_epoch(&self, key: &str) -> Option<EpochId> {
         let (term, epoch) = key.strip_prefix(&self.epochs())?.strip_suffix("/epoch.json")?.split_once('-')?;
@@ -314,6 +324,8 @@ mod tests {
              gc/00000012.json"
         );
         assert_eq!(layout.parse_epoch(&names[0]), Some(epoch));
+        let of_the_epoch: Vec<bool> = names.iter().map(|name| layout.epoch_of(name) == Some(epoch)).collect();
+        assert_eq!(of_the_epoch, [true, true, true, true, true, false, false, true, false, false, false]);
         assert_eq!(layout.parse_pack(&names[2]), Some((epoch, hash)));
         assert_eq!(layout.parse_body(&names[3]), Some((source.clone(), id)));
         assert_eq!(layout.parse_body(&names[4]), None, "a header is not a body");

@@ -13,6 +13,7 @@ mod probe;
 mod proof;
 mod reader;
 pub mod rekey;
+mod scrub;
 mod secrets;
 mod seen;
 mod snapshot;
@@ -33,7 +34,8 @@ pub use epoch::{
 pub use policy::{PolicyUsers, bucket_policy};
 pub use probe::{DatedProbe, canaries, last_probe, probe_vault};
 pub use proof::{NewProof, put_proof};
-pub use reader::{Damaged, EpochHead, LastHeader, ListedPoint, PointListing, VaultReader};
+pub use reader::{Damaged, EpochHead, Fault, LastHeader, ListedPoint, PointListing, VaultReader};
+pub use scrub::{ScrubReport, ScrubRequest, Scrubber, Share, ShareError, scrub};
 pub use seen::SeenPoints;
 pub use snapshot::{SnapshotReader, SnapshotStream};
 pub use status::{StatusKeeping, update_status};
@@ -135,6 +137,30 @@ pub enum VaultError {
     Machine(String),
 }
 
+impl VaultError {
+    /// The key of the object it is about, where it is about one.
+    pub fn object(&self) -> Option<&str> {
+        match self {
+            VaultError::Object { key, .. }
+            | VaultError::Record { key, .. }
+            | VaultError::Mismatch { key, .. }
+            | VaultError::Chain { key, .. }
+            | VaultError::OtherWriter { key } => Some(key),
+            VaultError::Store(error) => error.place().key.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Whether a newer release would read what it is about: that is not damaged.
+    pub fn is_unsupported(&self) -> bool {
+        match self {
+            VaultError::Object { source, .. } => source.is_unsupported(),
+            VaultError::Record { source, .. } => source.is_unsupported(),
+            _ => false,
+        }
+    }
+}
+
 impl Explain for VaultError {
     fn class(&self) -> Class {
         match self {
@@ -147,13 +173,13 @@ impl Explain for VaultError {
     fn next_step(&self) -> Option<String> {
         let text = match self {
             VaultError::Store(error) => return error.next_step(),
+            error if error.is_unsupported() => "Use a newer release of warmspare.",
             VaultError::Object { .. } | VaultError::Mismatch { .. } => {
                 "Restore from another recovery point (`warmspare points` lists them), and find out what changed the object."
             }
             VaultError::Record { source: Unverified::UnknownSigner(_), .. } => {
                 "If that site is yours, pin its verifying key under `signers` in [vault]; if not, find out who wrote the record."
             }
-            VaultError::Record { source: Unverified::Unsupported(_), .. } => "Use a newer release of warmspare.",
             VaultError::Record { .. } => "Find out who changed the record; do not restore from it.",
             VaultError::OtherWriter { .. } => {
                 "Make sure that only one machine captures for this site, then move the folder vault/ of its state folder \

@@ -19,7 +19,7 @@ pub struct VaultReader<R> {
     pub(super) keys: R,
     pub(super) layout: Layout,
     system: String,
-    signers: Signers,
+    pub(super) signers: Signers,
 }
 
 /// A recovery point whose signature, and whose headers, hold.
@@ -42,6 +42,33 @@ pub struct Damaged {
     pub key: String,
     /// What is wrong.
     pub what: String,
+    /// The object that is wrong: the record itself, or one it names.
+    pub object: String,
+    /// What kind of wrong.
+    pub fault: Fault,
+}
+
+/// What is wrong with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// Changed, cut short, gone, or not to be believed.
+    Damaged,
+    /// Written by a newer release: nothing is wrong with it.
+    Unsupported,
+}
+
+impl Damaged {
+    /// What `error` says of the object under `key`.
+    pub(super) fn of(key: &str, error: VaultError) -> Self {
+        let object = error.object().unwrap_or(key).to_owned();
+        let fault = if error.is_unsupported() { Fault::Unsupported } else { Fault::Damaged };
+        Damaged { key: key.to_owned(), what: said(error), object, fault }
+    }
+
+    /// The object under `key` is not what it has to be.
+    pub(super) fn new(key: &str, what: &str) -> Self {
+        Damaged { key: key.to_owned(), what: what.to_owned(), object: key.to_owned(), fault: Fault::Damaged }
+    }
 }
 
 /// All points of a system.
@@ -53,6 +80,8 @@ pub struct PointListing {
     pub damaged: Vec<Damaged>,
     /// Those of them that have a point's key.
     pub damaged_points: BTreeSet<PointId>,
+    /// Those of the damaged points that a newer release would read.
+    pub unsupported_points: BTreeSet<PointId>,
 }
 
 /// An epoch that has committed headers.
@@ -83,24 +112,46 @@ impl<R: Read> VaultReader<R> {
         VaultReader { keys, layout: Layout::new(system), system: system.to_owned(), signers: signers.into() }
     }
 
-    /// Checks that the vault is of a format this release reads; an empty vault is fine.
+    /// Checks that the vault is of a format this release reads; an empty vault is fine. A damaged `vault.json` is no
+    /// error: every object names its own format, and a restore needs nothing of it.
     ///
     /// # Errors
-    /// When `vault.json` names another format or features.
+    /// When `vault.json` names another format or features, or the store fails.
     pub async fn check_format(&self) -> Result<(), VaultError> {
+        match self.vault_record().await {
+            Err(VaultError::Record { key, source }) if !source.is_unsupported() => {
+                tracing::warn!("{key}: {source}; `warmspare verify` tells what else is");
+                Ok(())
+            }
+            Err(VaultError::Store(error)) if error.is_of_object() => Ok(()),
+            checked => checked,
+        }
+    }
+
+    /// Checks that `vault.json` is what is written there in format 1.
+    ///
+    /// # Errors
+    /// When it is missing or anything else.
+    pub(super) async fn vault_record(&self) -> Result<(), VaultError> {
         let key = layout::VAULT;
         let wrong = |source| VaultError::Record { key: key.to_owned(), source };
-        let bytes = match self.keys.get_limited(key, RECORD_BYTES_MAX).await {
-            Ok(bytes) => bytes,
-            Err(error) if error.is_not_found() => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
+        let bytes = self.keys.get_limited(key, RECORD_BYTES_MAX).await?;
         let record: v1::VaultRecord =
             serde_json::from_slice(&bytes).map_err(|e| wrong(Unverified::Damaged(e.to_string())))?;
-        if record.format != v1::FORMAT || !record.features.is_empty() {
+        if record.format != v1::FORMAT {
             return Err(wrong(Unverified::Unsupported(record.format)));
         }
-        Ok(())
+        if record.kind != "vault" {
+            return Err(wrong(Unverified::Kind(record.kind)));
+        }
+        if let Some(feature) = record.features.first() {
+            return Err(wrong(Unverified::Feature(feature.clone())));
+        }
+        // Format 1 has one such file, and nothing signs it: byte for byte.
+        if record.to_bytes().is_ok_and(|written| written == bytes) {
+            return Ok(());
+        }
+        Err(wrong(Unverified::Damaged("not what is written there in format 1".to_owned())))
     }
 
     /// The system it reads.
@@ -134,15 +185,19 @@ impl<R: Read> VaultReader<R> {
         let mut listing = PointListing::default();
         for listed in self.keys.list(&self.layout.points()).await? {
             let Some(id) = self.layout.parse_point(&listed.key) else {
-                listing.damaged.push(Damaged { key: listed.key, what: "not the name of a point".to_owned() });
+                listing.damaged.push(Damaged::new(&listed.key, "not the name of a point"));
                 continue;
             };
             match self.point(id).await {
                 Ok(point) => listing.points.push(point),
-                Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
+                Err(VaultError::Store(error)) if !error.is_of_object() => return Err(error.into()),
                 Err(error) => {
-                    listing.damaged.push(Damaged { key: listed.key, what: said(error) });
+                    let damaged = Damaged::of(&listed.key, error);
                     listing.damaged_points.insert(id);
+                    if damaged.fault == Fault::Unsupported {
+                        listing.unsupported_points.insert(id);
+                    }
+                    listing.damaged.push(damaged);
                 }
             }
         }
@@ -170,7 +225,7 @@ impl<R: Read> VaultReader<R> {
                     None => format!("missing: point {} was taken after it", point.id),
                     Some(_) => format!("not the point that {} was taken after", point.id),
                 };
-                Some(Damaged { key: self.layout.point(id), what })
+                Some(Damaged::new(&self.layout.point(id), &what))
             })
             .collect()
     }
@@ -252,7 +307,7 @@ impl<R: Read> VaultReader<R> {
         for (epoch, mut headers) in newest {
             headers.sort_by_key(|(_, id)| id.seq);
             let last = match self.last_header(&headers, Some(epoch) == last_epoch).await {
-                Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
+                Err(VaultError::Store(error)) if !error.is_of_object() => return Err(error.into()),
                 last => last,
             };
             let headers = headers.into_iter().map(|(source, id)| (id.seq, source)).collect();
@@ -329,7 +384,7 @@ impl<R: Read> VaultReader<R> {
         match self.epoch(id).await {
             Ok(record) if record.recipient == recipient => {}
             Ok(_) => return Err(broken(key, "it is of another epoch than the state folder's".to_owned())),
-            Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
+            Err(VaultError::Store(error)) if !error.is_of_object() => return Err(error.into()),
             Err(error) => return Err(broken(key, said(error))),
         }
         let secrets = self.layout.secrets(id, 0);
@@ -350,8 +405,8 @@ impl<R: Read> VaultReader<R> {
         for listed in self.keys.list(&self.layout.proofs()).await? {
             match self.proof(&listed.key).await {
                 Ok(proof) => proofs.push(proof),
-                Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
-                Err(error) => damaged.push(Damaged { key: listed.key, what: said(error) }),
+                Err(VaultError::Store(error)) if !error.is_of_object() => return Err(error.into()),
+                Err(error) => damaged.push(Damaged::of(&listed.key, error)),
             }
         }
         Ok((proofs, damaged))

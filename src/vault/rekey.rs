@@ -162,11 +162,11 @@ async fn find<R: Read>(
     let mut found = Found { opened: Vec::new(), not_for_us: Vec::new(), skipped: Vec::new(), free: SECRETS_MAX };
     for n in 0..SECRETS_MAX {
         let key = reader.layout.secrets(id, n);
-        match reader.secrets_at(id, n, record, identities).await? {
+        match reader.secrets_at(id, n, Some(record), identities).await? {
             Some(Ok(secrets)) => found.opened.push((n, secrets)),
             Some(Err(Skipped::NotForUs(_))) => found.not_for_us.push(key),
-            Some(Err(Skipped::Wrong(what))) => found.skipped.push(Damaged { key, what }),
-            None if n == 0 => found.skipped.push(Damaged { key, what: "it is gone".to_owned() }),
+            Some(Err(Skipped::Wrong(what))) => found.skipped.push(Damaged::new(&key, &what)),
+            None if n == 0 => found.skipped.push(Damaged::new(&key, "it is gone")),
             None => {
                 found.free = n;
                 break;
@@ -236,7 +236,7 @@ async fn opens<R: Read>(
     if new.is_empty() {
         return Ok(false);
     }
-    match reader.secrets_at(id, n, record, &new).await? {
+    match reader.secrets_at(id, n, Some(record), &new).await? {
         Some(Ok(_)) => Ok(true),
         _ => {
             let what = "it was just sealed to this site's identity and does not open with it".to_owned();

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::VaultError;
 use super::layout::EpochId;
 use super::reader::VaultReader;
-use super::v1::EpochRecord;
+use super::v1::{EpochRecord, FORMAT, Unverified};
 use crate::error::Error;
 use crate::keys::{Identity, Recipient, SealingError, open_with, seal_for, secret_text};
 use crate::pipeline::ChunkIdKey;
@@ -22,7 +22,7 @@ pub(super) const SECRETS_MAX: u32 = 64;
 /// No object of secrets is larger: a few hundred bytes, and a header line for each recipient.
 const SECRETS_BYTES_MAX: u64 = 1 << 20;
 
-const FIRST_LINE: &str = "# warmspare epoch secrets, format 1";
+const FIRST_LINE: &str = "# warmspare epoch secrets, format ";
 const KEY_LINE: &str = "# chunk-id-key: ";
 const SEALED_TO_LINE: &str = "# sealed to: ";
 
@@ -53,7 +53,7 @@ pub(super) async fn new_secrets(
 /// An age identity file that also says the chunk-id key, so that `age -d -i` can use it as it is. `sealed_to` is
 /// written by a re-key; of the first secrets `epoch.json` says it.
 fn text(system: &str, id: EpochId, key: &ChunkIdKey, sealed_to: &[Recipient], identity: &SecretString) -> SecretString {
-    let about = format!("\n# system: {system}\n# epoch: {id}\n");
+    let about = format!("{FORMAT}\n# system: {system}\n# epoch: {id}\n");
     let recipients: Vec<String> = sealed_to.iter().map(|to| format!("{SEALED_TO_LINE}{to}\n")).collect();
     let digits = key.to_hex();
     let recipients = recipients.concat();
@@ -75,16 +75,21 @@ impl EpochSecrets {
     }
 }
 
-fn parse(text: &SecretString) -> Option<EpochSecrets> {
+fn parse(text: &SecretString) -> Result<EpochSecrets, Unverified> {
+    let damaged = |what: &str| Unverified::Damaged(what.to_owned());
     let lines = || text.expose_secret().lines();
-    if lines().next() != Some(FIRST_LINE) {
-        return None;
+    let format = lines().next().and_then(|line| line.strip_prefix(FIRST_LINE));
+    match format.and_then(|format| format.parse().ok()) {
+        Some(FORMAT) => {}
+        Some(newer) => return Err(Unverified::Unsupported(newer)),
+        None => return Err(damaged("it holds no epoch secrets")),
     }
-    let chunk_id_key = lines().find_map(|line| line.strip_prefix(KEY_LINE)).and_then(ChunkIdKey::from_hex)?;
+    let chunk_id_key = lines().find_map(|line| line.strip_prefix(KEY_LINE)).and_then(ChunkIdKey::from_hex);
+    let chunk_id_key = chunk_id_key.ok_or_else(|| damaged("it holds no chunk-id key"))?;
     let sealed_to: Vec<String> =
         lines().filter_map(|line| line.strip_prefix(SEALED_TO_LINE)).map(str::to_owned).collect();
-    let identity = Identity::from_file_text(text).ok()?;
-    Some(EpochSecrets { identity, chunk_id_key, sealed_to: (!sealed_to.is_empty()).then_some(sealed_to) })
+    let identity = Identity::from_file_text(text).map_err(|_| damaged("it holds no identity"))?;
+    Ok(EpochSecrets { identity, chunk_id_key, sealed_to: (!sealed_to.is_empty()).then_some(sealed_to) })
 }
 
 /// Why an object with the name of secrets does not count.
@@ -96,14 +101,14 @@ pub(super) enum Skipped {
 }
 
 impl<R: Read> VaultReader<R> {
-    /// The first secrets of `epoch` that open with `identity` and belong to the epoch's recipient.
+    /// The first secrets of `epoch` that open with `identity` and belong to the epoch's recipient, as far as its record is there to tell.
     ///
     /// # Errors
     /// [`VaultError::NotForUs`] names what was found instead; a plugin that is missing or fails is an error of its own.
     pub(super) async fn epoch_secrets(
         &self,
         id: EpochId,
-        epoch: &EpochRecord,
+        epoch: Option<&EpochRecord>,
         identity: &Identity,
     ) -> Result<EpochSecrets, VaultError> {
         let mut skipped = Vec::new();
@@ -132,7 +137,7 @@ impl<R: Read> VaultReader<R> {
         &self,
         id: EpochId,
         n: u32,
-        epoch: &EpochRecord,
+        epoch: Option<&EpochRecord>,
         identities: &[Identity],
     ) -> Result<Option<Result<EpochSecrets, Skipped>>, VaultError> {
         let key = self.layout.secrets(id, n);
@@ -147,7 +152,10 @@ impl<R: Read> VaultReader<R> {
         let mut skipped = Skipped::NotForUs("there is no identity to open it with".to_owned());
         for identity in identities {
             match open_with(identity, &sealed).await {
-                Ok(text) => return Ok(Some(belonging(&text, epoch).map_err(Skipped::Wrong))),
+                Ok(text) => match belonging(&text, epoch) {
+                    Err(source @ Unverified::Unsupported(_)) => return Err(VaultError::Record { key, source }),
+                    found => return Ok(Some(found.map_err(|error| Skipped::Wrong(error.to_string())))),
+                },
                 Err(error @ SealingError::NotForUs { .. }) => skipped = Skipped::NotForUs(error.to_string()),
                 Err(error @ SealingError::Damaged(_)) => skipped = Skipped::Wrong(error.to_string()),
                 // The program failed, not the object: nothing says that the secrets are not there.
@@ -158,14 +166,18 @@ impl<R: Read> VaultReader<R> {
     }
 }
 
-/// The secrets in `text`, if they are of the recipient that the epoch's packs are sealed to.
-fn belonging(text: &SecretString, epoch: &EpochRecord) -> Result<EpochSecrets, String> {
-    let secrets = parse(text).ok_or("it holds no epoch secrets of format 1")?;
+/// The secrets in `text`, if they are of the recipient that the epoch's packs are sealed to. Where `epoch.json` is lost
+/// they are tried as they are: a body opens with the right ones alone.
+fn belonging(text: &SecretString, epoch: Option<&EpochRecord>) -> Result<EpochSecrets, Unverified> {
+    let secrets = parse(text)?;
     let recipient = secrets.identity.recipient().to_string();
-    if recipient != epoch.recipient {
-        return Err(format!("its identity is of {recipient}, but epoch.json is signed for {}", epoch.recipient));
+    match epoch.filter(|epoch| epoch.recipient != recipient) {
+        None => Ok(secrets),
+        Some(epoch) => {
+            let what = format!("its identity is of {recipient}, but epoch.json is signed for {}", epoch.recipient);
+            Err(Unverified::Damaged(what))
+        }
     }
-    Ok(secrets)
 }
 
 #[cfg(test)]
@@ -183,6 +195,6 @@ mod tests {
         assert_eq!(again.identity.recipient(), identity.recipient());
         assert_eq!(again.chunk_id_key.id(b"x"), key.id(b"x"));
         assert_eq!(again.sealed_to, Some(vec![to[0].to_string()]));
-        assert!(parse(&identity.to_file_text()).is_none());
+        assert!(parse(&identity.to_file_text()).is_err());
     }
 }

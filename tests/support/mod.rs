@@ -10,3 +10,4 @@ pub mod memory;
 pub mod postgres;
 pub mod proxy;
 pub mod sites;
+pub mod vaults;

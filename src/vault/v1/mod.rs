@@ -24,6 +24,18 @@ pub struct VaultRecord {
     pub features: Vec<String>,
 }
 
+impl VaultRecord {
+    /// Its bytes as they are stored: one line.
+    ///
+    /// # Errors
+    /// When JSON cannot hold it, which no value of this type is.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut bytes = serde_json::to_vec(self)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+}
+
 /// `epoch.json`: how an epoch's packs were made. Signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochRecord {
