@@ -2,13 +2,13 @@
 
 mod export;
 mod export_process;
-mod keys;
 mod kill;
 mod leaving;
 mod live_cannot_read;
 mod mirror;
 mod postgres;
 mod proof;
+mod recipients;
 mod store;
 mod support;
 mod tidy;

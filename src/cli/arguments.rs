@@ -61,6 +61,7 @@ pub(super) enum Command {
     /// Restores a recovery point at this site and proves it equal.
     Restore(RestoreCommand),
     /// Looks after the vault itself.
+    #[command(subcommand)]
     Vault(VaultCommand),
 }
 
@@ -95,20 +96,14 @@ pub(super) struct KeygenCommand {
     pub json: bool,
 }
 
-#[derive(Debug, Args)]
-pub(super) struct VaultCommand {
-    #[command(subcommand)]
-    pub what: VaultWhat,
-}
-
 #[derive(Debug, Subcommand)]
-pub(super) enum VaultWhat {
+pub(super) enum VaultCommand {
     /// Seals the secrets of every epoch to the recipients the configuration names now.
-    Rekey(RekeyCommand),
+    Rekey(VaultRekey),
 }
 
 #[derive(Debug, Args)]
-pub(super) struct RekeyCommand {
+pub(super) struct VaultRekey {
     /// Where another identity is that opens the epochs (file:/path, env:NAME, command:PROGRAM): this site's old one, or
     /// the escrow's.
     #[arg(long, value_name = "REFERENCE")]

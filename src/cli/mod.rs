@@ -7,15 +7,15 @@ mod keygen;
 mod next;
 mod points;
 mod progress;
+mod rekey;
 mod restore;
-mod vault;
 mod words;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use arguments::{Arguments, LogFormat};
-use arguments::{Command, Where};
+use arguments::{Command, VaultCommand, Where};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Here};
@@ -35,7 +35,7 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
         Some(Command::Capture(command)) => capture::run(here(place)?, command, clock).await,
         Some(Command::Points(command)) => points::run(here(place)?, command, &*clock).await,
         Some(Command::Restore(command)) => restore::run(here(place)?, command, &*clock).await,
-        Some(Command::Vault(command)) => vault::run(here(place)?, command).await,
+        Some(Command::Vault(VaultCommand::Rekey(command))) => rekey::run(here(place)?, command).await,
     };
     outcome.map(|class| if words::lost() { Some(Class::Failed) } else { class })
 }

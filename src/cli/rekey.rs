@@ -1,21 +1,15 @@
-//! `warmspare vault`.
+//! `warmspare vault rekey`.
 
 use serde_json::{Value, json};
 
-use super::arguments::{RekeyCommand, VaultCommand, VaultWhat};
+use super::arguments::VaultRekey;
 use super::words;
 use crate::config::Here;
 use crate::error::{Class, Error};
 use crate::point;
 use crate::vault::rekey::{self, Outcome, RekeyReport, RekeyedEpoch};
 
-pub(super) async fn run(here: Here, command: VaultCommand) -> Result<Option<Class>, Error> {
-    match command.what {
-        VaultWhat::Rekey(command) => rekey(here, command).await,
-    }
-}
-
-async fn rekey(here: Here, command: RekeyCommand) -> Result<Option<Class>, Error> {
+pub(super) async fn run(here: Here, command: VaultRekey) -> Result<Option<Class>, Error> {
     let old = command.identity.as_deref().map(|reference| here.identity_at(reference)).transpose()?;
     let (keys, reader) = point::open_vault(&here).await?;
     let report = rekey::rekey(&here, &keys, &reader, old, command.dry_run).await?;
