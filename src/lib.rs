@@ -43,7 +43,11 @@ pub mod restore;
 
 pub mod verify;
 
+pub mod preflight;
+
 // What a person starts.
 pub mod cli;
 pub mod demo;
+pub mod init;
 pub mod keygen;
+pub mod trial;

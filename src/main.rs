@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use tracing_subscriber::filter::LevelFilter;
@@ -10,6 +11,9 @@ use warmspare::process::{self, WipingAllocator};
 
 #[global_allocator]
 static ALLOCATOR: WipingAllocator = WipingAllocator;
+
+/// How long threads that nobody waits for any more may take to end.
+const STRAGGLERS_MAX: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     // Before anything is read: the environment and the configuration may lead to secrets.
@@ -26,7 +30,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(cli::run(arguments)) {
+    let done = runtime.block_on(cli::run(arguments));
+    // A thread that waits for a network disk that is gone must not hold up a command that has its answer.
+    runtime.shutdown_timeout(STRAGGLERS_MAX);
+    match done {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(class)) => ExitCode::from(class.exit_code()),
         Err(error) => {

@@ -1,7 +1,9 @@
 //! The integration and end-to-end tests, one binary: each module is about one thing an operator relies on.
 
+mod check;
 mod export;
 mod export_process;
+mod keys;
 mod kill;
 mod leaving;
 mod live_cannot_read;
@@ -12,6 +14,7 @@ mod recipients;
 mod store;
 mod support;
 mod tidy;
+mod trial;
 mod vault;
 mod words;
 mod world;

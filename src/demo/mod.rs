@@ -121,7 +121,7 @@ pub async fn run(
 }
 
 /// Returns at Ctrl-C or SIGTERM; never where they cannot be waited for.
-async fn interrupted() {
+pub async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {

@@ -122,6 +122,30 @@ pub async fn open_epoch<C: Create>(
     create(keys, keeping, local.max(seen) + 1, clock).await
 }
 
+/// What [`open_epoch`] would refuse, without opening or writing anything. Returns the epoch it would go on with, and whom
+/// that one is sealed to; nothing when it would open a new one.
+///
+/// # Errors
+/// [`VaultError::Chain`] when the epoch's last records are not to be believed, [`VaultError::OtherWriter`] when there is a
+/// newer epoch than the state folder's, [`VaultError::State`] when the state folder cannot be read.
+pub fn check_resume(
+    keeping: &EpochKeeping<'_>,
+    heads: &[EpochHead],
+    clock: &dyn Clock,
+) -> Result<Option<(EpochId, String)>, VaultError> {
+    let state = read_state(keeping)?.filter(|state| usable(state, keeping, clock));
+    let Some(state) = state else { return Ok(None) };
+    let id = EpochId { term: state.term, epoch: state.epoch };
+    if let Some(newer) = heads.iter().find(|head| head.epoch > id) {
+        return Err(VaultError::OtherWriter { key: Layout::new(keeping.system).epoch(newer.epoch) });
+    }
+    let head = heads.iter().find(|head| head.epoch == id);
+    if let Some(Err(error)) = head.map(|head| head.last.as_ref()) {
+        return Err(broken(error));
+    }
+    Ok(Some((id, state.recipient)))
+}
+
 fn state_path(keeping: &EpochKeeping) -> PathBuf {
     keeping.state.join("epoch.json")
 }
@@ -274,14 +298,17 @@ async fn create<C: Create>(
     remember(keeping, id, &secrets.recipient, &secrets.chunk_id_key, not_after)
 }
 
-/// Puts `vault.json` if the vault is new.
-async fn put_vault_record<C: Create>(keys: &C) -> Result<(), VaultError> {
+/// Puts `vault.json` if the vault is new; says whether it was.
+///
+/// # Errors
+/// When the store fails.
+pub async fn put_vault_record<C: Create>(keys: &C) -> Result<Created, VaultError> {
     let record = VaultRecord { format: FORMAT, kind: "vault".to_owned(), features: Vec::new() };
     let mut bytes = serde_json::to_vec(&record).map_err(|e| VaultError::Machine(e.to_string()))?;
     bytes.push(b'\n');
-    keys.create(layout::VAULT, Bytes::from(bytes)).await?;
+    let created = keys.create(layout::VAULT, Bytes::from(bytes)).await?;
     failpoint::hit("vault.record");
-    Ok(())
+    Ok(created)
 }
 
 /// Puts `epoch.json` under the first number that is free: a number is burned by a crash before the secrets were put.

@@ -91,6 +91,12 @@ fn number(digits: &str) -> Option<u64> {
 /// `vault.json`: what the whole vault says of itself.
 pub const VAULT: &str = "vault.json";
 
+/// What the canaries of one site's `vault probe` start with. Below it they are named as if it were a vault of its own:
+/// no reader looks there, and policies that are about the ends of names hold there too.
+pub fn canaries(site: &str) -> String {
+    format!("probe/{site}/")
+}
+
 /// What all records of the keeper's passes start with.
 pub const GC: &str = "gc/";
 

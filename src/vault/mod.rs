@@ -8,6 +8,8 @@ mod catalog;
 mod epoch;
 pub mod layout;
 mod packer;
+mod policy;
+mod probe;
 mod proof;
 mod reader;
 pub mod rekey;
@@ -25,7 +27,11 @@ use crate::store::StoreError;
 use layout::EpochId;
 use v1::Unverified;
 
-pub use epoch::{EPOCH_LENGTH, EpochKeeping, OpenEpoch, abandon_epoch, open_epoch, remembered_epoch};
+pub use epoch::{
+    EPOCH_LENGTH, EpochKeeping, OpenEpoch, abandon_epoch, check_resume, open_epoch, put_vault_record, remembered_epoch,
+};
+pub use policy::{PolicyUsers, bucket_policy};
+pub use probe::{DatedProbe, canaries, last_probe, probe_vault};
 pub use proof::{NewProof, put_proof};
 pub use reader::{Damaged, EpochHead, LastHeader, ListedPoint, PointListing, VaultReader};
 pub use seen::SeenPoints;
