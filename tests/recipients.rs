@@ -101,6 +101,9 @@ async fn a_plugin_that_cannot_seal_is_named_and_nothing_is_left_half_done() {
     let message = sites.refused("ams", &["capture"], 1);
     assert!(message.contains("the program age-plugin-double is not on this host's PATH"), "{message}");
     assert!(message.contains("next:  Install age-plugin-double"), "{message}");
+    let check = sites.command("ams", ["check"]).output().unwrap();
+    assert!(!check.status.success(), "{}", shown(&check));
+    assert!(shown(&check).contains("age-plugin-double is not on this host's PATH"), "{}", shown(&check));
     for (mode, said) in [
         ("ask", "age-plugin-double asks \"PIN of the double, please\""),
         ("refuse", "age-plugin-double: (internal) the card is locked"),
