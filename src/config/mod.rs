@@ -9,6 +9,7 @@ mod error;
 mod here;
 mod profile;
 pub mod reference;
+mod retention;
 mod source_name;
 mod validate;
 
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 pub use error::ConfigError;
 pub use here::{Here, HereError};
 pub use profile::{Profile, ProfileError, SourcePattern};
+pub use retention::RetentionConfig;
 pub use source_name::{SourceKind, SourceName, SourceNameError, is_plain_name};
 
 use crate::keys::{Recipient, VerifyingKey};
@@ -39,6 +41,8 @@ pub struct Config {
     pub vault: VaultConfig,
     /// How the live site captures.
     pub capture: CaptureConfig,
+    /// Which points stay.
+    pub retention: RetentionConfig,
     /// The two sites by name.
     pub sites: BTreeMap<String, Site>,
 }
