@@ -12,6 +12,7 @@ use warmspare::keys::{Identity, SigningKey, VerifyingKey};
 use warmspare::pipeline::ChunkerParameters;
 use warmspare::store::Keys;
 use warmspare::stream::{Attributes, Sink, SinkStream, Source, SourceStream, StreamKind, StreamName};
+use warmspare::vault::layout::PointId;
 use warmspare::vault::{
     CommittedSnapshot, EpochKeeping, EpochWriter, NewPoint, SeenPoints, VaultError, VaultReader, open_epoch,
 };
@@ -24,6 +25,7 @@ struct Sites {
     signing: Arc<SigningKey>,
     signers: BTreeMap<String, VerifyingKey>,
     clock: Arc<dyn Clock>,
+    state: Option<PathBuf>,
 }
 
 impl Sites {
@@ -36,6 +38,7 @@ impl Sites {
             signers: [("ams".to_owned(), signing.verifying_key())].into(),
             signing,
             clock: Arc::new(SystemClock),
+            state: None,
         }
     }
 
@@ -44,7 +47,7 @@ impl Sites {
     }
 
     fn state(&self) -> PathBuf {
-        self.folder.path().join("state")
+        self.state.clone().unwrap_or_else(|| self.folder.path().join("state"))
     }
 
     fn keys(&self) -> Keys {
@@ -216,6 +219,9 @@ async fn a_writer_that_sleeps_past_its_epoch_commits_nothing() {
     let sealed = writer.begin(&source()).seal(start, serde_json::json!({})).await.unwrap();
     assert!(matches!(writer.commit(sealed).await, Err(VaultError::EpochOver(_))));
     assert!(sites.reader().heads(0).await.unwrap().is_empty());
+    let id = PointId { term: 0, seq: 1 };
+    let point = NewPoint { id, previous: None, started_at: start, captured_at: start, snapshots: Vec::new() };
+    assert!(matches!(writer.publish(point).await, Err(VaultError::EpochOver(_))), "not the point alone either");
 }
 
 #[tokio::test]
@@ -244,6 +250,90 @@ async fn two_machines_with_one_state_folder_are_found_at_once() {
     std::fs::rename(&copy, sites.state()).unwrap();
     let error = sites.point(&[("t", b"from the second machine")]).await.unwrap_err();
     assert!(matches!(error, VaultError::OtherWriter { .. }), "{error}");
+}
+
+/// Copies the files of `from` into `to`, which is new or emptied first: a state folder that was cloned or put back.
+fn clone_state(from: &Path, to: &Path) {
+    if to.exists() {
+        std::fs::remove_dir_all(to).unwrap();
+    }
+    std::fs::create_dir(to).unwrap();
+    for file in objects(from) {
+        std::fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn two_machines_that_write_at_the_same_time_fork_no_chain_even_where_numbers_were_burned() {
+    let mut sites = Sites::new();
+    sites.point(&[("t", b"x")]).await.unwrap();
+    let (ours, copy) = (sites.state(), sites.folder.path().join("copy"));
+    clone_state(&ours, &copy);
+    let now = sites.clock.now();
+    let seal =
+        async |writer: &EpochWriter<Keys>| writer.begin(&source()).seal(now, serde_json::json!({})).await.unwrap();
+    // The first machine was killed once between allotting a number and putting a body under it.
+    drop(seal(&sites.writer().await.unwrap()).await);
+    let body = objects(&sites.vault()).into_iter().find(|path| path.ends_with("00000000-000001-00000002.body.age"));
+    std::fs::remove_file(body.unwrap()).unwrap();
+    let first = sites.writer().await.unwrap();
+    sites.state = Some(copy);
+    let second = sites.writer().await.unwrap();
+
+    first.commit(seal(&first).await).await.unwrap();
+    second.commit(seal(&second).await).await.unwrap();
+    let shown = sites.reader().header_numbers(first.epoch()).await.unwrap();
+    for (writer, stranger) in [(first, "00000002.json"), (second, "00000003.json")] {
+        match writer.check_alone(&shown) {
+            Err(VaultError::OtherWriter { key }) => assert!(key.ends_with(stranger), "{key}"),
+            other => panic!("{stranger}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_state_folder_put_back_from_a_backup_does_not_write_into_an_epoch_that_was_left() {
+    let mut sites = Sites::new();
+    let start: jiff::Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
+    sites.clock = Arc::new(FixedClock(start));
+    sites.point(&[("t", b"x")]).await.unwrap();
+    let backup = sites.folder.path().join("backup");
+    clone_state(&sites.state(), &backup);
+    sites.clock = Arc::new(FixedClock(start + jiff::SignedDuration::from_hours(7 * 24)));
+    sites.point(&[("t", b"y")]).await.unwrap();
+    clone_state(&backup, &sites.state());
+    sites.clock = Arc::new(FixedClock(start));
+    match sites.point(&[("t", b"z")]).await {
+        Err(VaultError::OtherWriter { key }) => assert!(key.contains("00000000-000002"), "{key}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_epoch_opened_by_a_clock_that_was_ahead_is_left() {
+    let mut sites = Sites::new();
+    let start: jiff::Timestamp = "2026-11-01T00:00:00Z".parse().unwrap();
+    sites.clock = Arc::new(FixedClock(start + jiff::SignedDuration::from_hours(300 * 24)));
+    let ahead = sites.point(&[("t", b"x")]).await.unwrap();
+    sites.clock = Arc::new(FixedClock(start));
+    let right = sites.point(&[("t", b"x")]).await.unwrap();
+    assert_eq!(right.id.epoch.epoch, ahead.id.epoch.epoch + 1);
+    sites.clock = Arc::new(FixedClock(start - jiff::SignedDuration::from_secs(60)));
+    let stepped = sites.point(&[("t", b"x")]).await.unwrap();
+    assert_eq!(stepped.id.epoch, right.id.epoch, "a clock that is set right by a minute costs nothing");
+}
+
+#[tokio::test]
+async fn a_header_under_our_number_with_a_strangers_bytes_is_not_taken_for_ours() {
+    let sites = Sites::new();
+    sites.point(&[("t", b"x")]).await.unwrap();
+    let backup = sites.folder.path().join("backup");
+    clone_state(&sites.state(), &backup);
+    // A machine that shares the counter: the same number, other bytes.
+    sites.point(&[("t", b"y")]).await.unwrap();
+    clone_state(&backup, &sites.state());
+    let writer = sites.writer().await.map(|_| ());
+    assert!(matches!(writer, Err(VaultError::OtherWriter { .. })), "{writer:?}");
 }
 
 #[tokio::test]

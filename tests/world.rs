@@ -3,10 +3,18 @@
 
 #![cfg(feature = "failpoints")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Command;
+
+use warmspare::clock::SystemClock;
+use warmspare::config::address::VaultUrl;
+use warmspare::keys::SigningKey;
+use warmspare::store::Keys;
+use warmspare::vault::v1::{DamagedEpoch, StatusRecord};
+use warmspare::vault::{StatusKeeping, VaultReader, update_status};
 
 use crate::support::sites::{Sites, shown};
 
@@ -40,6 +48,50 @@ async fn a_vault_wiped_under_a_half_done_capture_is_not_written_into_unreadably(
     move_aside(&sites, "ams");
     sites.run("ams", &["capture"]);
     sites.run("fra", &["restore"]);
+}
+
+/// The spare says that an epoch of term 0 is damaged.
+async fn call_damaged(sites: &Sites, epoch: u64) {
+    let secret = fs::read_to_string(sites.path().join("fra-keys/signing.key")).unwrap();
+    let signer = SigningKey::from_file_text(&secret.into()).unwrap();
+    let keys = Keys::open(&VaultUrl::Folder(sites.vault())).unwrap();
+    let signers = BTreeMap::from([("fra".to_owned(), signer.verifying_key())]);
+    let reader = VaultReader::new(keys.clone(), "app", signers);
+    let state = sites.state("fra").join("vault");
+    let keeping = StatusKeeping { system: "app", site: "fra", signer: &signer, state: &state };
+    let change = |record: &mut StatusRecord| {
+        record.damaged_epochs = vec![DamagedEpoch { term: 0, epoch, why: "pack ab… is missing".to_owned() }];
+    };
+    update_status(&keys, &reader, &keeping, &SystemClock, change).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_epoch_the_spare_calls_damaged_is_left_for_a_new_one() {
+    let sites = Sites::filled().await;
+    sites.run("ams", &["capture"]);
+    call_damaged(&sites, 1).await;
+    let output = sites.command("ams", ["capture"]).output().unwrap();
+    assert!(output.status.success(), "{}", shown(&output));
+    let told = "fra calls epoch 00000000-000001 damaged (pack ab… is missing)";
+    assert!(String::from_utf8_lossy(&output.stderr).contains(told), "{}", shown(&output));
+    sites.run("ams", &["capture"]);
+    let epochs = fs::read_dir(sites.vault().join("systems/app/epochs")).unwrap().count();
+    assert_eq!(epochs, 2, "one new epoch, and no more");
+    sites.run("fra", &["restore"]);
+}
+
+#[tokio::test]
+async fn a_status_that_is_not_to_be_believed_is_told_and_stops_no_capture() {
+    let sites = Sites::filled().await;
+    sites.run("ams", &["capture"]);
+    call_damaged(&sites, 1).await;
+    let status = sites.vault().join("systems/app/status/fra.json");
+    let forged = fs::read_to_string(&status).unwrap().replace("missing", "Missing");
+    fs::write(&status, forged).unwrap();
+    let output = sites.command("ams", ["capture"]).output().unwrap();
+    assert!(output.status.success(), "{}", shown(&output));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not to be believed"), "{}", shown(&output));
+    assert_eq!(fs::read_dir(sites.vault().join("systems/app/epochs")).unwrap().count(), 1);
 }
 
 #[tokio::test]
@@ -81,6 +133,23 @@ async fn after_a_new_signing_key_captures_go_on() {
     move_aside(&sites, "ams");
     sites.run("ams", &["capture"]);
     assert!(sites.run("fra", &["restore"]).contains("point      0-3 "));
+}
+
+#[tokio::test]
+async fn a_signing_key_is_exchanged_without_losing_what_the_old_one_signed() {
+    let sites = Sites::filled().await;
+    sites.run("ams", &["capture"]);
+    let old = fs::read_to_string(sites.path().join("ams-keys/signing.key")).unwrap();
+    let old = old.lines().find_map(|line| line.strip_prefix("# verifying key: ")).unwrap();
+    let new = warmspare::keygen::site("ams", &sites.path().join("ams-new")).unwrap();
+    let (one, both) = (format!("ams = \"{old}\""), format!("ams = [\"{}\", \"{old}\"]", new.verifying_key));
+    sites.edit_configuration(&one, &both);
+    let message = sites.refused("ams", &["capture"], 1);
+    assert!(message.contains("`signing_key` of ams belongs to"), "the old key signs nothing new: {message}");
+    sites.edit_configuration("ams-keys/signing.key", "ams-new/signing.key");
+    sites.run("ams", &["capture"]);
+    assert_eq!(sites.points("fra").len(), 2, "both are believed");
+    assert!(sites.run("fra", &["restore", "--point", "0-1"]).starts_with("EQUAL"));
 }
 
 #[tokio::test]

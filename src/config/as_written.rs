@@ -24,7 +24,8 @@ pub(super) struct Vault {
     pub url: Spanned<String>,
     #[serde(default)]
     pub escrow: Vec<Spanned<String>>,
-    pub signers: BTreeMap<String, Spanned<String>>,
+    /// A key or a list of keys. Not an enum: the spans of TOML do not come through one.
+    pub signers: BTreeMap<String, Spanned<toml::Value>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -198,7 +198,7 @@ impl Here {
         Ok((secret, reference.to_string()))
     }
 
-    /// This site's signing key, which must be the one pinned in `signers`.
+    /// This site's signing key, which must be the first one pinned for it in `signers`.
     ///
     /// # Errors
     /// When it is not configured, not readable, or not the pinned one.
@@ -207,9 +207,9 @@ impl Here {
         let (secret, reference) = self.required(key, self.site.signing_key.as_ref())?;
         let signing = SigningKey::from_file_text(&secret);
         let signing = signing.map_err(|source| HereError::Key { key, site: site.clone(), reference, source })?;
-        let (found, pinned) = (signing.verifying_key(), self.config.vault.signers.get(&self.site.name));
-        if pinned != Some(&found) {
-            let pinned = pinned.map_or("nothing".to_owned(), ToString::to_string);
+        let (found, pinned) = (signing.verifying_key(), self.config.vault.signers.of(&self.site.name));
+        if pinned.first() != Some(&found) {
+            let pinned = pinned.first().map_or("nothing".to_owned(), ToString::to_string);
             return Err(HereError::NotPinned { key, site, found: found.to_string(), pinned });
         }
         Ok(signing)

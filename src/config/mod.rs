@@ -10,6 +10,7 @@ mod here;
 mod profile;
 pub mod reference;
 mod retention;
+mod signers;
 mod source_name;
 mod validate;
 
@@ -20,9 +21,10 @@ pub use error::ConfigError;
 pub use here::{Here, HereError};
 pub use profile::{Profile, ProfileError, SourcePattern};
 pub use retention::RetentionConfig;
+pub use signers::Signers;
 pub use source_name::{SourceKind, SourceName, SourceNameError, is_plain_name};
 
-use crate::keys::{Recipient, VerifyingKey};
+use crate::keys::Recipient;
 use address::{BucketAddress, DatabaseAddress, ExportAddress, VaultUrl};
 use reference::Reference;
 
@@ -54,8 +56,8 @@ pub struct VaultConfig {
     pub url: VaultUrl,
     /// Recipients whose identities are on neither site.
     pub escrow: Vec<Recipient>,
-    /// The verifying key of each site.
-    pub signers: BTreeMap<String, VerifyingKey>,
+    /// The verifying keys of each site.
+    pub signers: Signers,
 }
 
 /// How the live site captures.

@@ -13,7 +13,8 @@ use super::profile::Profile;
 use super::reference::Reference;
 use super::retention::retention;
 use super::source_name::{SourceName, is_plain_name};
-use super::{CaptureConfig, Config, Site, VaultConfig};
+use super::{CaptureConfig, Config, Signers, Site, VaultConfig};
+use crate::keys::VerifyingKey;
 
 const WORKERS_MAX: usize = 64;
 
@@ -40,10 +41,10 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
     if !sites.contains_key(&live) {
         return Err(unknown_site(&place, file.live.span().start, "live", &live, &sites));
     }
-    if let Some((name, key)) = file.vault.signers.iter().find(|(name, _)| !sites.contains_key(*name)) {
-        return Err(unknown_site(&place, key.span().start, "signers", name, &sites));
+    if let Some((name, keys)) = file.vault.signers.iter().find(|(name, _)| !sites.contains_key(*name)) {
+        return Err(unknown_site(&place, keys.span().start, "signers", name, &sites));
     }
-    if let Some(missing) = sites.keys().find(|name| !vault.signers.contains_key(*name)) {
+    if let Some(missing) = sites.keys().find(|name| vault.signers.of(name).is_empty()) {
         let what = format!("`signers` has no verifying key for the site `{missing}`");
         return Err(place.error(
             None,
@@ -121,11 +122,26 @@ fn vault(place: &Place, raw: &raw::Vault) -> Result<VaultConfig, ConfigError> {
     }
     let next = "Make one with `warmspare keygen`.";
     let escrow = raw.escrow.iter().map(|text| parsed(place, "escrow", text, next)).collect::<Result<_, _>>()?;
-    let signer = |(site, text): (&String, &Spanned<String>)| {
-        Ok((site.clone(), parsed(place, &format!("signers.{site}"), text, next)?))
-    };
-    let signers = raw.signers.iter().map(signer).collect::<Result<_, _>>()?;
+    let signer = |(site, keys): (&String, &Spanned<toml::Value>)| Ok((site.clone(), signer_keys(place, site, keys)?));
+    let signers: BTreeMap<_, _> = raw.signers.iter().map(signer).collect::<Result<_, _>>()?;
+    let signers = Signers::from(signers);
     Ok(VaultConfig { url: VaultUrl::Folder(folder), escrow, signers })
+}
+
+/// The keys of one site: a text, or a list of texts that begins with the one it signs with now.
+fn signer_keys(place: &Place, site: &str, written: &Spanned<toml::Value>) -> Result<Vec<VerifyingKey>, ConfigError> {
+    let list = match written.get_ref() {
+        toml::Value::Array(list) => list.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let key = |value: &toml::Value| {
+        let parsed = value.as_str().unwrap_or_default().parse();
+        parsed.map_err(|e| {
+            let what = format!("`signers.{site}` is {e}");
+            place.error(Some(written.span().start), what, "Make one with `warmspare keygen`.")
+        })
+    };
+    list.iter().map(key).collect()
 }
 
 /// The folder a URL names, if it names one.
@@ -302,10 +318,10 @@ fn keys_apart(
         }
     }
     let mut signers = vault.signers.iter();
-    let (Some((one, key)), Some((two, other))) = (signers.next(), signers.next()) else { return Ok(()) };
-    if key == other {
+    let (Some((one, keys)), Some((two, others))) = (signers.next(), signers.next()) else { return Ok(()) };
+    if keys.iter().any(|key| others.contains(key)) {
         let what = format!("`signers` has the same verifying key for {one} and {two}");
-        let at = raw.signers.get(two).map(|text| text.span().start);
+        let at = raw.signers.get(two).map(|keys| keys.span().start);
         return Err(place.error(at, what, "Make one for each site with `warmspare keygen --site NAME`."));
     }
     Ok(())

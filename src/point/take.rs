@@ -1,5 +1,6 @@
 //! Taking a recovery point: the order, the lock, the commit.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,7 +19,10 @@ use crate::pipeline::ChunkerParameters;
 use crate::store::Keys;
 use crate::vault::layout::PointId;
 use crate::vault::v1::Link;
-use crate::vault::{EpochKeeping, EpochWriter, NewPoint, SeenPoints, open_epoch};
+use crate::vault::{
+    EpochKeeping, EpochWriter, NewPoint, SeenPoints, VaultError, VaultReader, abandon_epoch, open_epoch,
+    remembered_epoch,
+};
 
 /// What a capture would read, and where it would go.
 #[derive(Clone, Debug, Serialize)]
@@ -80,6 +84,7 @@ pub(super) struct Run<'a> {
     pub clock: SharedClock,
     pub progress: &'a Progress,
     pub writer: EpochWriter<Keys>,
+    reader: VaultReader<Keys>,
 }
 
 /// Takes a recovery point of every source of the system.
@@ -133,10 +138,37 @@ async fn begin<'a>(
         signer: &signer,
         state: &state,
     };
+    leave_lost_epoch(here, &reader, &state).await?;
     let epoch = open_epoch(&keys, &keeping, &heads, &**clock).await?;
     reader.check_epoch(epoch.id(), &epoch.recipient()).await?;
     let writer = EpochWriter::new(keys, &here.config.system, &here.site.name, epoch, signer, Arc::clone(clock));
-    Ok((Run { here, clock: Arc::clone(clock), progress, writer }, seen, points))
+    Ok((Run { here, clock: Arc::clone(clock), progress, writer, reader }, seen, points))
+}
+
+/// Forgets the epoch of the state folder when the keeper has sealed it, or when the other site calls it damaged:
+/// the new one costs a full upload, and nothing else has to be repaired.
+async fn leave_lost_epoch(here: &Here, reader: &VaultReader<Keys>, state: &Path) -> Result<(), Error> {
+    let Some(epoch) = remembered_epoch(state)? else { return Ok(()) };
+    if reader.is_sealed(epoch).await? {
+        tracing::warn!("epoch {epoch} was sealed by the keeper; a new one is opened, one full upload follows");
+        return Ok(abandon_epoch(state)?);
+    }
+    let status = match reader.status(&here.other.name, state).await {
+        Ok(status) => status,
+        Err(VaultError::Store(error)) => return Err(error.into()),
+        // What the other site says only informs, and a capture must not wait for it to be mended.
+        Err(error) => {
+            tracing::warn!("the status of {} is not to be believed: {}", here.other.name, Error::from(error));
+            None
+        }
+    };
+    let damaged = status.into_iter().flat_map(|status| status.damaged_epochs);
+    if let Some(found) = damaged.into_iter().find(|found| (found.term, found.epoch) == (epoch.term, epoch.epoch)) {
+        let (other, why) = (&here.other.name, found.why);
+        tracing::warn!("{other} calls epoch {epoch} damaged ({why}); a new one is opened, one full upload follows");
+        abandon_epoch(state)?;
+    }
+    Ok(())
 }
 
 impl Run<'_> {
@@ -193,6 +225,7 @@ impl Run<'_> {
             snapshots.push(self.writer.commit(source.sealed).await?);
             summaries.push(source.summary);
         }
+        self.writer.check_alone(&self.reader.header_numbers(self.writer.epoch()).await?)?;
         let point = NewPoint { id, previous, started_at, captured_at, snapshots };
         Ok((self.writer.publish(point).await?, summaries))
     }

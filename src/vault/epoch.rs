@@ -4,6 +4,7 @@
 //! put into the vault; the identity is then forgotten here, so that this site can write and dedupe but not
 //! open. Only the recipient, the chunk-id key and the catalog stay in the state folder.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,10 +15,11 @@ use zeroize::Zeroizing;
 
 use super::VaultError;
 use super::catalog::Catalog;
-use super::layout::{self, EpochId, Layout, Term};
+use super::layout::{self, EpochId, Layout, SnapshotId, Term};
 use super::reader::EpochHead;
 use super::v1::{EpochRecord, FORMAT, Signed, VaultRecord};
 use crate::clock::Clock;
+use crate::config::SourceName;
 use crate::durable;
 use crate::failpoint;
 use crate::keys::{Identity, Recipient, SigningKey};
@@ -29,6 +31,9 @@ pub const EPOCH_LENGTH: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The longest run: an epoch with less time left is not used for a new one.
 const LONGEST_RUN: Duration = Duration::from_secs(24 * 3600);
+
+/// How far a clock may be set back without costing an epoch.
+const CLOCK_SLACK: Duration = Duration::from_secs(3600);
 
 /// Numbers tried for a new epoch before giving up: each failed attempt to open one burns a number.
 const NUMBERS_TRIED: u64 = 1000;
@@ -106,7 +111,7 @@ pub async fn open_epoch<C: Create>(
         && usable(state, keeping, clock)
         && let Some(epoch) = reopen(state, keeping)?
     {
-        reconcile(&epoch, heads)?;
+        reconcile(&epoch, heads, &Layout::new(keeping.system))?;
         return Ok(epoch);
     }
     let local = previous.filter(|state| state.term == keeping.term).map_or(0, |state| state.epoch);
@@ -128,14 +133,18 @@ fn state_error(path: &Path, error: impl std::fmt::Display) -> VaultError {
 
 fn read_state(keeping: &EpochKeeping) -> Result<Option<StateFile>, VaultError> {
     let path = state_path(keeping);
-    let Some(content) = durable::read(&path).map_err(|e| state_error(&path, e))? else { return Ok(None) };
-    let state: StateFile =
-        serde_json::from_slice(&Zeroizing::new(content)).map_err(|e| state_error(&path, format!("damaged: {e}")))?;
+    let Some(state) = read_file(&path)? else { return Ok(None) };
     if state.system != keeping.system {
         let what = format!("it belongs to the system `{}`, not `{}`", state.system, keeping.system);
         return Err(VaultError::State { path, what });
     }
     Ok(Some(state))
+}
+
+fn read_file(path: &Path) -> Result<Option<StateFile>, VaultError> {
+    let Some(content) = durable::read(path).map_err(|e| state_error(path, e))? else { return Ok(None) };
+    let content = Zeroizing::new(content);
+    serde_json::from_slice(&content).map(Some).map_err(|e| state_error(path, format!("damaged: {e}")))
 }
 
 fn usable(state: &StateFile, keeping: &EpochKeeping, clock: &dyn Clock) -> bool {
@@ -146,13 +155,15 @@ fn usable(state: &StateFile, keeping: &EpochKeeping, clock: &dyn Clock) -> bool 
         && state.sealed_to == sealed_to
         && state.chunker == keeping.chunker
         && jiff::SignedDuration::try_from(LONGEST_RUN).is_ok_and(|longest| time_left > longest)
+        // One with more time left than an epoch has was opened by a clock that was ahead.
+        && jiff::SignedDuration::try_from(EPOCH_LENGTH + CLOCK_SLACK).is_ok_and(|length| time_left <= length)
 }
 
 /// `None` when the catalog is lost: a new epoch is the remedy.
 fn reopen(state: &StateFile, keeping: &EpochKeeping) -> Result<Option<OpenEpoch>, VaultError> {
     let path = state_path(keeping);
     let id = EpochId { term: state.term, epoch: state.epoch };
-    let catalog = match Catalog::open(&catalog_path(keeping, id)) {
+    let catalog = match Catalog::open(&catalog_path(keeping, id), id) {
         Ok(catalog) => catalog,
         Err(error) => {
             tracing::warn!("the catalog of epoch {id} is lost ({error}); opening a new epoch, one full upload follows");
@@ -172,24 +183,65 @@ fn reopen(state: &StateFile, keeping: &EpochKeeping) -> Result<Option<OpenEpoch>
     }))
 }
 
-/// Compares the chain's head in the vault with what this site remembers committing.
-fn reconcile(epoch: &OpenEpoch, heads: &[EpochHead]) -> Result<(), VaultError> {
-    let ours = epoch.catalog.head()?;
-    let cut = |seq: u64| VaultError::TailCut { what: format!("header {seq} of epoch {}", epoch.id) };
-    let Some(head) = heads.iter().find(|head| head.epoch == epoch.id) else {
-        return ours.map_or(Ok(()), |(seq, _)| Err(cut(seq)));
-    };
-    let head = head.last.as_ref().map_err(broken)?;
-    match ours {
-        Some((seq, blake3)) if head.seq == seq => {
-            let same = head.blake3 == blake3;
-            if same { Ok(()) } else { Err(VaultError::OtherWriter { key: head.key.clone() }) }
+impl OpenEpoch {
+    /// Compares what a listing shows of the epoch's headers with what this site committed.
+    pub(super) fn check_headers(&self, layout: &Layout, shown: &BTreeMap<u64, SourceName>) -> Result<(), VaultError> {
+        let ours = self.catalog.headers()?;
+        if let Some((&seq, source)) = shown.iter().find(|(seq, _)| !ours.contains_key(seq)) {
+            let key = layout.header(source, SnapshotId { epoch: self.id, seq });
+            return Err(VaultError::OtherWriter { key });
         }
-        Some((seq, _)) if head.seq < seq => Err(cut(seq)),
-        // Ahead of us: our own put, confirmed but not yet remembered when we were killed, or a stranger's.
-        _ if head.seq <= epoch.catalog.allocated("header")? => epoch.catalog.set_head(head.seq, &head.blake3),
-        _ => Err(VaultError::OtherWriter { key: head.key.clone() }),
+        match ours.keys().find(|seq| !shown.contains_key(seq)) {
+            None => Ok(()),
+            Some(seq) => Err(VaultError::TailCut { what: format!("header {seq} of epoch {}", self.id) }),
+        }
     }
+}
+
+/// Compares what the vault shows of this term with what this site remembers committing.
+fn reconcile(epoch: &OpenEpoch, heads: &[EpochHead], layout: &Layout) -> Result<(), VaultError> {
+    if let Some(newer) = heads.iter().find(|head| head.epoch > epoch.id) {
+        // The state folder is a copy, or was put back from a backup.
+        return Err(VaultError::OtherWriter { key: layout.epoch(newer.epoch) });
+    }
+    let Some(head) = heads.iter().find(|head| head.epoch == epoch.id) else {
+        return epoch.check_headers(layout, &BTreeMap::new());
+    };
+    let last = head.last.as_ref().map_err(broken)?;
+    // Our own put, confirmed but not yet remembered when we were killed, or whose answer was lost: known by its bytes.
+    if let Some((seq, blake3)) = epoch.catalog.pending()?
+        && (seq, blake3) == (last.seq, last.blake3)
+    {
+        epoch.catalog.commit_header(seq, &blake3)?;
+        failpoint::hit("vault.head.adopted");
+    }
+    epoch.check_headers(layout, &head.headers)?;
+    match epoch.catalog.head()? {
+        Some(ours) if ours != (last.seq, last.blake3) => Err(VaultError::OtherWriter { key: last.key.clone() }),
+        _ => Ok(()),
+    }
+}
+
+/// The epoch the state folder (its folder `vault/`) would go on with.
+///
+/// # Errors
+/// When its file cannot be read.
+pub fn remembered_epoch(state: &Path) -> Result<Option<EpochId>, VaultError> {
+    let found = read_file(&state.join("epoch.json"))?;
+    Ok(found.map(|state| EpochId { term: state.term, epoch: state.epoch }))
+}
+
+/// Forgets the epoch of the state folder, so that the next [`open_epoch`] opens a new one.
+///
+/// # Errors
+/// When its file cannot be removed.
+pub fn abandon_epoch(state: &Path) -> Result<(), VaultError> {
+    let path = state.join("epoch.json");
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(state_error(&path, error)),
+        _ => failpoint::hit("vault.epoch.abandoned"),
+    }
+    Ok(())
 }
 
 /// The chain of an epoch that cannot be gone on with.
@@ -304,7 +356,7 @@ fn remember(
     not_after: jiff::Timestamp,
 ) -> Result<OpenEpoch, VaultError> {
     let path = catalog_path(keeping, id);
-    let catalog = Catalog::create(&path)?;
+    let catalog = Catalog::create(&path, id)?;
     let state = StateFile {
         format: FORMAT,
         system: keeping.system.to_owned(),

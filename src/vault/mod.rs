@@ -10,6 +10,7 @@ pub mod layout;
 mod packer;
 mod proof;
 mod reader;
+pub mod retention;
 mod seen;
 mod snapshot;
 mod status;
@@ -22,7 +23,7 @@ use crate::store::StoreError;
 use layout::EpochId;
 use v1::Unverified;
 
-pub use epoch::{EPOCH_LENGTH, EpochKeeping, OpenEpoch, open_epoch};
+pub use epoch::{EPOCH_LENGTH, EpochKeeping, OpenEpoch, abandon_epoch, open_epoch, remembered_epoch};
 pub use proof::{NewProof, put_proof};
 pub use reader::{Damaged, EpochHead, LastHeader, ListedPoint, PointListing, VaultReader};
 pub use seen::SeenPoints;

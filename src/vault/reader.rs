@@ -7,8 +7,7 @@ use serde::de::DeserializeOwned;
 use super::VaultError;
 use super::layout::{self, EpochId, Layout, PointId, SnapshotId, Term};
 use super::v1::{self, EpochRecord, PointRecord, ProofRecord, Signed, SnapshotHeader, Unverified};
-use crate::config::SourceName;
-use crate::keys::VerifyingKey;
+use crate::config::{Signers, SourceName};
 use crate::store::Read;
 
 /// A clear record larger than this is not one of ours.
@@ -20,7 +19,7 @@ pub struct VaultReader<R> {
     pub(super) keys: R,
     pub(super) layout: Layout,
     system: String,
-    signers: BTreeMap<String, VerifyingKey>,
+    signers: Signers,
 }
 
 /// A recovery point whose signature, and whose headers, hold.
@@ -61,6 +60,8 @@ pub struct PointListing {
 pub struct EpochHead {
     /// The epoch.
     pub epoch: EpochId,
+    /// Its headers, as a listing shows them: number → source.
+    pub headers: BTreeMap<u64, SourceName>,
     /// Its last header; what is wrong with its chain concerns only a writer that would go on with it.
     pub last: Result<LastHeader, VaultError>,
 }
@@ -78,8 +79,8 @@ pub struct LastHeader {
 
 impl<R: Read> VaultReader<R> {
     /// A reader of `system` that believes `signers` alone.
-    pub fn new(keys: R, system: &str, signers: BTreeMap<String, VerifyingKey>) -> Self {
-        VaultReader { keys, layout: Layout::new(system), system: system.to_owned(), signers }
+    pub fn new(keys: R, system: &str, signers: impl Into<Signers>) -> Self {
+        VaultReader { keys, layout: Layout::new(system), system: system.to_owned(), signers: signers.into() }
     }
 
     /// Checks that the vault is of a format this release reads; an empty vault is fine.
@@ -109,7 +110,7 @@ impl<R: Read> VaultReader<R> {
 
     pub(super) async fn record<T: DeserializeOwned>(&self, key: &str, kind: &str) -> Result<Signed<T>, VaultError> {
         let bytes = self.keys.get_limited(key, RECORD_BYTES_MAX).await?;
-        Signed::decode(&bytes, key, kind, |signer| self.signers.get(signer).cloned())
+        Signed::decode(&bytes, key, kind, |signer| self.signers.of(signer).to_vec())
             .map_err(|source| VaultError::Record { key: key.to_owned(), source })
     }
 
@@ -242,9 +243,28 @@ impl<R: Read> VaultReader<R> {
                 Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
                 last => last,
             };
-            heads.push(EpochHead { epoch, last });
+            let headers = headers.into_iter().map(|(source, id)| (id.seq, source)).collect();
+            heads.push(EpochHead { epoch, headers, last });
         }
         Ok(heads)
+    }
+
+    /// The headers of one epoch, as a listing shows them: number → source. Nothing is read.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn header_numbers(&self, epoch: EpochId) -> Result<BTreeMap<u64, SourceName>, VaultError> {
+        let listed = self.keys.list(&self.layout.snapshots()).await?;
+        let parsed = listed.iter().filter_map(|listed| self.layout.parse_header(&listed.key));
+        Ok(parsed.filter(|(_, id)| id.epoch == epoch).map(|(source, id)| (id.seq, source)).collect())
+    }
+
+    /// Whether the keeper has sealed the epoch: nothing may be added to it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn is_sealed(&self, epoch: EpochId) -> Result<bool, VaultError> {
+        Ok(self.keys.exists(&self.layout.sealed(epoch)).await?)
     }
 
     async fn last_header(

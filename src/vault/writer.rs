@@ -3,7 +3,7 @@
 //! It holds [`Create`] and nothing else. The order is packs → body → header → point, each confirmed before the
 //! next; a writer killed anywhere leaves nothing that a reader would list.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::VaultError;
 use super::epoch::OpenEpoch;
-use super::layout::{Layout, PointId, SnapshotId};
+use super::layout::{EpochId, Layout, PointId, SnapshotId};
 use super::packer::{Frame, Packer, Run, append};
 use super::v1::body::StoredStream;
 use super::v1::{self, BodyLink, FORMAT, Link, PointRecord, Signed, SnapshotHeader};
@@ -61,6 +61,11 @@ impl<C: Create + Clone + 'static> EpochWriter<C> {
         EpochWriter { shared: Arc::new(Shared { keys, system, site, layout, packer, signer, clock }) }
     }
 
+    /// The epoch it writes into.
+    pub fn epoch(&self) -> EpochId {
+        self.shared.packer.epoch.id
+    }
+
     /// Starts a snapshot of `source`. Dropped before [`SnapshotWriter::seal`], it leaves nothing but reusable packs.
     pub fn begin(&self, source: &SourceName) -> SnapshotWriter<C> {
         let stored_before = self.shared.packer.stored_bytes();
@@ -73,10 +78,8 @@ impl<C: Create + Clone + 'static> EpochWriter<C> {
     /// # Errors
     /// [`VaultError::Stream`] when a snapshot with a higher number was committed before; [`VaultError::EpochOver`] after the epoch's `not_after`; [`VaultError::OtherWriter`] when the header's key is taken.
     pub async fn commit(&self, sealed: SealedSnapshot) -> Result<CommittedSnapshot, VaultError> {
-        let Shared { keys, layout, packer, signer, clock, site, .. } = &*self.shared;
-        if clock.now() >= packer.epoch.not_after {
-            return Err(VaultError::EpochOver(packer.epoch.id));
-        }
+        let Shared { keys, layout, packer, signer, site, .. } = &*self.shared;
+        self.check_time()?;
         let previous = packer.epoch.catalog.head()?;
         if previous.is_some_and(|(seq, _)| seq >= sealed.id.seq) {
             let what = "a later one was committed before it".to_owned();
@@ -87,18 +90,39 @@ impl<C: Create + Clone + 'static> EpochWriter<C> {
         let key = layout.header(&sealed.source, sealed.id);
         let bytes = Signed::encode(&header, &key, site, signer).map_err(|e| VaultError::Machine(e.to_string()))?;
         let blake3 = blake3::hash(&bytes);
+        packer.epoch.catalog.intend_header(sealed.id.seq, &blake3)?;
+        failpoint::hit("vault.intent");
         put_once(keys, &key, bytes).await?;
         failpoint::hit("vault.header");
-        packer.epoch.catalog.set_head(sealed.id.seq, &blake3)?;
+        packer.epoch.catalog.commit_header(sealed.id.seq, &blake3)?;
         failpoint::hit("vault.head");
         Ok(CommittedSnapshot { source: sealed.source, id: sealed.id, blake3, header })
+    }
+
+    /// Nothing is committed past the epoch's end: the keeper may have sealed it, and let go of what no point named.
+    fn check_time(&self) -> Result<(), VaultError> {
+        let epoch = &self.shared.packer.epoch;
+        if self.shared.clock.now() >= epoch.not_after {
+            return Err(VaultError::EpochOver(epoch.id));
+        }
+        Ok(())
+    }
+
+    /// Compares the headers the vault shows in this epoch with those this writer committed: one more is another
+    /// writer's. To be asked between the headers and the point, with what a listing says then.
+    ///
+    /// # Errors
+    /// [`VaultError::OtherWriter`] names the header, [`VaultError::TailCut`] one of ours that is gone.
+    pub fn check_alone(&self, shown: &BTreeMap<u64, SourceName>) -> Result<(), VaultError> {
+        self.shared.packer.epoch.check_headers(&self.shared.layout, shown)
     }
 
     /// Puts a recovery point: the last object of a run.
     ///
     /// # Errors
-    /// [`VaultError::OtherWriter`] when the point's key is taken.
+    /// [`VaultError::EpochOver`] after the epoch's `not_after`; [`VaultError::OtherWriter`] when the point's key is taken.
     pub async fn publish(&self, point: NewPoint) -> Result<PointRecord, VaultError> {
+        self.check_time()?;
         let Shared { keys, layout, signer, site, system, .. } = &*self.shared;
         let record = PointRecord {
             format: FORMAT,

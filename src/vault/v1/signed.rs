@@ -44,7 +44,7 @@ pub enum Unverified {
     /// Signed by a site whose key is not pinned in the configuration.
     #[error("its signer `{0}` is not among `signers`")]
     UnknownSigner(String),
-    /// The signature does not hold under the pinned key.
+    /// The signature does not hold under any pinned key.
     #[error("the signature of `{0}` does not hold")]
     Signature(String),
 }
@@ -85,7 +85,7 @@ impl<T: Serialize> Signed<T> {
 }
 
 impl<T: DeserializeOwned> Signed<T> {
-    /// Reads the bytes stored under `key_name`; `signer_key` gives the pinned key of a site.
+    /// Reads the bytes stored under `key_name`; `signer_keys` gives the pinned keys of a site.
     ///
     /// # Errors
     /// [`Unverified`] says why the bytes are not a `kind` record to believe.
@@ -93,7 +93,7 @@ impl<T: DeserializeOwned> Signed<T> {
         bytes: &[u8],
         key_name: &str,
         kind: &str,
-        signer_key: impl Fn(&str) -> Option<VerifyingKey>,
+        signer_keys: impl Fn(&str) -> Vec<VerifyingKey>,
     ) -> Result<Self, Unverified> {
         let damaged = |what: &str| Unverified::Damaged(what.to_owned());
         let body = bytes.strip_suffix(b"\n").ok_or_else(|| damaged("the last line does not end"))?;
@@ -106,9 +106,13 @@ impl<T: DeserializeOwned> Signed<T> {
             return Err(Unverified::Unsupported(preamble.format));
         }
         let signature: SignatureLine = serde_json::from_slice(signature).map_err(|e| damaged(&e.to_string()))?;
-        let key = signer_key(&signature.signer).ok_or_else(|| Unverified::UnknownSigner(signature.signer.clone()))?;
+        let keys = signer_keys(&signature.signer);
+        if keys.is_empty() {
+            return Err(Unverified::UnknownSigner(signature.signer));
+        }
+        let message = message(key_name, line);
         let digits = from_hex::<64>(&signature.signature);
-        if !digits.is_some_and(|digits| key.verifies(&message(key_name, line), &digits)) {
+        if !digits.is_some_and(|digits| keys.iter().any(|key| key.verifies(&message, &digits))) {
             return Err(Unverified::Signature(signature.signer));
         }
         if preamble.kind != kind {
@@ -129,7 +133,7 @@ mod tests {
     }
 
     fn decode(bytes: &[u8], name: &str, key: &SigningKey) -> Result<VaultRecord, Unverified> {
-        let pinned = |signer: &str| (signer == "ams").then(|| key.verifying_key());
+        let pinned = |signer: &str| if signer == "ams" { vec![key.verifying_key()] } else { vec![] };
         Signed::decode(bytes, name, "vault", pinned).map(|signed| signed.record)
     }
 
@@ -143,6 +147,18 @@ mod tests {
         assert_eq!(decode(&bytes, "a.json", &other), Err(Unverified::Signature("ams".into())));
         let foreign = Signed::encode(&record(), "a.json", "eve", &other).unwrap();
         assert_eq!(decode(&foreign, "a.json", &key), Err(Unverified::UnknownSigner("eve".into())));
+    }
+
+    #[test]
+    fn a_record_signed_before_the_keys_were_exchanged_is_believed_while_the_old_key_is_pinned() {
+        let (old, new) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+        let bytes = Signed::encode(&record(), "a.json", "ams", &old).unwrap();
+        let pinned = |keys: &[&SigningKey]| keys.iter().map(|key| key.verifying_key()).collect::<Vec<_>>();
+        let decode = |keys: &[&SigningKey]| {
+            Signed::<VaultRecord>::decode(&bytes, "a.json", "vault", |_| pinned(keys)).map(|_| ())
+        };
+        assert_eq!(decode(&[&new, &old]), Ok(()));
+        assert_eq!(decode(&[&new]), Err(Unverified::Signature("ams".into())));
     }
 
     #[test]
