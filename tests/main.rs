@@ -2,6 +2,7 @@
 
 mod export;
 mod export_process;
+mod keeper;
 mod kill;
 mod leaving;
 mod mirror;

@@ -7,6 +7,7 @@ mod keygen;
 mod next;
 mod points;
 mod progress;
+mod prune;
 mod restore;
 mod words;
 
@@ -33,6 +34,7 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
         Some(Command::Keygen(command)) => keygen::run(command, arguments.place.site),
         Some(Command::Capture(command)) => capture::run(here(place)?, command, clock).await,
         Some(Command::Points(command)) => points::run(here(place)?, command, &*clock).await,
+        Some(Command::Prune(command)) => prune::run(here(place)?, command, &*clock).await,
         Some(Command::Restore(command)) => restore::run(here(place)?, command, &*clock).await,
     };
     outcome.map(|class| if words::lost() { Some(Class::Failed) } else { class })

@@ -5,10 +5,12 @@
 //! the artifact before its row, so whatever the database snapshot references is listed after it.
 
 mod error;
+mod prune;
 mod sources;
 mod take;
 
 pub use error::PointError;
+pub use prune::{PruneFate, PruneReport, PruneRequest, hold, prune};
 pub use sources::{PointSummary, SourceSummary};
 pub use take::{Preview, preview, take};
 
@@ -21,7 +23,7 @@ use crate::error::Error;
 use crate::store::Keys;
 use crate::vault::layout::{PointId, Term};
 use crate::vault::v1::ProofRecord;
-use crate::vault::{ListedPoint, PointListing, SeenPoints, VaultReader};
+use crate::vault::{Holds, ListedPoint, PointListing, SeenPoints, VaultReader};
 
 /// The term of everything written while no witness exists.
 pub const TERM_WITHOUT_WITNESS: Term = 0;
@@ -52,7 +54,9 @@ pub async fn list(here: &Here) -> Result<Points, Error> {
         proofs.entry(point).or_default().push(proof);
     }
     listing.damaged.extend(damaged);
-    Ok(Points { listing, proofs })
+    let (holds, damaged) = reader.holds().await?;
+    listing.damaged.extend(damaged);
+    Ok(Points { listing, proofs, holds })
 }
 
 /// Every recovery point of a system and what was proven of it.
@@ -62,6 +66,8 @@ pub struct Points {
     pub listing: PointListing,
     /// The proofs of each.
     pub proofs: BTreeMap<PointId, Vec<ProofRecord>>,
+    /// Which of them are held.
+    pub holds: Holds,
 }
 
 impl Points {

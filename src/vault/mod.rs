@@ -6,11 +6,15 @@
 
 mod catalog;
 mod epoch;
+mod hold;
+pub mod keeper;
 pub mod layout;
 mod packer;
 mod proof;
 mod reader;
+mod removals;
 pub mod retention;
+mod seal;
 mod seen;
 mod snapshot;
 mod status;
@@ -24,8 +28,10 @@ use layout::EpochId;
 use v1::Unverified;
 
 pub use epoch::{EPOCH_LENGTH, EpochKeeping, OpenEpoch, abandon_epoch, open_epoch, remembered_epoch};
+pub use hold::{Holds, NewHold, put_hold};
 pub use proof::{NewProof, put_proof};
 pub use reader::{Damaged, EpochHead, LastHeader, ListedPoint, PointListing, VaultReader};
+pub use removals::Removals;
 pub use seen::SeenPoints;
 pub use snapshot::{SnapshotReader, SnapshotStream};
 pub use status::{StatusKeeping, update_status};

@@ -14,7 +14,7 @@ use super::epoch::parse_secrets;
 use super::layout::{EpochId, Layout, SnapshotId};
 use super::reader::VaultReader;
 use super::v1::body::{self, Extent, StoredStream};
-use super::v1::{SnapshotHeader, Unverified};
+use super::v1::{BodyLink, SnapshotHeader, Unverified};
 use super::{VaultError, v1};
 use crate::config::SourceName;
 use crate::error::Error;
@@ -66,14 +66,7 @@ impl<R: Read + Clone + 'static> VaultReader<R> {
         identity: &Identity,
     ) -> Result<SnapshotReader<R>, VaultError> {
         let (epoch_identity, chunk_id_key) = self.epoch_secrets(id.epoch, identity).await?;
-        let key = self.layout.body(source, id);
-        let sealed = self.keys.get_limited(&key, BODY_BYTES_MAX).await?;
-        if blake3::hash(&sealed).to_hex().as_str() != header.body.blake3 {
-            let what = "its BLAKE3 is not the one in the header".to_owned();
-            return Err(VaultError::Mismatch { key, what });
-        }
-        let frame = open(&epoch_identity, &sealed).map_err(|source| VaultError::Object { key: key.clone(), source })?;
-        let streams = parse_body(&key, &frame)?;
+        let streams = self.streams(source, id, &header.body, &epoch_identity).await?;
         let packs = Packs {
             keys: self.keys.clone(),
             layout: self.layout.clone(),
@@ -86,8 +79,30 @@ impl<R: Read + Clone + 'static> VaultReader<R> {
         Ok(SnapshotReader { packs: Arc::new(packs), name: format!("{source} {id}"), entries, streams })
     }
 
+    /// What the body of a snapshot says, opened with its epoch's own identity.
+    pub(super) async fn streams(
+        &self,
+        source: &SourceName,
+        id: SnapshotId,
+        body: &BodyLink,
+        epoch_identity: &Identity,
+    ) -> Result<Vec<StoredStream>, VaultError> {
+        let key = self.layout.body(source, id);
+        let sealed = self.keys.get_limited(&key, BODY_BYTES_MAX).await?;
+        if blake3::hash(&sealed).to_hex().as_str() != body.blake3 {
+            let what = "its BLAKE3 is not the one in the header".to_owned();
+            return Err(VaultError::Mismatch { key, what });
+        }
+        let frame = open(epoch_identity, &sealed).map_err(|source| VaultError::Object { key: key.clone(), source })?;
+        parse_body(&key, &frame)
+    }
+
     /// The newest secrets of `epoch` that open with `identity`.
-    async fn epoch_secrets(&self, epoch: EpochId, identity: &Identity) -> Result<(Identity, ChunkIdKey), VaultError> {
+    pub(super) async fn epoch_secrets(
+        &self,
+        epoch: EpochId,
+        identity: &Identity,
+    ) -> Result<(Identity, ChunkIdKey), VaultError> {
         for n in 0..SECRETS_MAX {
             let key = self.layout.secrets(epoch, n);
             let sealed = match self.keys.get_limited(&key, 1 << 20).await {

@@ -4,6 +4,7 @@
 
 pub mod buckets;
 pub mod ceph;
+pub mod history;
 pub mod memory;
 pub mod postgres;
 pub mod sites;

@@ -359,7 +359,7 @@ pub struct GcRecord {
     pub writer: String,
     /// When, by the keeper's clock.
     pub planned_at: jiff::Timestamp,
-    /// The points that go, with their proofs.
+    /// The points that go, with their proofs and holds.
     pub points: Vec<RemovedPoint>,
     /// The headers that go, each with its body.
     pub headers: Vec<PointSnapshot>,
@@ -367,6 +367,9 @@ pub struct GcRecord {
     pub packs: Vec<RemovedPacks>,
     /// Epochs of which nothing is left, so that their records and secrets go too.
     pub epochs: Vec<RemovedEpoch>,
+    /// Keys of what nobody names: bodies without a header, and what an earlier pass that was killed left of what it
+    /// names.
+    pub leftovers: Vec<String>,
     /// The release that wrote it.
     pub software: String,
 }
