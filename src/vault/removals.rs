@@ -17,6 +17,7 @@ pub struct Removals {
     /// BLAKE3 of the point objects. A number may be named twice: by two passes, or with another's bytes.
     points: BTreeSet<(PointId, String)>,
     headers: BTreeSet<String>,
+    freed: BTreeSet<String>,
     epochs: BTreeSet<EpochId>,
     /// The highest number of a pass of any system.
     pub(super) last_pass: u64,
@@ -38,14 +39,21 @@ impl Removals {
         self.headers.contains(blake3)
     }
 
+    /// Whether a pass removed a point that named the header whose object has that BLAKE3, in hexadecimal digits.
+    pub fn free_header(&self, blake3: &str) -> bool {
+        self.freed.contains(blake3)
+    }
+
     /// Whether a pass removed what was left of an epoch.
     pub fn name_epoch(&self, id: EpochId) -> bool {
         self.epochs.contains(&id)
     }
 
     fn add(&mut self, record: GcRecord) {
-        let point = |point: v1::RemovedPoint| (PointId { term: point.term, seq: point.seq }, point.blake3);
-        self.points.extend(record.points.into_iter().map(point));
+        for v1::RemovedPoint { term, seq, blake3, headers } in record.points {
+            self.points.insert((PointId { term, seq }, blake3));
+            self.freed.extend(headers);
+        }
         self.headers.extend(record.headers.into_iter().map(|header| header.blake3));
         let epoch = |epoch: v1::RemovedEpoch| EpochId { term: epoch.term, epoch: epoch.epoch };
         self.epochs.extend(record.epochs.into_iter().map(epoch));

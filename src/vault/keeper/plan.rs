@@ -88,8 +88,9 @@ fn plan_points(
         if reasons.is_empty() {
             let attached = survey.attached.get(&point.id).cloned().unwrap_or_default();
             if budget.take(1 + attached.len() as u64) {
+                let headers = listed.record.snapshots.iter().map(|snapshot| snapshot.blake3.clone()).collect();
                 let (PointId { term, seq }, blake3) = (point.id, listed.blake3.to_hex().to_string());
-                plan.points.push(GoingPoint { point: RemovedPoint { term, seq, blake3 }, attached });
+                plan.points.push(GoingPoint { point: RemovedPoint { term, seq, blake3, headers }, attached });
             }
         }
         let Aged { id, captured_at, stored_at, .. } = point;
@@ -258,7 +259,7 @@ impl<R: Read + Clone + 'static> EpochPass<'_, R> {
         if *seq > last || self.named.staying.contains(&name) {
             return false;
         }
-        let known = self.named.going.contains(&name) || self.keeping.listing.removals.explain_header(&facts.blake3);
+        let known = self.named.going.contains(&name) || self.keeping.listing.removals.free_header(&facts.blake3);
         // Nobody names it: an interrupted capture's, unless a point that cannot be read does.
         known || self.named.unreadable.is_none()
     }

@@ -383,6 +383,8 @@ pub struct RemovedPoint {
     pub seq: u64,
     /// BLAKE3 of the point object, in hexadecimal digits: what the point after it links to.
     pub blake3: String,
+    /// BLAKE3 of the headers it named, in hexadecimal digits: they go once their epoch is sealed.
+    pub headers: Vec<String>,
 }
 
 /// The packs of one epoch that a pass removes.
