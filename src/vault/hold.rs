@@ -43,8 +43,8 @@ impl Holds {
 
     /// Whether `site` itself holds the point.
     pub fn is_held_by(&self, id: PointId, site: &str) -> bool {
-        let records = self.records.get(&id).into_iter().flatten();
-        records.filter(|record| record.writer == site).next_back().is_some_and(|record| record.held)
+        let mut records = self.records.get(&id).into_iter().flatten();
+        records.rfind(|record| record.writer == site).is_some_and(|record| record.held)
     }
 
     /// The number for the next record of a point.

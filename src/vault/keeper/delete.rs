@@ -86,7 +86,7 @@ async fn delete<D: Delete>(
 }
 
 /// Puts the record under the first number that is free.
-async fn write_down<K: Create>(
+async fn write_down<K: Read + Create>(
     keys: &K,
     reader: &VaultReader<K>,
     listing: &PointListing,
@@ -94,10 +94,7 @@ async fn write_down<K: Create>(
     site: &str,
     signer: &SigningKey,
     now: Timestamp,
-) -> Result<u64, VaultError>
-where
-    K: Read,
-{
+) -> Result<u64, VaultError> {
     let first = listing.removals.last_pass + 1;
     for pass in first..first + NUMBERS_TRIED {
         let record = record(plan, reader.system(), pass, site, now);
