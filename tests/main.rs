@@ -1,16 +1,22 @@
 //! The integration and end-to-end tests, one binary: each module is about one thing an operator relies on.
 
+mod check;
 mod export;
 mod export_process;
 mod keeper;
+mod keys;
 mod kill;
 mod leaving;
+mod live_cannot_read;
 mod mirror;
 mod postgres;
 mod proof;
+mod recipients;
+mod rights;
 mod store;
 mod support;
 mod tidy;
+mod trial;
 mod vault;
 mod words;
 mod world;

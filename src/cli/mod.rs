@@ -2,20 +2,25 @@
 
 mod arguments;
 mod capture;
+mod check;
 mod demo;
+mod init;
 mod keygen;
 mod next;
 mod points;
 mod progress;
 mod prune;
+mod rekey;
 mod restore;
+mod trial;
+mod vault;
 mod words;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use arguments::{Arguments, LogFormat};
-use arguments::{Command, Where};
+use arguments::{CaptureCommand, Command, Where};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Here};
@@ -31,11 +36,17 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
     let outcome = match arguments.command {
         None => next::run(place).await,
         Some(Command::Demo(command)) => demo::run(command, clock).await,
-        Some(Command::Keygen(command)) => keygen::run(command, arguments.place.site),
+        Some(Command::Keygen(command)) => keygen::run(command, place, &*clock),
+        Some(Command::Init(command)) => init::run(command, config_path(place)),
+        Some(Command::Check(command)) => check::run(here(place)?, command, &*clock).await,
+        Some(Command::Capture(CaptureCommand { try_url: Some(url), trial, json, .. })) => {
+            trial::run(url, trial, json, clock).await
+        }
         Some(Command::Capture(command)) => capture::run(here(place)?, command, clock).await,
         Some(Command::Points(command)) => points::run(here(place)?, command, &*clock).await,
         Some(Command::Prune(command)) => prune::run(here(place)?, command, &*clock).await,
         Some(Command::Restore(command)) => restore::run(here(place)?, command, &*clock).await,
+        Some(Command::Vault(command)) => vault::run(here(place)?, command, &*clock).await,
     };
     outcome.map(|class| if words::lost() { Some(Class::Failed) } else { class })
 }

@@ -54,16 +54,27 @@ pub(super) struct Retention {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Site {
-    pub state: Spanned<PathBuf>,
+    pub state: Option<Spanned<PathBuf>>,
     pub recipient: Spanned<String>,
     pub identity: Option<Spanned<String>>,
     pub signing_key: Option<Spanned<String>>,
+    pub vault: Option<Spanned<SiteVault>>,
     #[serde(default)]
     pub databases: BTreeMap<Spanned<String>, Database>,
     #[serde(default)]
     pub buckets: BTreeMap<Spanned<String>, Bucket>,
     #[serde(default)]
     pub exports: BTreeMap<Spanned<String>, Export>,
+}
+
+/// How one site reaches the vault.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SiteVault {
+    pub endpoint: Option<Spanned<String>>,
+    pub region: Option<String>,
+    pub credentials: Option<Spanned<String>>,
+    pub keeper: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

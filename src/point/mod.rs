@@ -8,11 +8,13 @@ mod error;
 mod prune;
 mod sources;
 mod take;
+pub mod vault;
 
 pub use error::PointError;
 pub use prune::{PruneFate, PruneReport, PruneRequest, hold, prune};
 pub use sources::{PointSummary, SourceSummary};
 pub use take::{Preview, preview, take};
+pub use vault::{open_vault, open_vault_as_keeper};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,25 +22,12 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::config::Here;
 use crate::error::Error;
-use crate::store::Keys;
 use crate::vault::layout::{PointId, Term};
 use crate::vault::v1::ProofRecord;
-use crate::vault::{Holds, ListedPoint, PointListing, SeenPoints, VaultReader};
+use crate::vault::{Holds, ListedPoint, PointListing, SeenPoints};
 
 /// The term of everything written while no witness exists.
 pub const TERM_WITHOUT_WITNESS: Term = 0;
-
-/// A reader of the configuration's system in its vault.
-///
-/// # Errors
-/// When the vault cannot be opened, or is of a format this release does not read.
-pub async fn open_vault(here: &Here) -> Result<(Keys, VaultReader<Keys>), Error> {
-    let config = &here.config;
-    let keys = Keys::open(&config.vault.url)?;
-    let reader = VaultReader::new(keys.clone(), &config.system, config.vault.signers.clone());
-    reader.check_format().await?;
-    Ok((keys, reader))
-}
 
 /// The points of the system with their proofs, compared with what this site has seen before.
 ///

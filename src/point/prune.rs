@@ -3,14 +3,14 @@
 use serde::Serialize;
 
 use super::error::PointError;
-use super::{list, open_vault};
+use super::{list, open_vault, open_vault_as_keeper};
 use crate::clock::Clock;
 use crate::config::Here;
 use crate::error::Error;
 use crate::units::Percent;
 use crate::vault::keeper::{self, Keeping, Plan};
 use crate::vault::layout::PointId;
-use crate::vault::{NewHold, StatusKeeping, put_hold};
+use crate::vault::{NewHold, put_hold};
 
 /// What is asked of a pass.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,15 +77,10 @@ pub async fn prune(here: &Here, request: PruneRequest, clock: &dyn Clock) -> Res
     }
     let _lock = if request.dry_run { None } else { Some(here.lock("warmspare prune")?) };
     let (identity, signer) = (here.identity()?, here.signing_key()?);
-    let (keys, reader) = open_vault(here).await?;
-    let (system, site, state) = (&here.config.system, &here.site.name, here.vault_state());
+    let (keys, reader) = open_vault_as_keeper(here).await?;
+    let (system, site) = (&here.config.system, &here.site.name);
     // A dry run writes nothing, so it cannot ask the store for its time; this site's stands in for it.
-    let store_now = if request.dry_run {
-        clock.now()
-    } else {
-        let status = StatusKeeping { system, site, signer: &signer, state: &state };
-        keeper::store_now(&keys, &reader, &status, clock).await?
-    };
+    let store_now = if request.dry_run { clock.now() } else { keeper::store_now(&keys, site).await? };
     keeper::check_clocks(store_now, clock.now())?;
     let points = list(here).await?;
     let keeping = Keeping {

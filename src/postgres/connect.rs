@@ -34,6 +34,8 @@ pub struct Server {
     tls: MakeRustlsConnect,
     database: String,
     host: String,
+    is_local: bool,
+    read_only: bool,
 }
 
 /// Where and how a client program connects to the same server.
@@ -86,7 +88,27 @@ impl Server {
         }
         let place = Place { database: database.clone(), host: host.clone() };
         let tls = MakeRustlsConnect::new(verifying(&place)?);
-        Ok(Server { config, password, tls, database, host })
+        Ok(Server { config, password, tls, database, host, is_local: local, read_only: false })
+    }
+
+    /// The same server, in sessions that can change nothing: the server itself refuses whatever would write.
+    pub fn read_only(self) -> Server {
+        Server { read_only: true, ..self }
+    }
+
+    /// Whether the address leads to this host: the folder of a socket, or loopback. A tunnel looks like it, too.
+    pub fn is_local(&self) -> bool {
+        self.is_local
+    }
+
+    /// Host and port, or the folder of the socket and the port.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The role the address names, if it names one.
+    pub fn user(&self) -> Option<&str> {
+        self.config.get_user()
     }
 
     /// The database the address names.
@@ -133,7 +155,11 @@ impl Server {
                 tracing::debug!(%error, "a database connection ended");
             }
         });
-        Session::pinned(client, connection, place).await
+        let session = Session::pinned(client, connection, place).await?;
+        if self.read_only {
+            session.execute("making the session read-only", "SET default_transaction_read_only = on").await?;
+        }
+        Ok(session)
     }
 
     pub(super) fn endpoint(&self) -> Endpoint {

@@ -91,6 +91,12 @@ fn number(digits: &str) -> Option<u64> {
 /// `vault.json`: what the whole vault says of itself.
 pub const VAULT: &str = "vault.json";
 
+/// What the canaries of one site's `vault probe` start with. Below it they are named as if it were a vault of its own:
+/// no reader looks there, and policies that are about the ends of names hold there too.
+pub fn canaries(site: &str) -> String {
+    format!("probe/{site}/")
+}
+
 /// What all records of the keeper's passes start with.
 pub const GC: &str = "gc/";
 
@@ -103,6 +109,16 @@ pub fn gc(pass: u64) -> String {
 pub fn parse_gc(key: &str) -> Option<u64> {
     let pass = number(key.strip_prefix(GC)?.strip_suffix(".json")?)?;
     (gc(pass) == key).then_some(pass)
+}
+
+/// A canary of the keeper at `site`, written to learn what time the store has.
+pub fn clock(site: &str, nonce: &str) -> String {
+    format!("{}clock-{nonce}", canaries(site))
+}
+
+/// Whether a key is such a canary.
+pub fn is_clock(site: &str, key: &str) -> bool {
+    key.strip_prefix(&canaries(site)).is_some_and(|name| name.starts_with("clock-"))
 }
 
 /// What lies in the folder of an epoch.

@@ -10,11 +10,15 @@ mod hold;
 pub mod keeper;
 pub mod layout;
 mod packer;
+mod policy;
+mod probe;
 mod proof;
 mod reader;
+pub mod rekey;
 mod removals;
 pub mod retention;
 mod seal;
+mod secrets;
 mod seen;
 mod snapshot;
 mod status;
@@ -22,13 +26,18 @@ pub mod v1;
 mod writer;
 
 use crate::error::{Class, Explain};
+use crate::keys::SealingError;
 use crate::pipeline::PipelineError;
 use crate::store::StoreError;
 use layout::EpochId;
 use v1::Unverified;
 
-pub use epoch::{EPOCH_LENGTH, EpochKeeping, OpenEpoch, abandon_epoch, open_epoch, remembered_epoch};
+pub use epoch::{
+    EPOCH_LENGTH, EpochKeeping, OpenEpoch, abandon_epoch, check_resume, open_epoch, put_vault_record, remembered_epoch,
+};
 pub use hold::{Holds, NewHold, put_hold};
+pub use policy::{PolicyUsers, bucket_policy};
+pub use probe::{DatedProbe, canaries, last_probe, probe_vault};
 pub use proof::{NewProof, put_proof};
 pub use reader::{Damaged, EpochHead, LastHeader, ListedPoint, PointListing, VaultReader};
 pub use removals::Removals;
@@ -110,8 +119,24 @@ pub enum VaultError {
     #[error("{0}")]
     NoPoint(String),
     /// None of the sealed secrets of an epoch opens with the identity at hand.
-    #[error("vault: the secrets of epoch {0} do not open with this site's identity")]
-    NotForUs(EpochId),
+    #[error("vault: the secrets of epoch {epoch} do not open with this site's identity: {why}")]
+    NotForUs {
+        /// The epoch.
+        epoch: EpochId,
+        /// What was found in each object of secrets.
+        why: String,
+    },
+    /// Secrets that cannot be sealed or opened: most likely a plugin.
+    #[error("vault: secrets {key}")]
+    Secrets {
+        /// Their key.
+        key: String,
+        /// What happened.
+        source: SealingError,
+    },
+    /// Every name for secrets of an epoch is taken.
+    #[error("vault: epoch {0} has {max} objects of secrets, and no further one is looked for", max = secrets::SECRETS_MAX)]
+    SecretsFull(EpochId),
     /// The machine failed: randomness, threads.
     #[error("vault: {0}")]
     Machine(String),
@@ -154,7 +179,11 @@ impl Explain for VaultError {
                  folder vault/ of the state folder aside: the next capture opens a new epoch and uploads everything once."
             }
             VaultError::NoPoint(_) => "Take one on the live site with `warmspare capture`.",
-            VaultError::NotForUs(_) => {
+            VaultError::Secrets { source, .. } => return source.next_step(),
+            VaultError::SecretsFull(_) => {
+                "Find out who put them there and remove those that do not count; `warmspare vault rekey --json` names them."
+            }
+            VaultError::NotForUs { .. } => {
                 "Check that `identity` belongs to the `recipient` in the configuration the live site captured with, or use the escrow's identity."
             }
             VaultError::Stream { .. } | VaultError::Machine(_) => return None,

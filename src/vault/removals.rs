@@ -102,7 +102,7 @@ impl<R: Read> VaultReader<R> {
         if serde_json::from_slice::<OfSystem>(line).is_ok_and(|of| of.system != self.system()) {
             return Ok(None);
         }
-        let signed: Signed<GcRecord> = self.believe(&bytes, &key, "gc")?;
+        let signed: Signed<GcRecord> = self.believed(&bytes, &key, "gc")?;
         let itself = (signed.record.system.as_str(), signed.record.pass, &signed.record.writer);
         if itself != (self.system(), pass, &signed.signer) {
             return Err(VaultError::Mismatch { key, what: "it names another pass or writer".to_owned() });

@@ -7,10 +7,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use secrecy::SecretString;
 use tokio::sync::Mutex;
 
-use super::epoch::parse_secrets;
 use super::layout::{EpochId, Layout, SnapshotId};
 use super::reader::VaultReader;
 use super::v1::body::{self, Extent, StoredStream};
@@ -31,8 +29,6 @@ const PACK_BYTES_MAX: u64 = 256 << 20;
 const BODY_BYTES_MAX: u64 = 2 << 30;
 /// A stream gives out its bytes in steps of about this size.
 const STEP_BYTES: u64 = 1 << 20;
-/// A re-key adds one; more than this many are not looked for.
-const SECRETS_MAX: u32 = 64;
 
 /// The streams of one snapshot.
 pub struct SnapshotReader<R> {
@@ -65,14 +61,15 @@ impl<R: Read + Clone + 'static> VaultReader<R> {
         header: &SnapshotHeader,
         identity: &Identity,
     ) -> Result<SnapshotReader<R>, VaultError> {
-        let (epoch_identity, chunk_id_key) = self.epoch_secrets(id.epoch, identity).await?;
-        let streams = self.streams(source, id, &header.body, &epoch_identity).await?;
+        let epoch = self.epoch(id.epoch).await?;
+        let secrets = self.epoch_secrets(id.epoch, &epoch, identity).await?;
+        let streams = self.streams(source, id, &header.body, &secrets.identity).await?;
         let packs = Packs {
             keys: self.keys.clone(),
             layout: self.layout.clone(),
             epoch: id.epoch,
-            identity: epoch_identity,
-            chunk_id_key,
+            identity: secrets.identity,
+            chunk_id_key: secrets.chunk_id_key,
             opened: Mutex::default(),
         };
         let entries = streams.iter().map(|stream| stream.entry.clone()).collect();
@@ -95,29 +92,6 @@ impl<R: Read + Clone + 'static> VaultReader<R> {
         }
         let frame = open(epoch_identity, &sealed).map_err(|source| VaultError::Object { key: key.clone(), source })?;
         parse_body(&key, &frame)
-    }
-
-    /// The newest secrets of `epoch` that open with `identity`.
-    pub(super) async fn epoch_secrets(
-        &self,
-        epoch: EpochId,
-        identity: &Identity,
-    ) -> Result<(Identity, ChunkIdKey), VaultError> {
-        for n in 0..SECRETS_MAX {
-            let key = self.layout.secrets(epoch, n);
-            let sealed = match self.keys.get_limited(&key, 1 << 20).await {
-                Ok(sealed) => sealed,
-                // The first must be there; a later one exists only after a re-key.
-                Err(error) if error.is_not_found() && n > 0 => break,
-                Err(error) => return Err(error.into()),
-            };
-            let Ok(plain) = open(identity, &sealed) else { continue };
-            let text = String::from_utf8(plain).ok().map(SecretString::from);
-            let wrong = Unverified::Damaged("not epoch secrets of format 1".to_owned());
-            let secrets = text.as_ref().and_then(parse_secrets);
-            return secrets.ok_or(VaultError::Record { key, source: wrong });
-        }
-        Err(VaultError::NotForUs(epoch))
     }
 }
 

@@ -94,7 +94,7 @@ impl<R: Read> VaultReader<R> {
     }
 
     async fn status_record(&self, key: &str) -> Result<Signed<StatusRecord>, VaultError> {
-        self.record(key, "status").await
+        self.newest_record(key, "status").await
     }
 }
 

@@ -12,7 +12,6 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use warmspare::clock::{Clock, FixedClock};
 use warmspare::config::Config;
-use warmspare::config::address::VaultUrl;
 use warmspare::keygen;
 use warmspare::keys::{Identity, SigningKey};
 use warmspare::pipeline::ChunkerParameters;
@@ -33,7 +32,7 @@ impl History {
         let history = History { folder: tempfile::tempdir().unwrap(), now: Timestamp::now() };
         let path = history.folder.path();
         fs::create_dir(history.vault()).unwrap();
-        let escrow = keygen::escrow(&path.join("escrow.txt")).unwrap();
+        let escrow = keygen::escrow(&path.join("escrow.txt"), &FixedClock(history.now)).unwrap();
         let (mut signers, mut sections) = (Vec::new(), String::new());
         for site in ["ams", "fra"] {
             let keys = keygen::site(site, &path.join(format!("{site}-keys"))).unwrap();
@@ -67,7 +66,7 @@ impl History {
     }
 
     pub fn keys(&self) -> Keys {
-        Keys::open(&VaultUrl::Folder(self.vault())).unwrap()
+        Keys::folder(&self.vault()).unwrap()
     }
 
     fn secret(&self, name: &str) -> SecretString {
@@ -174,7 +173,7 @@ impl History {
     pub fn keys_there(&self) -> BTreeSet<String> {
         let vault = self.vault();
         let key = |path: &PathBuf| path.strip_prefix(&vault).unwrap().to_string_lossy().into_owned();
-        objects(&vault).iter().map(key).filter(|key| !key.starts_with("gc/") && !key.contains("/status/")).collect()
+        objects(&vault).iter().map(key).filter(|key| !key.starts_with("gc/") && !key.starts_with("probe/")).collect()
     }
 }
 

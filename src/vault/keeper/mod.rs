@@ -12,28 +12,28 @@
 mod delete;
 mod plan;
 mod sealing;
+mod store_clock;
 mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::VaultError;
 use super::hold::Holds;
 use super::layout::{EpochId, PointId};
 use super::reader::{Damaged, PointListing};
 use super::retention::{FromTheFuture, Reason};
 use super::v1::{Link, PointSnapshot, ProofRecord, RemovedPoint};
-use super::{StatusKeeping, VaultError, VaultReader, update_status};
-use crate::clock::Clock;
 use crate::config::{RetentionConfig, SourceName};
 use crate::error::{Class, Explain};
 use crate::keys::Identity;
-use crate::store::{Read, Replace};
 use crate::units::{Bytes, Percent};
 
 pub use delete::{Removed, remove};
 pub use plan::plan;
 pub use sealing::seal;
+pub use store_clock::store_now;
 
 /// So many objects go in one pass, and its record stays small enough to be read; the rest waits for the next.
 const OBJECTS_MAX: u64 = 50_000;
@@ -220,23 +220,6 @@ impl Plan {
         }
         Ok(())
     }
-}
-
-/// What the store's clock says now: when it made the status record that is written here for that.
-///
-/// # Errors
-/// When the vault cannot be written or read.
-pub async fn store_now<K: Read + Replace>(
-    keys: &K,
-    reader: &VaultReader<K>,
-    keeping: &StatusKeeping<'_>,
-    clock: &dyn Clock,
-) -> Result<Timestamp, VaultError> {
-    update_status(keys, reader, keeping, clock, |_| {}).await?;
-    let key = reader.layout.status(keeping.site);
-    let listed = keys.list(&reader.layout.statuses()).await?;
-    let ours = listed.into_iter().find(|listed| listed.key == key);
-    ours.map(|ours| ours.modified).ok_or(VaultError::TailCut { what: format!("the status of {}", keeping.site) })
 }
 
 /// Refuses to work while the two clocks that everything is decided by differ.

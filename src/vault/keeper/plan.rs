@@ -310,7 +310,8 @@ impl<R: Read + Clone + 'static> EpochPass<'_, R> {
         if live.is_empty() {
             return Ok(needed);
         }
-        let (identity, _) = self.reader.epoch_secrets(self.id, self.keeping.identity).await?;
+        let record = self.reader.epoch(self.id).await?;
+        let secrets = self.reader.epoch_secrets(self.id, &record, self.keeping.identity).await?;
         for place in live {
             let (seq, source) = place;
             let id = SnapshotId { epoch: self.id, seq: *seq };
@@ -319,7 +320,7 @@ impl<R: Read + Clone + 'static> EpochPass<'_, R> {
                 key: self.reader.layout.header(source, id),
                 what: "it is not to be believed, so what it needs is not known".to_owned(),
             })?;
-            let streams = self.reader.streams(source, id, &facts.body, &identity).await?;
+            let streams = self.reader.streams(source, id, &facts.body, &secrets.identity).await?;
             needed.extend(streams.iter().flat_map(|stream| &stream.extents).map(|extent| *extent.pack.as_bytes()));
         }
         Ok(needed)

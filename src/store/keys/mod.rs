@@ -1,26 +1,34 @@
 //! The control plane: our own keys (vault, later witness and attic records), small objects under names we choose.
 //!
 //! What a holder may do is in its type: a vault writer is generic over [`Create`] and cannot even name a
-//! read or a delete. [`Keys`] implements all three; only the composing rooms hold one.
+//! read or a delete. [`Keys`] implements all of them; only the composing rooms hold one.
 //!
-//! A create is durable when it returns and never overwrites. Nothing is retried in here: a second attempt
-//! of a create could not tell its own first attempt from another's key, so the caller, who knows what the
-//! bytes should be, decides.
+//! The same promises hold on a folder, on S3 servers, Google Cloud Storage and Azure, and one conformance suite asks all of
+//! them. A create is durable when it returns and never changes what readers see under a key. Where a bucket
+//! keeps versions, anybody who may write may put a newer one over an object, so readers take each key's *oldest*
+//! version, and a delete marker hides nothing; only a status record, which its site overwrites, is read newest.
+
+mod attempt;
+mod http;
+mod objects;
+mod s3;
 
 use std::fmt;
 use std::future::Future;
-use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
 use jiff::Timestamp;
-use object_store::local::LocalFileSystem;
-use object_store::path::Path;
-use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use secrecy::SecretString;
 
 use super::error::{Place, StoreError, folder_name};
-use crate::config::address::VaultUrl;
+use crate::config::address::{VaultAddress, VaultUrl};
+use objects::Objects;
+pub(in crate::store) use s3::{S3Keys, md5_hex};
+
+/// The key of our own that every credential may list, if it may list anything.
+pub(in crate::store) const PERMITTED: &str = "vault.json";
 
 /// What came of a create.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +54,9 @@ pub struct ListedKey {
 pub trait Create: Send + Sync {
     /// Writes `body` as `key`, unless there is such a key.
     ///
+    /// An attempt that went unanswered is made again. If the key is taken then, it is looked at: our own bytes are
+    /// [`Created::New`], not another writer's.
+    ///
     /// # Errors
     /// When it could not be written, or when it is not known whether it was.
     fn create(&self, key: &str, body: Bytes) -> impl Future<Output = Result<Created, StoreError>> + Send;
@@ -53,7 +64,8 @@ pub trait Create: Send + Sync {
 
 /// May overwrite keys. Only a site's own status record is ever overwritten.
 pub trait Replace: Send + Sync {
-    /// Writes `body` as `key`, over what may be there. A reader sees one or the other, never a part.
+    /// Writes `body` as `key`, over what may be there. A reader sees one or the other, never a part; where the store
+    /// keeps versions, only [`Read::get_newest`] sees it.
     ///
     /// # Errors
     /// When it could not be written, or when it is not known whether it was.
@@ -70,16 +82,24 @@ pub trait Read: Send + Sync {
         self.get_limited(key, u64::MAX)
     }
 
-    /// The whole of a key that another site wrote, of which at most `max_bytes` are expected.
+    /// The whole of a key that another site wrote, of which at most `max_bytes` are expected: its oldest version.
     ///
     /// # Errors
     /// [`StoreError::TooLarge`] before anything is read when it is larger; [`StoreError::NotFound`] and what the store answers.
     fn get_limited(&self, key: &str, max_bytes: u64) -> impl Future<Output = Result<Bytes, StoreError>> + Send;
 
-    /// Every key below the folder `prefix` (`points/`; empty for all), sorted by bytes.
+    /// As [`Read::get_limited`], but what was written last: for the records that are overwritten.
     ///
     /// # Errors
-    /// What the store answers. A prefix that nobody wrote to has no keys; it is no error.
+    /// As [`Read::get_limited`]; [`StoreError::NotFound`] also when a delete marker hides it.
+    fn get_newest(&self, key: &str, max_bytes: u64) -> impl Future<Output = Result<Bytes, StoreError>> + Send;
+
+    /// Every key below the folder `prefix` (`points/`; empty for all), sorted by bytes. Names that are not ours are
+    /// listed as they are: what they mean is the caller's to judge. Size and time are the oldest version's.
+    ///
+    /// # Errors
+    /// What the store answers. A prefix that nobody wrote to has no keys; it is no error. GCS and Azure fail on a key that
+    /// object_store cannot spell (`a//b`, control characters), and the error names it.
     fn list(&self, prefix: &str) -> impl Future<Output = Result<Vec<ListedKey>, StoreError>> + Send;
 
     /// Whether there is such a key.
@@ -91,18 +111,27 @@ pub trait Read: Send + Sync {
 
 /// May delete.
 pub trait Delete: Send + Sync {
-    /// Removes a key. One that is not there is removed already.
+    /// Removes a key with every version of it. One that is not there is removed already.
     ///
     /// # Errors
     /// What the store answers.
     fn delete(&self, key: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// A place of our own keys, with every right.
+/// A place of our own keys, with every right its credential has.
 #[derive(Clone)]
 pub struct Keys {
     name: Arc<str>,
-    store: Arc<dyn ObjectStore>,
+    pub(in crate::store) place: KeyPlace,
+}
+
+/// What a place is made of.
+#[derive(Clone)]
+pub(in crate::store) enum KeyPlace {
+    /// A folder, GCS or Azure.
+    Objects(Objects),
+    /// A bucket of an S3 server.
+    S3(S3Keys),
 }
 
 impl fmt::Debug for Keys {
@@ -112,74 +141,75 @@ impl fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Opens a place that exists.
+    /// Opens a place that exists, with the resolved `credentials` of the site. A bucket is not asked anything yet.
     ///
     /// A folder that is missing is not created: it may be a disk that is not mounted.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] when there is no such folder, [`StoreError::BadKey`] when it is a file.
-    pub fn open(url: &VaultUrl) -> Result<Self, StoreError> {
-        let VaultUrl::Folder(path) = url;
-        let name = folder_name(path);
-        let at = || Place::store(&name, "open");
-        let is_folder = std::fs::metadata(path).map_err(|e| StoreError::of_io(at(), e))?.is_dir();
-        if !is_folder {
-            return Err(StoreError::of_io(at(), io::ErrorKind::NotADirectory.into()));
-        }
-        let store = LocalFileSystem::new_with_prefix(path).map_err(|e| translate(at(), e))?.with_fsync(true);
-        Ok(Keys { name: name.into(), store: Arc::new(store) })
+    /// [`StoreError::NotFound`] when there is no such folder, [`StoreError::BadKey`] when it is a file,
+    /// [`StoreError::Denied`] for credentials of another form.
+    pub fn open(address: &VaultAddress, credentials: Option<SecretString>) -> Result<Self, StoreError> {
+        let place = match &address.url {
+            VaultUrl::Folder(path) => return Keys::folder(path),
+            VaultUrl::S3 { bucket, prefix } => KeyPlace::S3(S3Keys::open(address, bucket, prefix, credentials)?),
+            VaultUrl::Gcs { bucket, prefix } => KeyPlace::Objects(objects::gcs(address, bucket, prefix, credentials)?),
+            VaultUrl::Azure { container, prefix } => {
+                KeyPlace::Objects(objects::azure(address, container, prefix, credentials)?)
+            }
+        };
+        let name = match &address.endpoint {
+            Some(endpoint) => format!("{} at {endpoint}", address.url),
+            None => address.url.to_string(),
+        };
+        Ok(Keys { name: name.into(), place })
     }
 
-    /// Opens a place and creates it when it is not there: for `vault init` and scratch places only.
+    /// Opens a folder that exists.
     ///
     /// # Errors
-    /// When the folder can neither be found nor created.
+    /// See [`Keys::open`].
+    pub fn folder(path: &Path) -> Result<Self, StoreError> {
+        let name = folder_name(path);
+        Ok(Keys { place: KeyPlace::Objects(objects::folder(path, &name)?), name: name.into() })
+    }
+
+    /// Opens a folder and creates it when it is not there: for `vault init` and scratch places only.
+    ///
+    /// # Errors
+    /// When the folder can neither be found nor created, or when `url` is a bucket: nobody makes those here.
     pub fn init(url: &VaultUrl) -> Result<Self, StoreError> {
-        let VaultUrl::Folder(path) = url;
+        let VaultUrl::Folder(path) = url else {
+            return Err(StoreError::other(Place::store(&url.to_string(), "create"), "buckets are made by their owner"));
+        };
         std::fs::create_dir_all(path).map_err(|e| StoreError::of_io(Place::store(&folder_name(path), "create"), e))?;
-        Keys::open(url)
+        Keys::folder(path)
     }
 
     /// The place as a person knows it.
     pub fn name(&self) -> &str {
         &self.name
     }
-
-    fn at(&self, key: &str, operation: &'static str) -> Place {
-        Place::key(&self.name, key, operation)
-    }
-
-    /// Our keys are plain; one that the store would write differently is a mistake of ours, and is not written.
-    fn path(&self, key: &str, operation: &'static str) -> Result<Path, StoreError> {
-        let refused = |why: String| StoreError::BadKey { at: self.at(key, operation), why };
-        let path = Path::parse(key).map_err(|e| refused(e.to_string()))?;
-        if path.as_ref() != key || key.is_empty() {
-            return Err(refused(format!("it would become {:?}", path.as_ref())));
-        }
-        Ok(path)
-    }
 }
 
 impl Create for Keys {
     async fn create(&self, key: &str, body: Bytes) -> Result<Created, StoreError> {
-        let path = self.path(key, "create")?;
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.store.put_opts(&path, PutPayload::from_bytes(body), options).await {
-            Ok(_) => {
-                crate::failpoint::hit("store.create");
-                Ok(Created::New)
-            }
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(Created::Taken),
-            Err(error) => Err(translate(self.at(key, "create"), error)),
+        let created = match &self.place {
+            KeyPlace::Objects(objects) => attempt::create(objects, key, body).await?,
+            KeyPlace::S3(s3) => attempt::create(s3, key, body).await?,
+        };
+        if created == Created::New {
+            crate::failpoint::hit("store.create");
         }
+        Ok(created)
     }
 }
 
 impl Replace for Keys {
     async fn replace(&self, key: &str, body: Bytes) -> Result<(), StoreError> {
-        let path = self.path(key, "replace")?;
-        let written = self.store.put_opts(&path, PutPayload::from_bytes(body), PutOptions::default()).await;
-        written.map_err(|error| translate(self.at(key, "replace"), error))?;
+        match &self.place {
+            KeyPlace::Objects(objects) => objects.replace(key, body).await?,
+            KeyPlace::S3(s3) => s3.replace(key, body).await?,
+        }
         crate::failpoint::hit("store.replace");
         Ok(())
     }
@@ -187,87 +217,43 @@ impl Replace for Keys {
 
 impl Read for Keys {
     async fn get_limited(&self, key: &str, max_bytes: u64) -> Result<Bytes, StoreError> {
-        let path = self.path(key, "read")?;
-        let failed = |error| translate(self.at(key, "read"), error);
-        let found = self.store.get_opts(&path, GetOptions::default()).await.map_err(failed)?;
-        if found.meta.size > max_bytes {
-            let at = self.at(key, "read");
-            return Err(StoreError::TooLarge { at, size_bytes: found.meta.size, limit_bytes: max_bytes });
+        match &self.place {
+            KeyPlace::Objects(objects) => objects.get(key, max_bytes).await,
+            KeyPlace::S3(s3) => s3.get_oldest(key, max_bytes).await,
         }
-        found.bytes().await.map_err(failed)
+    }
+
+    async fn get_newest(&self, key: &str, max_bytes: u64) -> Result<Bytes, StoreError> {
+        match &self.place {
+            KeyPlace::Objects(objects) => objects.get(key, max_bytes).await,
+            KeyPlace::S3(s3) => s3.get_newest(key, max_bytes).await,
+        }
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ListedKey>, StoreError> {
-        let folder = prefix.strip_suffix('/').unwrap_or(prefix);
-        let path = if folder.is_empty() { None } else { Some(self.path(folder, "list")?) };
-        let failed = |error| translate(self.at(prefix, "list"), error);
-        let found: Vec<ObjectMeta> = self.store.list(path.as_ref()).try_collect().await.map_err(failed)?;
-        let mut keys = found.into_iter().map(|meta| self.listed(meta)).collect::<Result<Vec<_>, _>>()?;
-        keys.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(keys)
+        match &self.place {
+            KeyPlace::Objects(objects) => objects.list(prefix).await,
+            KeyPlace::S3(s3) => s3.list(prefix).await,
+        }
     }
 
     async fn exists(&self, key: &str) -> Result<bool, StoreError> {
-        let path = self.path(key, "look up")?;
-        match self.store.head(&path).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(translate(self.at(key, "look up"), error)),
+        match &self.place {
+            KeyPlace::Objects(objects) => objects.exists(key).await,
+            KeyPlace::S3(s3) => s3.exists(key).await,
         }
     }
 }
 
 impl Delete for Keys {
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        let path = self.path(key, "delete")?;
-        match self.store.delete(&path).await {
-            Ok(()) => crate::failpoint::hit("store.delete"),
-            Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(translate(self.at(key, "delete"), error)),
+        match &self.place {
+            KeyPlace::Objects(objects) => objects.delete(key).await?,
+            KeyPlace::S3(s3) => s3.delete(key).await?,
         }
+        crate::failpoint::hit("store.delete");
         Ok(())
     }
-}
-
-impl Keys {
-    fn listed(&self, meta: ObjectMeta) -> Result<ListedKey, StoreError> {
-        let key = meta.location.to_string();
-        let nanos = i32::try_from(meta.last_modified.timestamp_subsec_nanos()).unwrap_or(0);
-        let modified = Timestamp::new(meta.last_modified.timestamp(), nanos)
-            .map_err(|e| StoreError::Other { at: self.at(&key, "list"), source: e.into() })?;
-        Ok(ListedKey { key, size: meta.size, modified })
-    }
-}
-
-/// Says an error of object_store in our words. Its folder store hides most of what matters in the cause of a
-/// "generic" error, so the chain of causes is searched for the system's own.
-fn translate(at: Place, error: object_store::Error) -> StoreError {
-    use object_store::Error as E;
-    match error {
-        E::NotFound { .. } => StoreError::NotFound { at },
-        E::AlreadyExists { .. } => StoreError::Exists { at },
-        E::Precondition { .. } => StoreError::Changed { at },
-        E::PermissionDenied { source, .. } | E::Unauthenticated { source, .. } => {
-            StoreError::Denied { at, why: source.to_string() }
-        }
-        E::InvalidPath { source } => StoreError::BadKey { at, why: source.to_string() },
-        other => match io_cause(&other) {
-            Some(cause) => StoreError::of_io(at, cause),
-            None => StoreError::Other { at, source: other.into() },
-        },
-    }
-}
-
-/// The system's error in a chain of causes; made anew from its number, because a chain cannot be taken apart.
-fn io_cause(error: &(dyn std::error::Error + 'static)) -> Option<io::Error> {
-    let mut link = Some(error);
-    while let Some(current) = link {
-        if let Some(number) = current.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
-            return Some(io::Error::from_raw_os_error(number));
-        }
-        link = current.source();
-    }
-    None
 }
 
 #[cfg(test)]
@@ -278,7 +264,7 @@ mod tests {
 
     fn opened() -> (tempfile::TempDir, Keys) {
         let folder = tempfile::tempdir().unwrap();
-        let keys = Keys::open(&VaultUrl::Folder(folder.path().to_owned())).unwrap();
+        let keys = Keys::folder(folder.path()).unwrap();
         (folder, keys)
     }
 
@@ -344,8 +330,8 @@ mod tests {
             format!("cannot read \"no/such\" in {}: it is not there", folder.path().display())
         );
         keys.delete("no/such").await.unwrap();
-        let missing = VaultUrl::Folder(folder.path().join("not-mounted"));
-        assert!(matches!(Keys::open(&missing), Err(StoreError::NotFound { .. })));
+        let missing = Keys::folder(&folder.path().join("not-mounted"));
+        assert!(matches!(missing, Err(StoreError::NotFound { .. })));
     }
 
     #[tokio::test]
