@@ -5,6 +5,7 @@ mod corruption;
 mod export;
 mod export_process;
 mod golden;
+mod keeper;
 mod keys;
 mod kill;
 mod leaving;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::point::Share;
+use crate::units::Percent;
 
 /// Warm-spare disaster recovery for self-hosted artifact registries.
 ///
@@ -64,6 +65,8 @@ pub(super) enum Command {
     Capture(CaptureCommand),
     /// Lists the recovery points, or shows one.
     Points(PointsCommand),
+    /// Seals epochs that are over and removes points that have expired. Spare only.
+    Prune(PruneCommand),
     /// Restores a recovery point at this site and proves it equal.
     Restore(RestoreCommand),
     /// Makes the vault, finds out what protects it, seals its secrets to new recipients.
@@ -190,6 +193,39 @@ pub(super) enum PointsShow {
         /// The point, as `warmspare points` lists it: 0-12.
         id: String,
     },
+    /// Keeps a point whatever the retention rules say.
+    Hold(HoldCommand),
+    /// Takes this site's hold of a point back.
+    Release(HoldCommand),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HoldCommand {
+    /// The point, as `warmspare points` lists it: 0-12.
+    pub id: String,
+
+    /// Why, for whoever finds the hold later.
+    #[arg(long, value_name = "TEXT")]
+    pub why: String,
+
+    /// Say what would be written; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PruneCommand {
+    /// Say what would be sealed and removed; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// The share of the points, and of the packs' bytes, that may go at once [default: `share_max`, 50%].
+    #[arg(long, value_name = "PERCENT")]
+    pub share: Option<Percent>,
+
+    /// Print the plan as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

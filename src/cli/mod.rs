@@ -9,6 +9,7 @@ mod keygen;
 mod next;
 mod points;
 mod progress;
+mod prune;
 mod rekey;
 mod restore;
 mod trial;
@@ -45,6 +46,7 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
         }
         Some(Command::Capture(command)) => Box::pin(capture::run(here(place)?, command, clock)).await,
         Some(Command::Points(command)) => Box::pin(points::run(here(place)?, command, &*clock)).await,
+        Some(Command::Prune(command)) => Box::pin(prune::run(here(place)?, command, &*clock)).await,
         Some(Command::Restore(command)) => Box::pin(restore::run(here(place)?, command, &*clock)).await,
         Some(Command::Vault(command)) => Box::pin(vault::run(here(place)?, command, &*clock)).await,
         Some(Command::Verify(command)) => Box::pin(verify::run(here(place)?, command, &*clock)).await,

@@ -15,6 +15,7 @@ pub(super) struct File {
     pub vault: Vault,
     pub sites: BTreeMap<Spanned<String>, Site>,
     pub capture: Option<Capture>,
+    pub retention: Option<Retention>,
 }
 
 #[derive(Deserialize)]
@@ -34,6 +35,20 @@ pub(super) struct Capture {
     pub workers: Option<Spanned<usize>>,
     /// Chunk size of new epochs: `small` or `large`.
     pub chunks: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retention {
+    /// Every point this much older than the newest, or less, stays.
+    pub within: Option<Spanned<String>>,
+    pub hourly: Option<u32>,
+    pub daily: Option<u32>,
+    pub weekly: Option<u32>,
+    pub monthly: Option<u32>,
+    pub yearly: Option<u32>,
+    /// The share of the points, or of the packs' bytes, that one pass may remove.
+    pub share_max: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

@@ -10,6 +10,7 @@ mod here;
 pub mod password_file;
 mod profile;
 pub mod reference;
+mod retention;
 mod signers;
 mod source_name;
 mod validate;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 pub use error::ConfigError;
 pub use here::{Here, HereError};
 pub use profile::{Profile, ProfileError, SourcePattern};
+pub use retention::RetentionConfig;
 pub use signers::Signers;
 pub use source_name::{SourceKind, SourceName, SourceNameError, is_plain_name};
 
@@ -43,6 +45,8 @@ pub struct Config {
     pub vault: VaultConfig,
     /// How the live site captures.
     pub capture: CaptureConfig,
+    /// Which points stay.
+    pub retention: RetentionConfig,
     /// The two sites by name.
     pub sites: BTreeMap<String, Site>,
 }

@@ -11,6 +11,7 @@ use super::as_written as raw;
 use super::error::{ConfigError, Place, nearest};
 use super::profile::Profile;
 use super::reference::Reference;
+use super::retention::retention;
 use super::source_name::{SourceName, is_plain_name};
 use super::vault::{folder_of, site_vault, split_prefix, vault};
 use super::{CaptureConfig, Config, Site, VaultConfig};
@@ -33,6 +34,7 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
     })?;
     let vault = vault(&place, &file.vault)?;
     let capture = capture(&place, file.capture.unwrap_or_default())?;
+    let retention = retention(&place, file.retention.unwrap_or_default())?;
     let mut sites = BTreeMap::new();
     for (name, raw) in &file.sites {
         let site = site(&place, &vault, name, raw)?;
@@ -55,7 +57,7 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
             &format!("Make one with `warmspare keygen --site {missing}` and pin it under [vault]."),
         ));
     }
-    Ok(Config { path: path.to_owned(), system, profile, live, vault, capture, sites })
+    Ok(Config { path: path.to_owned(), system, profile, live, vault, capture, retention, sites })
 }
 
 fn unknown_site(place: &Place, at: usize, key: &str, name: &str, sites: &BTreeMap<String, Site>) -> ConfigError {

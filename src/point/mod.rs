@@ -5,12 +5,14 @@
 //! the artifact before its row, so whatever the database snapshot references is listed after it.
 
 mod error;
+mod prune;
 mod scrub;
 mod sources;
 mod take;
 pub mod vault;
 
 pub use error::PointError;
+pub use prune::{PruneFate, PruneReport, PruneRequest, hold, prune};
 pub use scrub::{ScrubReport, ScrubRequest, Share, VerifyRequest, verify};
 pub use sources::{PointSummary, SourceSummary};
 pub use take::{Preview, preview, take};
@@ -24,7 +26,7 @@ use crate::config::Here;
 use crate::error::Error;
 use crate::vault::layout::{PointId, Term};
 use crate::vault::v1::ProofRecord;
-use crate::vault::{ListedPoint, PointListing, SeenPoints};
+use crate::vault::{Holds, ListedPoint, PointListing, SeenPoints};
 
 /// The term of everything written while no witness exists.
 pub const TERM_WITHOUT_WITNESS: Term = 0;
@@ -43,7 +45,9 @@ pub async fn list(here: &Here) -> Result<Points, Error> {
         proofs.entry(point).or_default().push(proof);
     }
     listing.damaged.extend(damaged);
-    Ok(Points { listing, proofs })
+    let (holds, damaged) = reader.holds().await?;
+    listing.damaged.extend(damaged);
+    Ok(Points { listing, proofs, holds })
 }
 
 /// Every recovery point of a system and what was proven of it.
@@ -53,6 +57,8 @@ pub struct Points {
     pub listing: PointListing,
     /// The proofs of each.
     pub proofs: BTreeMap<PointId, Vec<ProofRecord>>,
+    /// Which of them are held.
+    pub holds: Holds,
 }
 
 impl Points {

@@ -30,7 +30,7 @@ use crate::store::{Create, Created};
 pub const EPOCH_LENGTH: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The longest run: an epoch with less time left is not used for a new one.
-const LONGEST_RUN: Duration = Duration::from_secs(24 * 3600);
+pub(super) const LONGEST_RUN: Duration = Duration::from_secs(24 * 3600);
 
 /// More than the state file has, with many recipients.
 const STATE_BYTES: usize = 64 << 10;

@@ -6,6 +6,8 @@
 
 mod catalog;
 mod epoch;
+mod hold;
+pub mod keeper;
 pub mod layout;
 mod packer;
 mod policy;
@@ -13,7 +15,10 @@ mod probe;
 mod proof;
 mod reader;
 pub mod rekey;
+mod removals;
+pub mod retention;
 mod scrub;
+mod seal;
 mod secrets;
 mod seen;
 mod snapshot;
@@ -31,10 +36,12 @@ use v1::Unverified;
 pub use epoch::{
     EPOCH_LENGTH, EpochKeeping, OpenEpoch, abandon_epoch, check_resume, open_epoch, put_vault_record, remembered_epoch,
 };
+pub use hold::{Holds, NewHold, put_hold};
 pub use policy::{PolicyUsers, bucket_policy};
 pub use probe::{DatedProbe, canaries, last_probe, probe_vault};
 pub use proof::{NewProof, put_proof};
 pub use reader::{Damaged, EpochHead, Fault, LastHeader, ListedPoint, PointListing, VaultReader};
+pub use removals::Removals;
 pub use scrub::{ScrubReport, ScrubRequest, Scrubber, Share, ShareError, scrub};
 pub use seen::SeenPoints;
 pub use snapshot::{SnapshotReader, SnapshotStream};

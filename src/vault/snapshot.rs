@@ -13,7 +13,7 @@ use super::VaultError;
 use super::layout::{EpochId, Layout, SnapshotId};
 use super::reader::VaultReader;
 use super::v1::body::{self, Extent, StoredStream};
-use super::v1::{SnapshotHeader, Unverified};
+use super::v1::{BodyLink, SnapshotHeader, Unverified};
 use crate::config::SourceName;
 use crate::error::Error;
 use crate::keys::Identity;
@@ -74,15 +74,7 @@ impl<R: Read + Clone + 'static> VaultReader<R> {
             }
         };
         let secrets = self.epoch_secrets(id.epoch, epoch.as_ref(), identity).await?;
-        let key = self.layout.body(source, id);
-        let sealed = self.keys.get_limited(&key, BODY_BYTES_MAX).await?;
-        if blake3::hash(&sealed).to_hex().as_str() != header.body.blake3 {
-            let what = "its BLAKE3 is not the one in the header".to_owned();
-            return Err(VaultError::Mismatch { key, what });
-        }
-        let frame =
-            open(&secrets.identity, &sealed).map_err(|source| VaultError::Object { key: key.clone(), source })?;
-        let streams = parse_body(&key, &frame)?;
+        let streams = self.streams(source, id, &header.body, &secrets.identity).await?;
         let packs = Packs {
             keys: self.keys.clone(),
             layout: self.layout.clone(),
@@ -93,6 +85,24 @@ impl<R: Read + Clone + 'static> VaultReader<R> {
         };
         let entries = streams.iter().map(|stream| stream.entry.clone()).collect();
         Ok(SnapshotReader { packs: Arc::new(packs), name: format!("{source} {id}"), entries, streams })
+    }
+
+    /// What the body of a snapshot says, opened with its epoch's own identity.
+    pub(super) async fn streams(
+        &self,
+        source: &SourceName,
+        id: SnapshotId,
+        body: &BodyLink,
+        epoch_identity: &Identity,
+    ) -> Result<Vec<StoredStream>, VaultError> {
+        let key = self.layout.body(source, id);
+        let sealed = self.keys.get_limited(&key, BODY_BYTES_MAX).await?;
+        if blake3::hash(&sealed).to_hex().as_str() != body.blake3 {
+            let what = "its BLAKE3 is not the one in the header".to_owned();
+            return Err(VaultError::Mismatch { key, what });
+        }
+        let frame = open(epoch_identity, &sealed).map_err(|source| VaultError::Object { key: key.clone(), source })?;
+        parse_body(&key, &frame)
     }
 }
 

@@ -5,6 +5,7 @@
 pub mod buckets;
 pub mod ceph;
 pub mod debs;
+pub mod history;
 pub mod keys_conformance;
 pub mod memory;
 pub mod postgres;
