@@ -46,7 +46,7 @@ fn judge(here: &Here, object: &str, probe: &DatedProbe, clock: &dyn Clock, findi
     }
     let readable =
         |kind: &&str| probe.found.rights.iter().any(|rights| rights.kind == **kind && rights.read == Right::Yes);
-    let readable: Vec<&str> = SEALED.iter().copied().filter(|kind| readable(&kind)).collect();
+    let readable: Vec<&str> = SEALED.iter().copied().filter(readable).collect();
     if here.is_live() && !readable.is_empty() && folder(&here.config.vault.url).is_none() {
         let found = format!("the live site's credential may read what it sealed: {}", readable.join(", "));
         findings.warning("protection", object, found, "Set the policy that `warmspare vault init` prints.");

@@ -154,6 +154,7 @@ impl<R: Read> VaultReader<R> {
             match open_with(identity, &sealed).await {
                 Ok(text) => match belonging(&text, epoch) {
                     Err(source @ Unverified::Unsupported(_)) => return Err(VaultError::Record { key, source }),
+                    Err(Unverified::Damaged(what)) => return Ok(Some(Err(Skipped::Wrong(what)))),
                     found => return Ok(Some(found.map_err(|error| Skipped::Wrong(error.to_string())))),
                 },
                 Err(error @ SealingError::NotForUs { .. }) => skipped = Skipped::NotForUs(error.to_string()),
