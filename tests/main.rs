@@ -15,6 +15,7 @@ mod postgres;
 mod proof;
 mod recipients;
 mod rights;
+mod soak;
 mod store;
 mod support;
 mod tidy;

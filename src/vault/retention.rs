@@ -402,6 +402,11 @@ mod tests {
             prop_assert!(kept(&points, &rules, now).is_superset(&plain(&truth, |p| p.captured_at, &rules)));
         }
 
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2, failure_persistence: None, ..ProptestConfig::default() })]
+
         /// A pass a day for three years, one clock jumping meanwhile: at every year's end there is everything that
         /// the rules keep of the whole history.
         #[test]
@@ -426,6 +431,11 @@ mod tests {
                 }
             }
         }
+
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
         /// Clocks of any kind: a second pass at the same instant removes nothing more.
         #[test]
