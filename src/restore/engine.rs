@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use futures_util::FutureExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -100,14 +101,14 @@ pub async fn restore(
     for placing in [Placing::Beside, Placing::InPlace] {
         // What lies beside can be left alone when it is not equal; what replaces files must not have begun by then.
         if verdict_of(&reports) == Verdict::Equal {
-            run.load_all(here, request, &decided, placing, clock, progress, &mut reports).await?;
+            run.load_all(here, request, &decided, placing, clock, progress, &mut reports).boxed_local().await?;
             failpoint::hit(placing.failpoint());
-            run.prove_all(here, request, &decided, placing, clock, progress, &mut reports).await?;
+            run.prove_all(here, request, &decided, placing, clock, progress, &mut reports).boxed_local().await?;
         }
     }
     let verdict = verdict_of(&reports);
     if verdict == Verdict::Equal {
-        run.swap_all(here, request, &decided, clock, &mut reports).await?;
+        run.swap_all(here, request, &decided, clock, &mut reports).boxed_local().await?;
     }
     run.finish(here, request, &decided, &signer, clock, verdict, reports).await
 }
@@ -349,7 +350,7 @@ impl Run {
                 Some(before) if self.swapping()? || step.stands().await? => before,
                 before => {
                     let kept = before.map_or_else(Vec::new, |(loaded, _)| loaded.kept);
-                    let load = async { step.load(progress).await.map(|loaded| loaded.with_kept(kept)) };
+                    let load = async { step.load(progress).boxed_local().await.map(|loaded| loaded.with_kept(kept)) };
                     self.now(&planned.to_string(), Phase::Loaded, clock, load).await?
                 }
             };
@@ -377,10 +378,10 @@ impl Run {
         for (planned, report) in decided.of(placing, reports) {
             let step = Step::new(&around, planned)?;
             let (compared, millis) = if self.swapping()? {
-                self.once(planned, Phase::Proven, clock, step.prove(progress)).await?
+                self.once(planned, Phase::Proven, clock, step.prove(progress).boxed_local()).await?
             } else {
                 // Proven before this run was killed says nothing of what stands now.
-                self.now(&planned.to_string(), Phase::Proven, clock, step.prove(progress)).await?
+                self.now(&planned.to_string(), Phase::Proven, clock, step.prove(progress).boxed_local()).await?
             };
             let Compared { summary, differences, total } = compared;
             report.prove_millis = millis;
@@ -412,7 +413,8 @@ impl Run {
             if self.journal.done::<Swapped>(&planned.to_string(), Phase::Swapped)?.is_none() {
                 refuse_step(&step, request, decided, true).await?;
             }
-            let (swapped, _) = self.once(planned, Phase::Swapped, clock, step.swap(request.replace)).await?;
+            let (swapped, _) =
+                self.once(planned, Phase::Swapped, clock, step.swap(request.replace).boxed_local()).await?;
             let Swapped { summary, kept } = swapped;
             report.swapped = summary;
             report.kept.extend(kept);
