@@ -334,7 +334,11 @@ fn rest(version: u32) -> Vec<(&'static str, String)> {
             no_member(catalog, "o.oid")
         )
     };
-    let provider = if version >= 150_000 { "d.datlocprovider::text" } else { "'c'" };
+    let (provider, locale) = match version {
+        ..150_000 => ("'c'", "NULL"),
+        150_000..170_000 => ("d.datlocprovider::text", "d.daticulocale"),
+        170_000.. => ("d.datlocprovider::text", "d.datlocale"),
+    };
     let others = [
         "pg_cast",
         "pg_collation",
@@ -366,10 +370,11 @@ fn rest(version: u32) -> Vec<(&'static str, String)> {
              LATERAL pg_identify_object(d.classoid, d.objoid, d.objsubid) i \
              WHERE (d.objoid >= 16384 OR d.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass) AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e \
              WHERE e.classid = d.classoid AND e.objid = d.objoid AND e.deptype = 'e') AND i.identity IS NOT NULL".to_owned()),
+        // PostgreSQL 16 began to write ICU's locales as language tags: `de_DE` became `de-DE`.
         ("properties of the database", format!(
             "SELECT 'database', p.name, p.value FROM pg_catalog.pg_database d, LATERAL (VALUES \
              ('encoding', pg_encoding_to_char(d.encoding)::text), ('collate', d.datcollate::text), ('ctype', d.datctype::text), \
-             ('locale provider', {provider}), \
+             ('locale provider', {provider}), ('locale', coalesce(replace({locale}, '_', '-'), '')), \
              ('owner', pg_get_userbyid(d.datdba)::text), ('privileges', {}), ('connection limit', d.datconnlimit::text), \
              ('comment', coalesce(shobj_description(d.oid, 'pg_database'), ''))) p(name, value) WHERE d.datname = current_database() UNION ALL \
              SELECT 'database setting', concat_ws(' ', split_part(s.pair, '=', 1), 'of ' || NULLIF(s.role, '')), \

@@ -43,14 +43,29 @@ pub struct Properties {
     pub extensions: Vec<Extension>,
     /// The populated materialized views, quoted, in the order in which they can be refreshed.
     pub materialized_views: Vec<String>,
+    /// The schema `public` of a server before PostgreSQL 15; see [`PublicSchema`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_schema: Option<PublicSchema>,
 }
 
-/// A privilege on the database.
+/// What pg_dump 14 leaves out of the schema `public`: its owner and comment always, its privileges where they are what
+/// initdb gave it, which since PostgreSQL 15 is no longer `CREATE` for everybody (release notes of 15, E.19.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicSchema {
+    /// The role that owns it.
+    pub owner: String,
+    /// What is granted.
+    pub grants: Vec<Grant>,
+    /// Its comment.
+    pub comment: Option<String>,
+}
+
+/// A privilege on the database or on its schema `public`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// To whom; `None` is everybody.
     pub grantee: Option<String>,
-    /// `CONNECT`, `CREATE` or `TEMPORARY`.
+    /// `CONNECT`, `CREATE` or `TEMPORARY`; `CREATE` or `USAGE`.
     pub privilege: String,
     /// Whether it may be passed on.
     pub grantable: bool,
@@ -91,7 +106,7 @@ pub async fn read(session: &Session) -> Result<Properties, Error> {
         collate: session.cell(&row, 1)?,
         ctype: session.cell(&row, 2)?,
         owner: session.cell(&row, 3)?,
-        grants: if granted { Some(grants(session).await?) } else { None },
+        grants: if granted { Some(grants(session, DATABASE_GRANTS).await?) } else { None },
         comment: session.cell(&row, 5)?,
         connection_limit: session.cell(&row, 6)?,
         locale_provider: session.cell(&row, 7)?,
@@ -101,14 +116,29 @@ pub async fn read(session: &Session) -> Result<Properties, Error> {
         settings: settings(session).await?,
         extensions: super::catalog::extensions(session).await?,
         materialized_views: super::catalog::materialized_views(session).await?,
+        public_schema: if session.version() < 150_000 { public_schema(session).await? } else { None },
     })
 }
 
-async fn grants(session: &Session) -> Result<Vec<Grant>, Error> {
-    let sql = "SELECT CASE WHEN a.grantee = 0 THEN NULL ELSE pg_get_userbyid(a.grantee)::text END, a.privilege_type, a.is_grantable \
-               FROM pg_catalog.pg_database d, aclexplode(d.datacl) a WHERE d.datname = current_database() ORDER BY 1 NULLS FIRST, 2";
+async fn public_schema(session: &Session) -> Result<Option<PublicSchema>, Error> {
+    let sql = "SELECT pg_get_userbyid(n.nspowner)::text, obj_description(n.oid, 'pg_namespace') \
+               FROM pg_catalog.pg_namespace n WHERE n.nspname = 'public'";
+    let rows = session.rows("reading the schema public", sql, &[]).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let grants = grants(session, PUBLIC_GRANTS).await?;
+    Ok(Some(PublicSchema { owner: session.cell(row, 0)?, grants, comment: session.cell(row, 1)? }))
+}
+
+const DATABASE_GRANTS: &str = "pg_catalog.pg_database d, aclexplode(d.datacl) a WHERE d.datname = current_database()";
+const PUBLIC_GRANTS: &str = "pg_catalog.pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) a WHERE n.nspname = 'public'";
+
+async fn grants(session: &Session, from: &str) -> Result<Vec<Grant>, Error> {
+    let sql = format!(
+        "SELECT CASE WHEN a.grantee = 0 THEN NULL ELSE pg_get_userbyid(a.grantee)::text END, a.privilege_type, a.is_grantable \
+         FROM {from} ORDER BY 1 NULLS FIRST, 2"
+    );
     let mut found = Vec::new();
-    for row in session.rows("reading the database's privileges", sql, &[]).await? {
+    for row in session.rows("reading privileges", &sql, &[]).await? {
         found.push(Grant {
             grantee: session.cell(&row, 0)?,
             privilege: session.cell(&row, 1)?,
@@ -174,18 +204,53 @@ impl Properties {
         ];
         if let Some(grants) = &self.grants {
             sql.push(format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC, {owner}"));
-            sql.extend(grants.iter().map(|grant| grant.sql(&database)));
+            sql.extend(grants.iter().map(|grant| grant.sql(&format!("DATABASE {database}"))));
         }
         sql.extend(self.settings.iter().map(|setting| setting.sql(&database)));
         sql
     }
+
+    /// Takes out the settings of these names, which the server does not have.
+    #[must_use]
+    pub fn without(mut self, settings: &[String]) -> Properties {
+        self.settings.retain(|setting| !settings.contains(&setting.name));
+        self
+    }
+}
+
+impl PublicSchema {
+    /// The statements, run in the database, that make the schema what it was. Running them again changes nothing.
+    pub fn apply(&self) -> Vec<String> {
+        let owner = identifier(&self.owner);
+        let mut sql = vec![
+            format!("ALTER SCHEMA public OWNER TO {owner}"),
+            format!("COMMENT ON SCHEMA public IS {}", self.comment.as_deref().map_or("NULL".to_owned(), literal)),
+            format!("REVOKE ALL ON SCHEMA public FROM PUBLIC, {owner}"),
+        ];
+        sql.extend(self.grants.iter().map(|grant| grant.sql("SCHEMA public")));
+        sql
+    }
+}
+
+/// Those of the settings `names` that this server does not have: PostgreSQL drops and renames some from one major version to
+/// the next. A role that may not see every setting gets none, and is then told by the statement that fails.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn unknown_settings(session: &Session, names: &[String]) -> Result<Vec<String>, Error> {
+    // A name with a dot belongs to an extension and may be set before it is loaded.
+    let sql = "SELECT DISTINCT n FROM unnest($1::text[]) n WHERE strpos(n, '.') = 0 \
+               AND pg_has_role('pg_read_all_settings', 'USAGE') \
+               AND NOT EXISTS (SELECT FROM pg_catalog.pg_settings s WHERE lower(s.name) = lower(n)) ORDER BY 1";
+    let rows = session.rows("looking which settings the server has", sql, &[&names]).await?;
+    rows.iter().map(|row| session.cell(row, 0)).collect()
 }
 
 impl Grant {
-    fn sql(&self, database: &str) -> String {
+    fn sql(&self, on: &str) -> String {
         let to = self.grantee.as_deref().map_or("PUBLIC".to_owned(), identifier);
         let option = if self.grantable { " WITH GRANT OPTION" } else { "" };
-        format!("GRANT {} ON DATABASE {database} TO {to}{option}", self.privilege)
+        format!("GRANT {} ON {on} TO {to}{option}", self.privilege)
     }
 }
 

@@ -48,6 +48,12 @@ pub struct Membership {
     pub role: String,
     /// `WITH ADMIN OPTION`.
     pub admin: bool,
+    /// `WITH INHERIT`; `None` before PostgreSQL 16, where the member's own attribute decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherit: Option<bool>,
+    /// `WITH SET`; `None` before PostgreSQL 16, where every member may `SET ROLE`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<bool>,
 }
 
 impl std::fmt::Debug for Role {
@@ -71,6 +77,11 @@ pub async fn needed(session: &Session, also: &[String]) -> Result<Vec<Role>, Err
     } else {
         "NULL::text"
     };
+    let (inherit, set) = if session.version() >= 160_000 {
+        (of_memberships("inherit_option"), of_memberships("set_option"))
+    } else {
+        ("NULL::bool[]".to_owned(), "NULL::bool[]".to_owned())
+    };
     let sql = format!(
         "WITH RECURSIVE here AS (SELECT oid, datdba FROM pg_catalog.pg_database WHERE datname = current_database()), \
          touched AS (SELECT s.refobjid AS oid FROM pg_catalog.pg_shdepend s, here \
@@ -90,17 +101,34 @@ pub async fn needed(session: &Session, also: &[String]) -> Result<Vec<Role>, Err
          coalesce((SELECT setconfig FROM pg_catalog.pg_db_role_setting s WHERE s.setrole = r.oid AND s.setdatabase = 0), '{{}}'), \
          shobj_description(r.oid, 'pg_authid'), \
          ARRAY(SELECT pg_get_userbyid(m.roleid)::text FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid GROUP BY m.roleid ORDER BY 1), \
-         ARRAY(SELECT bool_or(m.admin_option) FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid GROUP BY m.roleid \
-         ORDER BY pg_get_userbyid(m.roleid)::text) \
-         FROM pg_catalog.pg_roles r WHERE r.oid IN (SELECT oid FROM wanted) AND r.rolname !~ '^pg_' ORDER BY 1"
+         {}, {inherit}, {set} \
+         FROM pg_catalog.pg_roles r WHERE r.oid IN (SELECT oid FROM wanted) AND r.rolname !~ '^pg_' ORDER BY 1",
+        of_memberships("admin_option")
     );
     let rows = session.rows(doing, &sql, &[&also]).await?;
     rows.iter().map(|row| role(session, row)).collect()
 }
 
+/// An option of each membership of role `r`, in the order of the roles' names. Since PostgreSQL 16 the same membership may be
+/// granted several times, by several roles.
+fn of_memberships(option: &str) -> String {
+    format!(
+        "ARRAY(SELECT bool_or(m.{option}) FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid GROUP BY m.roleid \
+         ORDER BY pg_get_userbyid(m.roleid)::text)"
+    )
+}
+
 fn role(session: &Session, row: &tokio_postgres::Row) -> Result<Role, Error> {
     let roles: Vec<String> = session.cell(row, 13)?;
     let admins: Vec<bool> = session.cell(row, 14)?;
+    let (inherits, sets): (Option<Vec<bool>>, Option<Vec<bool>>) = (session.cell(row, 15)?, session.cell(row, 16)?);
+    let at = |options: &Option<Vec<bool>>, number: usize| options.as_ref()?.get(number).copied();
+    let members = roles.into_iter().zip(admins).enumerate().map(|(number, (role, admin))| Membership {
+        role,
+        admin,
+        inherit: at(&inherits, number),
+        set: at(&sets, number),
+    });
     Ok(Role {
         name: session.cell(row, 0)?,
         superuser: session.cell(row, 1)?,
@@ -115,7 +143,7 @@ fn role(session: &Session, row: &tokio_postgres::Row) -> Result<Role, Error> {
         password_hash: session.cell(row, 10)?,
         settings: session.cell(row, 11)?,
         comment: session.cell(row, 12)?,
-        member_of: roles.into_iter().zip(admins).map(|(role, admin)| Membership { role, admin }).collect(),
+        member_of: members.collect(),
     })
 }
 
@@ -141,10 +169,23 @@ impl Role {
     pub fn join(&self) -> Vec<String> {
         let member = identifier(&self.name);
         let grant = |each: &Membership| {
-            let option = if each.admin { " WITH ADMIN OPTION" } else { "" };
-            format!("GRANT {} TO {member}{option}", identifier(&each.role))
+            let mut options = if each.admin { vec!["ADMIN OPTION".to_owned()] } else { Vec::new() };
+            options.extend(each.inherit.map(|on| format!("INHERIT {on}")));
+            options.extend(each.set.map(|on| format!("SET {on}")));
+            let with = if options.is_empty() { String::new() } else { format!(" WITH {}", options.join(", ")) };
+            format!("GRANT {} TO {member}{with}", identifier(&each.role))
         };
         self.member_of.iter().map(grant).collect()
+    }
+
+    /// The names of its settings.
+    pub fn setting_names(&self) -> Vec<String> {
+        self.settings.iter().map(|pair| setting_of(pair).0.to_owned()).collect()
+    }
+
+    /// Takes out the settings of these names, which the server does not have.
+    pub fn forget(&mut self, names: &[String]) {
+        self.settings.retain(|pair| !names.iter().any(|name| name == setting_of(pair).0));
     }
 
     /// The statements that give it, at promotion, its attributes, password and settings. They may hold the password's
@@ -166,7 +207,7 @@ impl Role {
         attributes.extend(self.valid_until.iter().map(|until| format!("VALID UNTIL {}", literal(until))));
         let mut sql = vec![format!("ALTER ROLE {name} {}", attributes.join(" "))];
         for setting in &self.settings {
-            let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
+            let (key, value) = setting_of(setting);
             sql.push(format!("ALTER ROLE {name} SET {} = {}", setting_name(key), setting_value(key, value)));
         }
         sql.extend(self.comment.iter().map(|comment| format!("COMMENT ON ROLE {name} IS {}", literal(comment))));
@@ -193,7 +234,8 @@ impl Role {
         if self.password_hash.is_some() && self.password_hash != there.password_hash {
             words.push("its password is another".to_owned());
         }
-        if self.member_of != there.member_of {
+        let same = |(one, other): (&Membership, &Membership)| one.is_same(other);
+        if self.member_of.len() != there.member_of.len() || !self.member_of.iter().zip(&there.member_of).all(same) {
             words.push("its memberships are others".to_owned());
         }
         if self.settings != there.settings {
@@ -201,6 +243,22 @@ impl Role {
         }
         if words.is_empty() { None } else { Some(format!("role {}: {}", self.name, words.join("; "))) }
     }
+}
+
+impl Membership {
+    /// Whether it is the same membership, as far as both servers know its options.
+    fn is_same(&self, other: &Membership) -> bool {
+        let same = |one: Option<bool>, other: Option<bool>| one.is_none() || other.is_none() || one == other;
+        self.role == other.role
+            && self.admin == other.admin
+            && same(self.inherit, other.inherit)
+            && same(self.set, other.set)
+    }
+}
+
+/// `name=value`, as `pg_db_role_setting` holds it.
+fn setting_of(pair: &str) -> (&str, &str) {
+    pair.split_once('=').unwrap_or((pair, ""))
 }
 
 fn yes(on: bool) -> &'static str {

@@ -21,6 +21,12 @@ pub fn statements(script: &str) -> Vec<&str> {
     }
 }
 
+/// Whether the statement pins a setting that a server of this version does not have: a newer pg_dump writes it into every
+/// script, also for an older server, and `psql` would run on after the error.
+pub fn is_of_a_newer_server(statement: &str, version: u32) -> bool {
+    version < 170_000 && statement == "SET transaction_timeout = 0"
+}
+
 /// The length of white space and comments at the start.
 fn blank(text: &str) -> usize {
     let mut at = 0;

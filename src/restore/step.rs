@@ -262,6 +262,10 @@ impl<'a> Step<'a> {
                     // The application cannot log in with them until a person lets it.
                     summary += &format!("; roles made here without login: {}", prepared.created_roles.join(", "));
                 }
+                if !loaded.unknown_settings.is_empty() {
+                    let names = loaded.unknown_settings.join(", ");
+                    summary += &format!("; settings this server does not have, and which were not set: {names}");
+                }
                 Ok(Loaded { summary, kept: Vec::new() })
             }
             StepKind::Files => {
@@ -297,9 +301,12 @@ impl<'a> Step<'a> {
             StepKind::Database => {
                 let (target, captured) = (self.target()?, self.captured()?);
                 let found = database::prove(&target, &snapshot, &captured, progress).await?;
-                let summary =
+                let mut summary =
                     format!("every row of {} tables, sequences, definitions, owners, grants", captured.tables);
-                Ok(Compared::new(summary, found.iter().map(ToString::to_string)))
+                if !found.not_compared.is_empty() {
+                    summary += &format!("; NOT compared: {}", found.not_compared.join("; "));
+                }
+                Ok(Compared::new(summary, found.differences.iter().map(ToString::to_string)))
             }
             StepKind::Files => {
                 let into = self.around.into.map(Path::new);

@@ -2,9 +2,10 @@
 //!
 //! Rows are read out again by the same COPY in the same order, so equal tables are equal bytes. Everything else is in the
 //! inventory, compared line by line, so that each difference names the object; and where both sides run the
-//! same major version, pg_dump's own words are compared too. Nothing is ever repaired here: a proof looks.
+//! same major version, pg_dump's own words are compared too. Nothing is ever repaired here: a proof looks. What it could not
+//! compare this time (two major versions, another pg_dump) it says.
 //!
-//! Not compared: the contents of materialized views (they are computed anew) and the attributes of roles (they belong to
+//! Never compared: the contents of materialized views (they are computed anew) and the attributes of roles (they belong to
 //! the server, and are held back until promotion).
 
 use std::collections::{BTreeMap, VecDeque};
@@ -13,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::try_join_all;
 
+use super::majors::Majors;
 use super::settled::settled;
 use crate::capture::database::DatabaseFacts;
 use crate::capture::layout::{self, TableFacts};
@@ -22,6 +24,7 @@ use crate::observe::{Meter, Progress};
 use crate::postgres::catalog::{self, Sequence};
 use crate::postgres::inventory::{self, Line};
 use crate::postgres::programs::Programs;
+use crate::postgres::properties::unknown_settings;
 use crate::postgres::{self, Server, Session, copy, snapshot};
 use crate::stream::{Source, StreamEntry};
 
@@ -70,6 +73,15 @@ fn short(text: &str, from: usize) -> String {
     format!("{start}{shown}{end}")
 }
 
+/// What came of comparing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// What is not as it was captured; empty means proven.
+    pub differences: Vec<Difference>,
+    /// What could not be compared between these two servers, each in words.
+    pub not_compared: Vec<String>,
+}
+
 /// Compares the database called `name` at `address` with the snapshot. No difference means proven.
 ///
 /// # Errors
@@ -82,17 +94,36 @@ pub async fn prove<S: Source>(
     captured: &DatabaseFacts,
     workers: usize,
     progress: &Progress,
-) -> Result<Vec<Difference>, Error> {
+) -> Result<Comparison, Error> {
     let session = snapshot::alone(server, name).await?;
+    let majors = Majors::of(captured.server_version_num, session.version());
     let mut differences = tables(server, name, source, workers, progress).await?;
-    differences.extend(sequences(&layout::sequences(source).await?, &catalog::sequences(&session).await?));
-    differences.extend(lines(&layout::inventory(source).await?, &inventory::read(&session).await?));
-    if session.version() / 10_000 == captured.server_version_num / 10_000 {
-        differences.extend(definitions(server, &session, address, source, captured).await?);
+    differences.extend(sequences(&layout::sequences(source).await?, &catalog::sequences(&session).await?, majors));
+    let mut objects = majors.comparable(layout::inventory(source).await?, inventory::read(&session).await?);
+    let unknown = unknown(&session, source).await?;
+    objects.captured.retain(|line| !sets_one_of(line, &unknown));
+    differences.extend(lines(&objects.captured, &objects.found, majors));
+    let mut not_compared = objects.not_compared;
+    not_compared.extend(unknown.iter().map(|name| format!("setting {name}, which this server does not have")));
+    match definitions(server, &session, address, source, captured, majors).await? {
+        Words::Compared(different) => differences.extend(different),
+        Words::Others(why) => not_compared.push(why),
     }
     session.close().await;
     differences.sort();
-    Ok(differences)
+    Ok(Comparison { differences, not_compared })
+}
+
+/// Settings of the captured database that this server does not have; a restore leaves them out and says so.
+async fn unknown<S: Source>(session: &Session, source: &S) -> Result<Vec<String>, Error> {
+    let settings = layout::properties(source).await?.settings;
+    let names: Vec<String> = settings.into_iter().map(|setting| setting.name).collect();
+    Ok(unknown_settings(session, &names).await?)
+}
+
+/// Whether the line tells the value of one of the settings `names`, of the database or of a role in it.
+fn sets_one_of(line: &Line, names: &[String]) -> bool {
+    line.kind == "database setting" && names.iter().any(|name| line.name.split(' ').next() == Some(name))
 }
 
 struct Work<'a> {
@@ -183,17 +214,17 @@ fn difference(kind: &str, object: &str, expected: Option<String>, found: Option<
     Difference { kind: kind.to_owned(), object: object.to_owned(), expected, found }
 }
 
-fn sequences(captured: &[Sequence], found: &[Sequence]) -> Vec<Difference> {
+fn sequences(captured: &[Sequence], found: &[Sequence], majors: Majors) -> Vec<Difference> {
     let line = |sequence: &Sequence| Line {
         kind: "sequence value".to_owned(),
         name: postgres::quote::qualified(&sequence.schema, &sequence.name),
         definition: format!("{}{}", sequence.last_value, if sequence.is_called { "" } else { " (not given out)" }),
     };
-    lines(&captured.iter().map(line).collect::<Vec<_>>(), &found.iter().map(line).collect::<Vec<_>>())
+    lines(&captured.iter().map(line).collect::<Vec<_>>(), &found.iter().map(line).collect::<Vec<_>>(), majors)
 }
 
 /// The differences of two inventories. What has the same kind and name on both sides is one difference, not two.
-fn lines(captured: &[Line], found: &[Line]) -> Vec<Difference> {
+fn lines(captured: &[Line], found: &[Line], majors: Majors) -> Vec<Difference> {
     type Sides = (Vec<String>, Vec<String>);
     let mut objects: BTreeMap<(&str, &str), Sides> = BTreeMap::new();
     for line in captured {
@@ -206,24 +237,38 @@ fn lines(captured: &[Line], found: &[Line]) -> Vec<Difference> {
     let differing = objects.into_iter().filter_map(|((kind, name), (mut captured, mut found))| {
         captured.sort();
         found.sort();
-        let settled = |side: &[String]| side.iter().map(|each| settled(each)).collect::<Vec<_>>();
-        (captured != found && settled(&captured) != settled(&found))
-            .then(|| difference(kind, name, joined(captured), joined(found)))
+        let same = captured.len() == found.len()
+            && captured.iter().zip(&found).all(|(captured, found)| majors.same(captured, found));
+        (!same).then(|| difference(kind, name, joined(captured), joined(found)))
     });
     differing.collect()
 }
 
-/// pg_dump's words for both, object by object. Only where both were written by the same major version of it.
+/// pg_dump's words for both sides.
+enum Words {
+    /// They were compared.
+    Compared(Vec<Difference>),
+    /// They cannot be, and why.
+    Others(String),
+}
+
+/// Compares pg_dump's words for both, object by object, where the same major version of it wrote both of the same major
+/// version of a server.
 async fn definitions<S: Source>(
     server: &Server,
     session: &Session,
     address: &DatabaseAddress,
     source: &S,
     captured: &DatabaseFacts,
-) -> Result<Vec<Difference>, Error> {
+    majors: Majors,
+) -> Result<Words, Error> {
+    if majors.differ() {
+        return Ok(Words::Others(format!("pg_dump's own words, which differ between {majors}")));
+    }
     let programs = Programs::find(address.programs.as_deref(), session).await?;
     if Programs::major_of(&captured.pg_dump) != Programs::major_of(programs.version()) {
-        return Ok(Vec::new());
+        let (there, here) = (&captured.pg_dump, programs.version());
+        return Ok(Words::Others(format!("pg_dump's own words, which were {there} there and are {here} here")));
     }
     let found = programs.definitions(server, session, None, "warmspare proof", LOCK_TIMEOUT_MS).await?;
     let mut differences = Vec::new();
@@ -232,7 +277,7 @@ async fn definitions<S: Source>(
         if settled(&captured) == settled(&found) {
             continue;
         }
-        let blocks = lines(&blocks(&name.to_string(), &captured), &blocks(&name.to_string(), &found));
+        let blocks = lines(&blocks(&name.to_string(), &captured), &blocks(&name.to_string(), &found), majors);
         if blocks.is_empty() {
             let (expected, found) =
                 ("in the captured order".to_owned(), "the same objects in another order".to_owned());
@@ -240,7 +285,7 @@ async fn definitions<S: Source>(
         }
         differences.extend(blocks);
     }
-    Ok(differences)
+    Ok(Words::Compared(differences))
 }
 
 /// Nobody else is in the database; waiting long for a lock would mean that somebody is.
@@ -266,6 +311,8 @@ fn blocks(kind: &str, script: &str) -> Vec<Line> {
 mod tests {
     use super::*;
 
+    const SAME: Majors = Majors::of(150_018, 150_018);
+
     fn line(kind: &str, name: &str, definition: &str) -> Line {
         Line { kind: kind.into(), name: name.into(), definition: definition.into() }
     }
@@ -278,7 +325,7 @@ mod tests {
             line("view", "v", "1"),
         ];
         let found = [line("trigger", "t on public.x", "O disabled"), line("view", "v", "1"), line("view", "w", "2")];
-        let words: Vec<String> = lines(&captured, &found).iter().map(ToString::to_string).collect();
+        let words: Vec<String> = lines(&captured, &found, SAME).iter().map(ToString::to_string).collect();
         assert_eq!(
             words,
             [
@@ -294,7 +341,7 @@ mod tests {
         let script = |comment: &str| {
             format!("SET a;\n-- Name: t; Type: TABLE\nCREATE TABLE t;\n-- Name: x; Type: COMMENT\n{comment}\n")
         };
-        let found = lines(&blocks("ddl pre-data", &script("one")), &blocks("ddl pre-data", &script("two")));
+        let found = lines(&blocks("ddl pre-data", &script("one")), &blocks("ddl pre-data", &script("two")), SAME);
         let objects: Vec<&str> = found.iter().map(|difference| difference.object.as_str()).collect();
         assert_eq!(objects, ["x; Type: COMMENT"]);
     }

@@ -2,5 +2,6 @@
 
 pub mod database;
 pub mod files;
+mod majors;
 pub mod object;
 mod settled;

@@ -21,6 +21,9 @@ use warmspare::verify::database::Difference;
 use crate::support::memory::MemorySink;
 use crate::support::postgres::PostgresServer;
 
+/// A finished capture in memory.
+type Taken = Captured<MemorySink>;
+
 const POINT: &str = "0000000000-0000000007";
 
 /// Short pauses: a test has no application to be polite to.
@@ -54,7 +57,7 @@ async fn bring_back(target: &Target, captured: &Captured<MemorySink>) -> Prepare
 }
 
 async fn differences(target: &Target, captured: &Captured<MemorySink>) -> Vec<Difference> {
-    prove(target, &captured.sink.source(), &captured.facts, &Progress::silent()).await.unwrap()
+    prove(target, &captured.sink.source(), &captured.facts, &Progress::silent()).await.unwrap().differences
 }
 
 fn words(differences: &[Difference]) -> String {

@@ -13,13 +13,13 @@ use crate::error::Error;
 use crate::failpoint;
 use crate::observe::{Meter, Progress};
 use crate::postgres::catalog::set_sequences;
-use crate::postgres::properties::Properties;
+use crate::postgres::properties::{Properties, unknown_settings};
 use crate::postgres::quote;
 use crate::postgres::{Session, copy, lifecycle, script};
 use crate::stream::{Source, SourceStream, StreamEntry};
 
 /// What was loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
     /// Tables.
     pub tables: u64,
@@ -29,6 +29,8 @@ pub struct Loaded {
     pub bytes: u64,
     /// It had been loaded by an earlier run; nothing was done.
     pub already: bool,
+    /// Settings of the database that this server does not have, and which were not set.
+    pub unknown_settings: Vec<String>,
 }
 
 /// The characters of a failed statement that are shown.
@@ -54,13 +56,16 @@ pub async fn load<S: Source>(target: &Target, source: &S, progress: &Progress) -
     let session = target.server.connect_to(&fresh).await?;
     empty_template(&session, source, &properties).await?;
     run(&session, &fresh, &layout::text(source, &layout::pre_data()).await?).await?;
+    for statement in properties.public_schema.iter().flat_map(|schema| schema.apply()) {
+        session.execute("giving the schema public its owner, privileges and comment", &statement).await?;
+    }
     failpoint::hit("database.pre-data");
-    let loaded = rows(target, source, &properties.encoding, progress).await?;
+    let mut loaded = rows(target, source, &properties.encoding, progress).await?;
     set_sequences(&session, &layout::sequences(source).await?).await?;
     failpoint::hit("database.sequences");
     finish(&session, &fresh, source, &properties).await?;
     session.close().await;
-    apply_properties(target, &properties).await?;
+    loaded.unknown_settings = apply_properties(target, properties).await?;
     set_state(target, LOADED).await?;
     Ok(loaded)
 }
@@ -110,6 +115,9 @@ async fn empty_template<S: Source>(session: &Session, source: &S, properties: &P
 /// Runs a script statement by statement and stops at the first that fails.
 async fn run(session: &Session, name: &str, script: &str) -> Result<(), Error> {
     for statement in script::statements(script) {
+        if script::is_of_a_newer_server(statement, session.version()) {
+            continue;
+        }
         session.execute("running the snapshot's definitions", statement).await.map_err(|source| {
             DatabaseError::Statement {
                 name: name.to_owned(),
@@ -188,12 +196,16 @@ async fn fill<S: Source>(
     Err(DatabaseError::Rows { name: work.fresh.clone(), table, expected: facts.rows, found }.into())
 }
 
-async fn apply_properties(target: &Target, properties: &Properties) -> Result<(), Error> {
+/// The settings this server does not have are left out; their names are returned.
+async fn apply_properties(target: &Target, properties: Properties) -> Result<Vec<String>, Error> {
     let session = target.server.maintenance().await?;
+    let names: Vec<String> = properties.settings.iter().map(|setting| setting.name.clone()).collect();
+    let unknown = unknown_settings(&session, &names).await?;
+    let properties = properties.without(&unknown);
     for statement in properties.apply(&target.fresh()) {
         session.execute("giving the database its owner, privileges and settings", &statement).await?;
         failpoint::hit("database.property");
     }
     session.close().await;
-    Ok(())
+    Ok(unknown)
 }
