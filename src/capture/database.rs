@@ -22,6 +22,7 @@ use crate::error::{Error, Explain};
 use crate::observe::Progress;
 use crate::postgres::catalog::Extension;
 use crate::postgres::copy::Totals;
+use crate::postgres::identity::Identity;
 use crate::postgres::programs::Programs;
 use crate::postgres::snapshot::{self, Leader, Taken};
 use crate::postgres::watch::{self, Watcher};
@@ -73,6 +74,9 @@ pub struct DatabaseFacts {
     pub database: String,
     /// `pg_current_snapshot()`.
     pub snapshot: String,
+    /// Whether it was captured from a standby; the positions are then those it had replayed.
+    #[serde(default)]
+    pub standby: bool,
     /// Position of the log before the snapshot.
     pub lsn_before: String,
     /// And after it; equal means that the snapshot is exactly that point.
@@ -111,7 +115,7 @@ pub struct Captured<S> {
 /// Why a database could not be captured though server and sink work.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    /// The application changed its schema, or waited for us, in every attempt.
+    /// The application changed its schema or waited for us, or a standby's replay did, in every attempt.
     #[error("database {database} was not captured in {attempts} attempts; the last one ended because {reason}")]
     Overtaken {
         /// Which database.
@@ -134,7 +138,7 @@ impl Explain for DatabaseError {
         let text = match self {
             DatabaseError::Overtaken { .. } => {
                 "Nothing was kept. If a schema migration is running, capture again when it is done; if a job keeps locking \
-                 tables exclusively, schedule the capture beside it."
+                 tables exclusively, schedule the capture beside it; if it is a standby's replay, set hot_standby_feedback = on there."
             }
             DatabaseError::SinkInUse { .. } => "Report this as a defect of warmspare, and run the capture again.",
         };
@@ -144,7 +148,7 @@ impl Explain for DatabaseError {
 
 /// How an attempt ended, if not well.
 enum Ended {
-    /// The application's DDL wins: try again.
+    /// The application's DDL, or a standby's replay, wins: try again.
     Overtaken(String),
     /// Nothing an attempt more would change.
     Failed(Error),
@@ -152,7 +156,11 @@ enum Ended {
 
 impl From<postgres::Error> for Ended {
     fn from(error: postgres::Error) -> Self {
-        if error.is_of_ddl() { Ended::Overtaken(error.to_string()) } else { Ended::Failed(error.into()) }
+        if error.is_of_ddl() || error.is_of_replay() {
+            Ended::Overtaken(error.to_string())
+        } else {
+            Ended::Failed(error.into())
+        }
     }
 }
 
@@ -194,8 +202,7 @@ where
     let mut pause = options.pause;
     let mut attempt = 1;
     loop {
-        let run = Attempt { address, server: &server, options, clock, progress, number: attempt };
-        match run.watched(&sinks).await {
+        match attempted(&server, address, attempt, &sinks, options, clock, progress).await {
             Ok(captured) => return Ok(captured),
             Err(Ended::Failed(error)) => return Err(error),
             Err(Ended::Overtaken(reason)) if attempt >= options.attempts => {
@@ -213,6 +220,27 @@ where
     }
 }
 
+/// One attempt, at whichever server of the address is there and wanted now; all its sessions are at that one.
+async fn attempted<S, F, Made>(
+    server: &Server,
+    address: &DatabaseAddress,
+    number: u32,
+    sinks: &F,
+    options: &DatabaseOptions,
+    clock: &dyn Clock,
+    progress: &Progress,
+) -> Result<Captured<S>, Ended>
+where
+    S: Sink + 'static,
+    F: Fn(u32) -> Made,
+    Made: Future<Output = Result<S, Error>>,
+{
+    let session = server.connect().await?;
+    let server = server.of(&session);
+    let run = Attempt { address, server: &server, options, clock, progress, number };
+    run.watched(session, sinks).await
+}
+
 struct Attempt<'a> {
     address: &'a DatabaseAddress,
     server: &'a Server,
@@ -224,13 +252,12 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     /// Runs the attempt under the watcher's eye.
-    async fn watched<S, F, Made>(&self, sinks: &F) -> Result<Captured<S>, Ended>
+    async fn watched<S, F, Made>(&self, session: Session, sinks: &F) -> Result<Captured<S>, Ended>
     where
         S: Sink + 'static,
         F: Fn(u32) -> Made,
         Made: Future<Output = Result<S, Error>>,
     {
-        let session = self.server.connect().await?;
         session.wait_for_locks(self.options.lock_timeout).await?;
         unsupported::refuse_server(&session).await?;
         unsupported::refuse_unreadable(&session).await?;
@@ -266,6 +293,8 @@ impl Attempt<'_> {
             Taken::Overtaken(reason) => return Err(Ended::Overtaken(reason)),
         };
         let captured_at = self.clock.now();
+        // Now and not at the end: a standby may be promoted meanwhile, and what we read is of before.
+        let identity = identity::read(leader.session()).await?;
         // Again, now inside the snapshot: what was refused a moment ago may have been created since.
         unsupported::refuse_objects(leader.session()).await?;
         let description = ddl::describe(&leader, &self.address.application_roles).await?;
@@ -282,7 +311,7 @@ impl Attempt<'_> {
         {
             return Err(Ended::Overtaken(reason));
         }
-        let facts = self.facts(&leader, &description, programs, totals, captured_at).await?;
+        let facts = self.facts(&leader, identity, &description, programs, totals, captured_at);
         leader.release().await;
         let sink =
             Arc::into_inner(sink).ok_or_else(|| DatabaseError::SinkInUse { database: self.address.name.clone() });
@@ -304,24 +333,25 @@ impl Attempt<'_> {
         }
     }
 
-    async fn facts(
+    fn facts(
         &self,
         leader: &Leader,
+        identity: Identity,
         description: &ddl::Description,
         programs: &Programs,
         totals: Totals,
         captured_at: Timestamp,
-    ) -> Result<DatabaseFacts, postgres::Error> {
+    ) -> DatabaseFacts {
         let session = leader.session();
-        let identity = identity::read(session).await?;
         let properties = &description.properties;
-        Ok(DatabaseFacts {
+        DatabaseFacts {
             system_identifier: identity.system_identifier,
             timeline: identity.timeline,
             server_version_num: session.version(),
             database_oid: identity.database_oid,
             database: self.server.database().to_owned(),
             snapshot: leader.text.clone(),
+            standby: session.is_standby(),
             lsn_before: leader.lsn_before.clone(),
             lsn_after: leader.lsn_after.clone(),
             encoding: properties.encoding.clone(),
@@ -334,6 +364,6 @@ impl Attempt<'_> {
             attempts: self.number,
             pg_dump: programs.version().to_owned(),
             captured_at,
-        })
+        }
     }
 }

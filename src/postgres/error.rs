@@ -103,6 +103,16 @@ pub enum Error {
         /// The server's words.
         what: String,
     },
+    /// A standby ended what we did, because what it replays would wait for it.
+    #[error("{place}: the standby's replay did not wait for us while {doing}: {what}")]
+    RecoveryConflict {
+        /// Where.
+        place: Place,
+        /// What was going on.
+        doing: String,
+        /// The server's words.
+        what: String,
+    },
     /// The exported snapshot does not exist any more: the session that held it ended.
     #[error("{place}: the exported snapshot is gone: {what}")]
     SnapshotGone {
@@ -233,6 +243,9 @@ impl Explain for Error {
                 "Something holds an exclusive lock for long; find it in pg_stat_activity and pg_locks, and run the command \
                  again when it is done."
             }
+            Error::RecoveryConflict { .. } => {
+                "Set hot_standby_feedback = on at the standby, or raise its max_standby_streaming_delay, and run the command again."
+            }
             Error::SnapshotGone { .. } => {
                 "Run the command again; if it happens twice, see in the server's log who ended our session."
             }
@@ -262,12 +275,12 @@ impl Explain for Error {
 
 impl Error {
     /// Sorts an error of the driver.
-    pub(super) fn of(place: &Place, doing: &str, error: tokio_postgres::Error) -> Error {
+    pub(super) fn of(place: &Place, doing: &str, error: &tokio_postgres::Error) -> Error {
         let (place, doing) = (place.clone(), doing.to_owned());
         match error.as_db_error() {
             Some(answer) => Error::of_answer(place, doing, answer),
-            None if error.is_closed() || is_io(&error) => Error::Lost { place, doing, what: chain(&error) },
-            None => Error::Answer { place, doing, what: chain(&error) },
+            None if error.is_closed() || is_io(error) => Error::Lost { place, doing, what: chain(error) },
+            None => Error::Answer { place, doing, what: chain(error) },
         }
     }
 
@@ -278,6 +291,8 @@ impl Error {
             _ if *code == SqlState::INSUFFICIENT_PRIVILEGE => Error::Permission { place, doing, what },
             _ if *code == SqlState::LOCK_NOT_AVAILABLE => Error::LockTimeout { place, doing, what },
             _ if *code == SqlState::INVALID_CATALOG_NAME => Error::NoDatabase { place },
+            // We only read, so nothing of ours can fail to serialise but against a standby's replay.
+            _ if *code == SqlState::T_R_SERIALIZATION_FAILURE => Error::RecoveryConflict { place, doing, what },
             Some("53") => Error::Exhausted { place, doing, what },
             // 57P01..57P05: the server ends the session; 08: the connection failed.
             Some("57") if *code != SqlState::QUERY_CANCELED => Error::Lost { place, doing, what },
@@ -324,6 +339,12 @@ impl Error {
             }
             _ => false,
         }
+    }
+
+    /// Whether a standby's replay ended it, itself or by ending the session that held our snapshot. Trying again helps, until
+    /// the same happens again.
+    pub fn is_of_replay(&self) -> bool {
+        matches!(self, Error::RecoveryConflict { .. } | Error::SnapshotGone { .. })
     }
 
     /// The five letters, if the server gave them and no variant of their own stands for them.

@@ -145,7 +145,11 @@ impl Programs {
         session: &Session,
         label: &str,
     ) -> Result<(), Error> {
-        let endpoint = server.endpoint();
+        let endpoint = server.endpoint(session).ok_or_else(|| Error::ProgramFailed {
+            place: session.place().clone(),
+            program: "pg_dump".to_owned(),
+            what: "it was not told a host".to_owned(),
+        })?;
         command
             .env("PGHOST", endpoint.host)
             .env("PGPORT", endpoint.port.to_string())
@@ -255,6 +259,10 @@ async fn run(session: &Session, program: &str, mut command: Command, input: Vec<
     let text = String::from_utf8_lossy(&words);
     let start = text.char_indices().rev().nth(WORDS_BYTES_MAX).map_or(0, |(at, _)| at);
     let what = format!("{status}: {}", text.get(start..).unwrap_or_default().trim());
+    if what.contains("conflict with recovery") {
+        let doing = format!("{program} read the definitions");
+        return Err(Error::RecoveryConflict { place: session.place().clone(), doing, what });
+    }
     if LOST.iter().any(|words| what.contains(words)) {
         let doing = format!("{program} read the definitions");
         return Err(Error::Lost { place: session.place().clone(), doing, what });

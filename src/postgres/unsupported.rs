@@ -138,6 +138,15 @@ fn circumstances() -> Vec<(String, &'static str)> {
     ]
 }
 
+/// What a standby knows of but does not have: it refuses to read it.
+fn unlogged() -> (String, &'static str) {
+    let kind = "CASE c.relkind WHEN 'S' THEN 'unlogged sequence' ELSE 'unlogged table' END";
+    (
+        relations("c.relpersistence = 'u' AND c.relkind IN ('r', 'm', 'S')", kind),
+        "a standby has nothing of it: let the URL point to the primary, or SET LOGGED",
+    )
+}
+
 /// Refuses a server that cannot be a source.
 ///
 /// # Errors
@@ -150,14 +159,6 @@ pub async fn refuse_server(session: &Session) -> Result<(), Error> {
             next: "Upgrade it to PostgreSQL 14 or newer.".to_owned(),
         });
     }
-    let standby = session.one("asking whether it is a standby", "SELECT pg_is_in_recovery()", &[]).await?;
-    if session.cell(&standby, 0)? {
-        return Err(Error::ServerKind {
-            place: session.place().clone(),
-            what: "the server is a standby (in recovery), which cannot be captured yet".to_owned(),
-            next: "Let the URL point to the primary.".to_owned(),
-        });
-    }
     Ok(())
 }
 
@@ -168,7 +169,8 @@ pub async fn refuse_server(session: &Session) -> Result<(), Error> {
 pub async fn refuse_objects(session: &Session) -> Result<(), Error> {
     let doing = "looking for what cannot be captured";
     let mut list = Vec::new();
-    for (sql, why) in queries() {
+    let unlogged = if session.is_standby() { vec![unlogged()] } else { Vec::new() };
+    for (sql, why) in queries().into_iter().chain(unlogged) {
         for row in session.rows(doing, &format!("{sql} ORDER BY 2"), &[]).await? {
             list.push(Unsupported { kind: session.cell(&row, 0)?, name: session.cell(&row, 1)?, why });
         }

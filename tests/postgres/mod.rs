@@ -6,6 +6,7 @@ mod races;
 mod refusals;
 mod restore;
 mod round_trip;
+mod standby;
 mod versions;
 
 use std::time::Duration;

@@ -68,6 +68,39 @@ impl PostgresServer {
         PostgresServer { cluster: Cluster::start(&options).unwrap(), folder, major }
     }
 
+    /// A streaming standby of this server, which has replayed what there is.
+    pub async fn standby(&self, settings: &[&str]) -> PostgresServer {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let mut copying = self.program("pg_basebackup", "postgres");
+        let copied = copying.arg("-D").arg(&data).args(["-R", "-X", "stream", "-c", "fast", "--no-sync"]).status();
+        assert!(copied.unwrap().success());
+        std::fs::copy(self.cluster.password_file(), folder.path().join("password")).unwrap();
+        if rustix::process::geteuid().is_root() {
+            assert!(Command::new("chown").args(["-R", "postgres:"]).arg(folder.path()).status().unwrap().success());
+        }
+        let options = ClusterOptions {
+            folder: folder.path().to_owned(),
+            programs: Some(programs(self.major)),
+            template: None,
+            settings: settings.iter().map(ToString::to_string).collect(),
+        };
+        let standby = PostgresServer { cluster: Cluster::start(&options).unwrap(), folder, major: self.major };
+        self.replayed_by(&standby).await;
+        standby
+    }
+
+    /// Waits until the standby has replayed what this server has written so far.
+    pub async fn replayed_by(&self, standby: &PostgresServer) {
+        let here = self.value("postgres", "SELECT pg_current_wal_insert_lsn()::text").await;
+        let there = format!("SELECT (coalesce(pg_last_wal_replay_lsn(), '0/0') >= '{here}')::text");
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while standby.value("postgres", &there).await != "true" {
+            assert!(std::time::Instant::now() < deadline, "the standby does not replay");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }

@@ -45,6 +45,15 @@ async fn can_take(
     properties: &Properties,
     captured: &DatabaseFacts,
 ) -> Result<(), Error> {
+    if session.is_standby() {
+        let error = postgres::Error::ServerKind {
+            place: session.place().clone(),
+            what: "the server is a standby (in recovery), into which nothing can be restored".to_owned(),
+            next: "Let the URL of this site point to a server of its own; promote this one only if it is not the source's standby."
+                .to_owned(),
+        };
+        return Err(error.into());
+    }
     let (found, needed) = (session.version() / 10_000, captured.server_version_num / 10_000);
     if found < needed {
         return Err(DatabaseError::Older { place: target.place(), found, captured: needed }.into());
