@@ -68,7 +68,7 @@ pub async fn copy_out<'a>(
         .client()
         .copy_out(&sql)
         .await
-        .map_err(|e| Error::of(session.place(), &format!("reading table {table}"), &e))?;
+        .map_err(|e| Error::of(session.place(), &format!("reading table {table}"), e))?;
     Ok(Rows { session, table: table.to_owned(), stream: Box::pin(stream), totals: Totals::default(), ended: false })
 }
 
@@ -91,7 +91,7 @@ impl Rows<'_> {
                 }
                 Some(Err(error)) => {
                     let doing = format!("reading table {}", self.table);
-                    return Err(Error::of(self.session.place(), &doing, &error));
+                    return Err(Error::of(self.session.place(), &doing, error));
                 }
                 None => self.ended = true,
             }
@@ -130,7 +130,7 @@ pub async fn copy_in<'a>(
         .client()
         .copy_in(&sql)
         .await
-        .map_err(|e| Error::of(session.place(), &format!("writing table {table}"), &e))?;
+        .map_err(|e| Error::of(session.place(), &format!("writing table {table}"), e))?;
     Ok(Loading { session, table: table.to_owned(), sink: Box::pin(sink) })
 }
 
@@ -154,7 +154,7 @@ impl Loading<'_> {
     }
 
     fn fail(&self, error: tokio_postgres::Error) -> Error {
-        Error::of(self.session.place(), &format!("writing table {}", self.table), &error)
+        Error::of(self.session.place(), &format!("writing table {}", self.table), error)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a PostgreSQL server answered, sorted by what a person can do about it.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
@@ -220,7 +221,7 @@ impl Explain for Error {
             }
             Error::Unreachable { .. } => {
                 "Check that PostgreSQL runs there, that host and port in the configuration are right, and that no \
-                 firewall is in between."
+                 firewall is in between; where the URL asks for a primary, wait until one is promoted."
             }
             Error::NotReady { .. } => {
                 "Look into the server's log; if it is starting up or out of connections, try again in a minute."
@@ -275,7 +276,8 @@ impl Explain for Error {
 
 impl Error {
     /// Sorts an error of the driver.
-    pub(super) fn of(place: &Place, doing: &str, error: &tokio_postgres::Error) -> Error {
+    pub(super) fn of(place: &Place, doing: &str, error: impl Borrow<tokio_postgres::Error>) -> Error {
+        let error = error.borrow();
         let (place, doing) = (place.clone(), doing.to_owned());
         match error.as_db_error() {
             Some(answer) => Error::of_answer(place, doing, answer),

@@ -82,7 +82,7 @@ impl Session {
     fn error(&self, doing: &str, error: tokio_postgres::Error) -> Error {
         match self.ending.get().filter(|ending| error.is_closed() && ending.as_db_error().is_some()) {
             Some(ending) => Error::of(&self.place, doing, ending),
-            None => Error::of(&self.place, doing, &error),
+            None => Error::of(&self.place, doing, error),
         }
     }
 
@@ -120,7 +120,7 @@ impl Session {
 
     /// One cell of a row.
     pub(super) fn cell<'a, T: tokio_postgres::types::FromSql<'a>>(&self, row: &'a Row, at: usize) -> Result<T, Error> {
-        row.try_get(at).map_err(|e| Error::of(&self.place, "reading an answer", &e))
+        row.try_get(at).map_err(|e| Error::of(&self.place, "reading an answer", e))
     }
 
     /// The first column of every row, which must be text.
