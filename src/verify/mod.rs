@@ -2,5 +2,6 @@
 
 pub mod database;
 pub mod files;
+mod large_objects;
 pub mod object;
 mod settled;
