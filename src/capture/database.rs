@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::ddl;
 use super::tables::{self, Failure, Work};
+use super::{ddl, large_objects};
 use crate::clock::Clock;
 use crate::config::address::DatabaseAddress;
 use crate::error::{Error, Explain};
@@ -93,8 +93,11 @@ pub struct DatabaseFacts {
     pub tables: u64,
     /// Rows of all of them.
     pub rows: u64,
-    /// Bytes of their COPY text.
+    /// Bytes of their COPY text and that of the large objects.
     pub bytes: u64,
+    /// Large objects.
+    #[serde(default)]
+    pub large_objects: u64,
     /// How many attempts it took.
     pub attempts: u32,
     /// What the pg_dump used calls itself.
@@ -306,12 +309,13 @@ impl Attempt<'_> {
             let definitions = ddl::define(programs, self.server, &leader, self.options.lock_timeout).await?;
             ddl::write_definitions(&*sink, definitions).await.map_err(Ended::from)
         };
-        let (totals, ()) = tokio::try_join!(tables, definitions)?;
+        let objects = async { large_objects::copy_all(self.server, &leader, &*sink).await.map_err(Ended::from) };
+        let (totals, objects, ()) = tokio::try_join!(tables, objects, definitions)?;
         if let Some(reason) = ddl::changed_since(self.server, &description.inventory, self.options.lock_timeout).await?
         {
             return Err(Ended::Overtaken(reason));
         }
-        let facts = self.facts(&leader, identity, &description, programs, totals, captured_at);
+        let facts = self.facts(&leader, identity, &description, programs, (totals, objects), captured_at);
         leader.release().await;
         let sink =
             Arc::into_inner(sink).ok_or_else(|| DatabaseError::SinkInUse { database: self.address.name.clone() });
@@ -339,7 +343,7 @@ impl Attempt<'_> {
         identity: Identity,
         description: &ddl::Description,
         programs: &Programs,
-        totals: Totals,
+        (totals, objects): (Totals, Totals),
         captured_at: Timestamp,
     ) -> DatabaseFacts {
         let session = leader.session();
@@ -360,7 +364,8 @@ impl Attempt<'_> {
             extensions: properties.extensions.clone(),
             tables: leader.tables.iter().filter(|table| table.has_rows).count() as u64,
             rows: totals.rows,
-            bytes: totals.bytes,
+            bytes: totals.bytes + objects.bytes,
+            large_objects: objects.rows,
             attempts: self.number,
             pg_dump: programs.version().to_owned(),
             captured_at,

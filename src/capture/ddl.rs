@@ -12,6 +12,7 @@ use crate::postgres::inventory::{self, Line};
 use crate::postgres::programs::{Definitions, Programs};
 use crate::postgres::properties::{self, Properties};
 use crate::postgres::roles::{self, Role};
+use crate::postgres::server_wide::{self, ServerWide};
 use crate::postgres::snapshot::Leader;
 use crate::postgres::{self, Server, watch};
 use crate::stream::{Attributes, Sink, SinkStream, StreamName};
@@ -24,6 +25,8 @@ pub struct Description {
     pub roles: Vec<Role>,
     /// What belongs to the database itself.
     pub properties: Properties,
+    /// What belongs to the whole server.
+    pub server_wide: ServerWide,
     /// Everything that is compared.
     pub inventory: Vec<Line>,
 }
@@ -35,10 +38,14 @@ pub struct Description {
 /// The server's, sorted.
 pub async fn describe(leader: &Leader, application_roles: &[String]) -> Result<Description, postgres::Error> {
     let session = leader.session();
+    let sequences = catalog::sequences(session).await?;
+    let roles = roles::needed(session, application_roles).await?;
+    let names: Vec<String> = roles.iter().map(|role| role.name.clone()).collect();
     Ok(Description {
-        sequences: catalog::sequences(session).await?,
+        sequences,
         inventory: inventory::read(session).await?,
-        roles: roles::needed(session, application_roles).await?,
+        server_wide: server_wide::read(session, &names).await?,
+        roles,
         properties: properties::read(session).await?,
     })
 }
@@ -85,6 +92,8 @@ pub async fn write_description<S: Sink>(sink: &S, description: &Description) -> 
         .map_err(|e| layout::LayoutError::Unreadable { stream: layout::catalog("properties"), what: e.to_string() })?;
     let inventory: String = description.inventory.iter().map(|line| format!("{line}\n")).collect();
     write(sink, layout::catalog("properties"), properties).await?;
+    write(sink, layout::catalog("server"), layout::to_lines("server", std::slice::from_ref(&description.server_wide))?)
+        .await?;
     write(sink, layout::catalog("roles"), layout::to_lines("roles", &description.roles)?).await?;
     write(sink, layout::catalog("sequences"), layout::to_lines("sequences", &description.sequences)?).await?;
     write(sink, layout::catalog("inventory"), inventory).await

@@ -3,5 +3,6 @@
 pub mod database;
 pub mod ddl;
 pub mod export;
+mod large_objects;
 pub mod layout;
 pub mod tables;

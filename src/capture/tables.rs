@@ -10,7 +10,7 @@ use super::layout::TableFacts;
 use crate::error::Error;
 use crate::observe::Meter;
 use crate::postgres::catalog::Table;
-use crate::postgres::copy::{self, Totals};
+use crate::postgres::copy::{self, Selection, Totals};
 use crate::postgres::{self, Server, Session, snapshot, watch};
 use crate::stream::{Sink, SinkStream, StreamKind, StreamName};
 
@@ -108,7 +108,8 @@ fn next(tables: &Mutex<VecDeque<Table>>) -> Option<Table> {
 async fn copy_one<S: Sink>(work: &Work<S>, session: &Session, table: &Table) -> Result<Totals, Failure> {
     let name = table.qualified();
     let mut stream = work.sink.open(StreamName::new(StreamKind::Table, &name)).await?;
-    let mut rows = copy::copy_out(session, &name, &table.columns, &work.encoding).await?;
+    let selection = Selection { table: &name, columns: &table.columns, condition: table.condition.as_deref() };
+    let mut rows = copy::copy_out(session, selection, &work.encoding).await?;
     while let Some(batch) = rows.next().await? {
         work.meter.advance(batch.len() as u64);
         stream.write(batch).await?;
@@ -120,6 +121,8 @@ async fn copy_one<S: Sink>(work: &Work<S>, session: &Session, table: &Table) -> 
         columns: table.columns.clone(),
         rows: totals.rows,
         row_hash: totals.row_hash_hex(),
+        condition: table.condition.clone(),
+        through: table.through.clone(),
     };
     stream.finish(facts.attributes()).await?;
     Ok(totals)

@@ -155,7 +155,7 @@ pub enum Error {
         what: String,
     },
     /// The database has objects that this release cannot bring back.
-    #[error("{place}: {} of this database cannot be captured yet:{}", objects(list.len()), lines(list))]
+    #[error("{place}: {} of this database cannot be captured:{}", objects(list.len()), lines(list))]
     Unsupported {
         /// Where.
         place: Place,
@@ -257,8 +257,8 @@ impl Explain for Error {
                 "The server's log says more; when what its words name is put right, run the command again."
             }
             Error::Unsupported { .. } => {
-                "Nothing was captured, so that nothing is lost in silence. Remove the objects if they are not needed, or \
-                 protect this database by other means until a release supports them."
+                "Nothing was captured, so that nothing is lost in silence. Change each as its line says, or remove it if it is \
+                 not needed."
             }
             Error::ServerKind { next, .. } => next,
             Error::Program { needed, .. } => {

@@ -9,16 +9,19 @@
 
 pub mod catalog;
 pub mod connect;
+pub mod constraint_triggers;
 pub mod copy;
 pub mod error;
 pub mod identity;
 pub mod inventory;
+pub mod large_objects;
 pub mod lifecycle;
 pub mod programs;
 pub mod properties;
 pub mod quote;
 pub mod roles;
 pub mod script;
+pub mod server_wide;
 pub mod session;
 pub mod snapshot;
 pub mod unsupported;

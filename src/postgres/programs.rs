@@ -107,7 +107,8 @@ impl Programs {
         let mut command = self.command("pg_dump");
         command
             .args(["--format=custom", "--compress=0", "--encoding=UTF8", "--no-password"])
-            .args(["--section=pre-data", "--section=post-data"])
+            // Where large objects belong to a section depends on the version; they are carried natively.
+            .args(["--section=pre-data", "--section=post-data", "--no-blobs"])
             .arg(format!("--lock-wait-timeout={lock_timeout_ms}"));
         if let Some(snapshot) = snapshot {
             command.arg(format!("--snapshot={snapshot}"));

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
-use super::properties::{setting_name, setting_value};
+use super::properties::{Label, setting_name, setting_value};
 use super::quote::{identifier, literal};
 use super::session::Session;
 
@@ -39,6 +39,9 @@ pub struct Role {
     pub member_of: Vec<Membership>,
     /// Its comment.
     pub comment: Option<String>,
+    /// Its security labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<Label>,
 }
 
 /// A membership in another role.
@@ -48,10 +51,13 @@ pub struct Membership {
     pub role: String,
     /// `WITH ADMIN OPTION`.
     pub admin: bool,
-    /// `WITH INHERIT`; `None` before PostgreSQL 16, where the member's own attribute decides.
+    /// Who granted it, where that was no superuser.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// `WITH INHERIT`, which PostgreSQL 16 brought.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inherit: Option<bool>,
-    /// `WITH SET`; `None` before PostgreSQL 16, where every member may `SET ROLE`.
+    /// `WITH SET`, which PostgreSQL 16 brought.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set: Option<bool>,
 }
@@ -77,11 +83,6 @@ pub async fn needed(session: &Session, also: &[String]) -> Result<Vec<Role>, Err
     } else {
         "NULL::text"
     };
-    let (inherit, set) = if session.version() >= 160_000 {
-        (of_memberships("inherit_option"), of_memberships("set_option"))
-    } else {
-        ("NULL::bool[]".to_owned(), "NULL::bool[]".to_owned())
-    };
     let sql = format!(
         "WITH RECURSIVE here AS (SELECT oid, datdba FROM pg_catalog.pg_database WHERE datname = current_database()), \
          touched AS (SELECT s.refobjid AS oid FROM pg_catalog.pg_shdepend s, here \
@@ -95,40 +96,35 @@ pub async fn needed(session: &Session, also: &[String]) -> Result<Vec<Role>, Err
          UNION SELECT oid FROM pg_catalog.pg_roles WHERE rolname = ANY($1::text[])), \
          lower AS (SELECT oid FROM touched UNION SELECT m.member FROM lower JOIN pg_catalog.pg_auth_members m ON m.roleid = lower.oid \
          JOIN pg_catalog.pg_roles g ON g.oid = m.roleid WHERE g.rolname !~ '^pg_'), \
-         wanted AS (SELECT oid FROM lower UNION SELECT m.roleid FROM wanted JOIN pg_catalog.pg_auth_members m ON m.member = wanted.oid) \
+         wanted AS (SELECT oid FROM lower UNION SELECT v.oid FROM wanted JOIN pg_catalog.pg_auth_members m ON m.member = wanted.oid, \
+         LATERAL (VALUES (m.roleid), (m.grantor)) v(oid) \
+         WHERE v.oid = m.roleid OR NOT (SELECT s.rolsuper FROM pg_catalog.pg_roles s WHERE s.oid = v.oid)) \
          SELECT r.rolname::text, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin, r.rolreplication, \
          r.rolbypassrls, r.rolconnlimit, r.rolvaliduntil::text, {password}, \
          coalesce((SELECT setconfig FROM pg_catalog.pg_db_role_setting s WHERE s.setrole = r.oid AND s.setdatabase = 0), '{{}}'), \
          shobj_description(r.oid, 'pg_authid'), \
-         ARRAY(SELECT pg_get_userbyid(m.roleid)::text FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid GROUP BY m.roleid ORDER BY 1), \
-         {}, {inherit}, {set} \
-         FROM pg_catalog.pg_roles r WHERE r.oid IN (SELECT oid FROM wanted) AND r.rolname !~ '^pg_' ORDER BY 1",
-        of_memberships("admin_option")
+         coalesce((SELECT jsonb_agg(jsonb_build_object('role', pg_get_userbyid(m.roleid), 'admin', m.admin_option, \
+         'by', (SELECT g.rolname FROM pg_catalog.pg_roles g WHERE g.oid = m.grantor AND NOT g.rolsuper), \
+         'inherit', to_jsonb(m) -> 'inherit_option', 'set', to_jsonb(m) -> 'set_option') \
+         ORDER BY pg_get_userbyid(m.roleid), pg_get_userbyid(m.grantor)) \
+         FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid), '[]')::text, \
+         ARRAY(SELECT l.provider FROM pg_catalog.pg_shseclabel l WHERE l.objoid = r.oid \
+         AND l.classoid = 'pg_catalog.pg_authid'::pg_catalog.regclass ORDER BY 1), \
+         ARRAY(SELECT l.label FROM pg_catalog.pg_shseclabel l WHERE l.objoid = r.oid \
+         AND l.classoid = 'pg_catalog.pg_authid'::pg_catalog.regclass ORDER BY l.provider) \
+         FROM pg_catalog.pg_roles r WHERE r.oid IN (SELECT oid FROM wanted) AND r.rolname !~ '^pg_' ORDER BY 1"
     );
     let rows = session.rows(doing, &sql, &[&also]).await?;
     rows.iter().map(|row| role(session, row)).collect()
 }
 
-/// An option of each membership of role `r`, in the order of the roles' names. Since PostgreSQL 16 the same membership may be
-/// granted several times, by several roles.
-fn of_memberships(option: &str) -> String {
-    format!(
-        "ARRAY(SELECT bool_or(m.{option}) FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid GROUP BY m.roleid \
-         ORDER BY pg_get_userbyid(m.roleid)::text)"
-    )
-}
-
 fn role(session: &Session, row: &tokio_postgres::Row) -> Result<Role, Error> {
-    let roles: Vec<String> = session.cell(row, 13)?;
-    let admins: Vec<bool> = session.cell(row, 14)?;
-    let (inherits, sets): (Option<Vec<bool>>, Option<Vec<bool>>) = (session.cell(row, 15)?, session.cell(row, 16)?);
-    let at = |options: &Option<Vec<bool>>, number: usize| options.as_ref()?.get(number).copied();
-    let members = roles.into_iter().zip(admins).enumerate().map(|(number, (role, admin))| Membership {
-        role,
-        admin,
-        inherit: at(&inherits, number),
-        set: at(&sets, number),
-    });
+    let memberships: String = session.cell(row, 13)?;
+    let member_of = serde_json::from_str(&memberships).map_err(|error| Error::Answer {
+        place: session.place().clone(),
+        doing: "reading the memberships of roles".to_owned(),
+        what: error.to_string(),
+    })?;
     Ok(Role {
         name: session.cell(row, 0)?,
         superuser: session.cell(row, 1)?,
@@ -143,7 +139,8 @@ fn role(session: &Session, row: &tokio_postgres::Row) -> Result<Role, Error> {
         password_hash: session.cell(row, 10)?,
         settings: session.cell(row, 11)?,
         comment: session.cell(row, 12)?,
-        member_of: members.collect(),
+        member_of,
+        labels: Label::pairs(session.cell(row, 14)?, session.cell(row, 15)?),
     })
 }
 
@@ -157,6 +154,44 @@ pub async fn existing(session: &Session, names: &[String]) -> Result<Vec<String>
     rows.iter().map(|row| session.cell(row, 0)).collect()
 }
 
+/// A statement that makes a role a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joining {
+    /// The statement.
+    pub sql: String,
+    by: Option<String>,
+    admin: bool,
+}
+
+impl Joining {
+    /// Who grants must have been granted before: superusers' grants first, then those that may be passed on.
+    pub fn order(&self) -> impl Ord + use<> {
+        (self.by.is_some(), !self.admin)
+    }
+}
+
+impl Membership {
+    fn sql(&self, member: &str) -> String {
+        let yes = |on: bool| if on { "TRUE" } else { "FALSE" };
+        let mut options = Vec::new();
+        if self.inherit.is_some() || self.set.is_some() {
+            options.push(format!("ADMIN {}", yes(self.admin)));
+            options.extend(self.inherit.map(|on| format!("INHERIT {}", yes(on))));
+            options.extend(self.set.map(|on| format!("SET {}", yes(on))));
+        } else if self.admin {
+            options.push("ADMIN OPTION".to_owned());
+        }
+        let mut sql = format!("GRANT {} TO {}", identifier(&self.role), identifier(member));
+        if !options.is_empty() {
+            sql.push_str(&format!(" WITH {}", options.join(", ")));
+        }
+        if let Some(by) = &self.by {
+            sql.push_str(&format!(" GRANTED BY {}", identifier(by)));
+        }
+        sql
+    }
+}
+
 impl Role {
     /// The statement that creates it for a rehearsal: without any right and without a login, so that its existence
     /// changes nothing.
@@ -166,16 +201,9 @@ impl Role {
     }
 
     /// The statements that make it a member of what it was a member of.
-    pub fn join(&self) -> Vec<String> {
-        let member = identifier(&self.name);
-        let grant = |each: &Membership| {
-            let mut options = if each.admin { vec!["ADMIN OPTION".to_owned()] } else { Vec::new() };
-            options.extend(each.inherit.map(|on| format!("INHERIT {on}")));
-            options.extend(each.set.map(|on| format!("SET {on}")));
-            let with = if options.is_empty() { String::new() } else { format!(" WITH {}", options.join(", ")) };
-            format!("GRANT {} TO {member}{with}", identifier(&each.role))
-        };
-        self.member_of.iter().map(grant).collect()
+    pub fn join(&self) -> Vec<Joining> {
+        let joining = |each: &Membership| Joining { sql: each.sql(&self.name), by: each.by.clone(), admin: each.admin };
+        self.member_of.iter().map(joining).collect()
     }
 
     /// The names of its settings.
@@ -211,6 +239,7 @@ impl Role {
             sql.push(format!("ALTER ROLE {name} SET {} = {}", setting_name(key), setting_value(key, value)));
         }
         sql.extend(self.comment.iter().map(|comment| format!("COMMENT ON ROLE {name} IS {}", literal(comment))));
+        sql.extend(self.labels.iter().map(|label| label.sql(&format!("ROLE {name}"))));
         sql
     }
 

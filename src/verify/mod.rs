@@ -2,6 +2,7 @@
 
 pub mod database;
 pub mod files;
+mod large_objects;
 mod majors;
 pub mod object;
 mod settled;

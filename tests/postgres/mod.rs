@@ -1,5 +1,6 @@
 //! One database: captured while it works, restored, proven, swapped in.
 
+mod everything;
 mod fixture;
 mod proof;
 mod races;

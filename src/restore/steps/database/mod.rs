@@ -10,6 +10,7 @@
 //! the end. Each function may be killed anywhere and run again: what it left half-done it finds by the marks every
 //! database of ours carries (`warmspare.point`, `.term`, `.state`), and does over.
 
+mod large_objects;
 mod load;
 mod prepare;
 mod swap;

@@ -75,14 +75,16 @@ async fn make_room(target: &Target, session: &Session) -> Result<(), Error> {
             return Err(DatabaseError::Occupied { name: fresh }.into());
         }
     }
-    lifecycle::drop_database(session, &fresh).await?;
+    lifecycle::drop_database(&target.server, session, &fresh).await?;
     failpoint::hit("database.fresh-dropped");
     Ok(())
 }
 
 async fn create(target: &Target, session: &Session, properties: &Properties) -> Result<(), postgres::Error> {
     let fresh = target.fresh();
-    session.execute(&format!("creating database {fresh}"), &properties.create(&fresh, session.version())).await?;
+    let tablespaces = catalog::tablespaces(session).await?;
+    let sql = properties.create(&fresh, session.version(), &tablespaces);
+    session.execute(&format!("creating database {fresh}"), &sql).await?;
     failpoint::hit("database.created");
     let marks = [
         lifecycle::mark(&fresh, POINT, &target.point),
@@ -113,8 +115,10 @@ async fn complete_roles(session: &Session, wanted: &[Role]) -> Result<(Vec<Strin
         session.execute(&format!("creating role {}", role.name), &role.create()).await?;
         failpoint::hit("database.role-created");
     }
-    for statement in missing.iter().flat_map(|role| role.join()) {
-        session.execute("making the new roles members", &statement).await?;
+    let mut joining: Vec<_> = missing.iter().flat_map(|role| role.join()).collect();
+    joining.sort_by_key(roles::Joining::order);
+    for joining in joining {
+        session.execute("making the new roles members", &joining.sql).await?;
         failpoint::hit("database.role-joined");
     }
     let found = roles::needed(session, &names).await?;

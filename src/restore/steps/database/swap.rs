@@ -201,13 +201,13 @@ pub async fn drop_kept(target: &Target, database: &str) -> Result<(), Error> {
     if !marks.is_some_and(|marks| marks.contains_key(REPLACED_BY)) || database == target.name {
         return Err(DatabaseError::NotKept { name: database.to_owned() }.into());
     }
-    lifecycle::drop_database(&session, database).await?;
+    lifecycle::drop_database(&target.server, &session, database).await?;
     failpoint::hit("database.kept-dropped");
     session.close().await;
     Ok(())
 }
 
-/// Gives the roles of the snapshot their attributes, logins, passwords and settings: what turns a spare into a live
+/// Gives the roles of the snapshot their attributes, logins, passwords and settings, and the server the settings of all: what turns a spare into a live
 /// site, and so is done only when this site is or becomes the live one. The role we are connected as is left alone, or a
 /// password of the other site would lock us out. Running it again changes nothing.
 ///
@@ -230,6 +230,10 @@ pub async fn promote_roles<S: Source>(target: &Target, source: &S) -> Result<Pro
             session.execute(&format!("giving role {} its attributes", role.name), &statement).await?;
             failpoint::hit("database.role-promoted");
         }
+    }
+    for statement in layout::server_wide(source).await?.apply() {
+        session.execute("applying what belongs to the whole server", &statement).await?;
+        failpoint::hit("database.server-setting");
     }
     session.close().await;
     Ok(Promoted { roles: roles.into_iter().map(|role| role.name).collect(), unknown_settings })
