@@ -96,6 +96,8 @@ pub async fn prove<S: Source>(
     differences.extend(lines(&expected, &inventory::read(&session).await?));
     if session.version() / 10_000 == captured.server_version_num / 10_000 {
         differences.extend(definitions(server, &session, address, source, captured).await?);
+    } else {
+        tracing::info!("pg_dump's words are not compared: the servers are of different major versions");
     }
     session.close().await;
     differences.sort();
@@ -260,6 +262,9 @@ async fn definitions<S: Source>(
 ) -> Result<Vec<Difference>, Error> {
     let programs = Programs::find(address.programs.as_deref(), session).await?;
     if Programs::major_of(&captured.pg_dump) != Programs::major_of(programs.version()) {
+        // The inventory has compared every object; only this second witness is missing.
+        let (captured, here) = (&captured.pg_dump, programs.version());
+        tracing::info!("pg_dump's words are not compared: captured with {captured}, here is {here}");
         return Ok(Vec::new());
     }
     let found = programs.definitions(server, session, None, "warmspare proof", LOCK_TIMEOUT_MS).await?;
@@ -283,8 +288,16 @@ async fn definitions<S: Source>(
 /// A script without its tablespaces, which the inventory compares.
 fn comparable(script: &str) -> String {
     let mut text = String::with_capacity(script.len());
-    for line in script.split_inclusive('\n').filter(|line| !line.starts_with("SET default_tablespace = ")) {
-        text.push_str(line);
+    let mut skipped = false;
+    for line in script.split_inclusive('\n') {
+        // With the blank line behind it.
+        let skip = line.starts_with("SET default_tablespace = ") || (skipped && line == "\n");
+        match line.split_once("; Tablespace: ") {
+            _ if skip => {}
+            Some((name, _)) if line.starts_with("-- Name: ") => text.extend([name, "\n"]),
+            _ => text.push_str(line),
+        }
+        skipped = skip && line != "\n";
     }
     text
 }

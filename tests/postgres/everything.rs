@@ -4,7 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use warmspare::restore::steps::database::{Sessions, Target, promote_roles, swap};
+use warmspare::observe::Progress;
+use warmspare::restore::steps::database::{Sessions, Target, load, promote_roles, swap};
 
 use super::proof::plant;
 use super::{bring_back, differences, take, target, words};
@@ -274,4 +275,43 @@ async fn a_change_in_each_class_of_objects_turns_the_proof_red_and_is_named() {
     plant(&spare, &target, &captured, PLANTED).await;
     let told = words(&differences(&target, &captured).await);
     assert!(!told.contains("hunter"), "a password is shown:\n{told}");
+}
+
+#[tokio::test]
+async fn partitions_by_hash_of_an_enum_tablespaces_and_a_dropped_subscription_do_not_stop_a_restore() {
+    let (live, spare) = (PostgresServer::start(), PostgresServer::start());
+    let place = live.folder().join("place");
+    std::fs::create_dir(&place).unwrap();
+    std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o777)).unwrap();
+    if rustix::process::geteuid().is_root() {
+        assert!(Command::new("chown").arg("postgres").arg(&place).status().unwrap().success());
+    }
+    live.sql("postgres", &format!("CREATE TABLESPACE \"fast disk\" LOCATION '{}'", place.display())).await;
+    // The values' numbers decide the partition, and are others in every database: fill up some first at the spare.
+    spare.create("before", "CREATE TYPE other AS ENUM ('1', '2', '3', '4', '5', '6', '7')").await;
+    let values: Vec<String> = (0..20).map(|n| format!("'v{n}'")).collect();
+    let sql = format!(
+        "CREATE TYPE e AS ENUM ({}); CREATE TABLE h (k e, n int) PARTITION BY HASH (k); \
+         CREATE TABLE h0 PARTITION OF h FOR VALUES WITH (MODULUS 3, REMAINDER 0); \
+         CREATE TABLE h1 (n int, k e); ALTER TABLE h ATTACH PARTITION h1 FOR VALUES WITH (MODULUS 3, REMAINDER 1); \
+         CREATE TABLE h2 PARTITION OF h FOR VALUES WITH (MODULUS 3, REMAINDER 2); \
+         INSERT INTO h SELECT k, n FROM unnest(enum_range(NULL::e)) k, generate_series(1, 9) n; \
+         CREATE TABLE fast (a int PRIMARY KEY USING INDEX TABLESPACE \"fast disk\") TABLESPACE \"fast disk\"; INSERT INTO fast VALUES (1); \
+         CREATE SUBSCRIPTION s CONNECTION 'host=127.0.0.1 port=1' PUBLICATION p WITH (connect = false)",
+        values.join(", ")
+    );
+    live.create("everything", &sql).await;
+    let captured = take(&live, "everything").await.unwrap();
+    let target = target(&spare, "everything");
+    let prepared = bring_back(&target, &captured).await;
+    assert_eq!(prepared.missing_tablespaces, ["fast disk"]);
+    assert_eq!(words(&differences(&target, &captured).await), "");
+    let apart = "SELECT count(*)::text FROM public.h";
+    assert_eq!(spare.value(&target.fresh(), apart).await, "180");
+    // A load that starts over drops what it left, and with it the subscription in it.
+    spare.sql("postgres", &format!("ALTER DATABASE \"{}\" SET warmspare.state = 'loading'", target.fresh())).await;
+    load(&target, &captured.sink.source(), &Progress::silent()).await.unwrap();
+    spare.sql(&target.fresh(), "UPDATE public.h SET n = 0 WHERE k = 'v3' AND n = 1").await;
+    let found = words(&differences(&target, &captured).await);
+    assert!(found.starts_with("table \"public\".\"h\": captured `180 rows in all partitions"), "{found}");
 }
