@@ -182,8 +182,7 @@ pub async fn set_sequences(session: &Session, sequences: &[Sequence]) -> Result<
 /// # Errors
 /// The server's, sorted.
 pub async fn materialized_views(session: &Session) -> Result<Vec<String>, Error> {
-    let sql = format!(
-        "WITH RECURSIVE reads AS (\
+    let sql = "WITH RECURSIVE reads AS (\
          SELECT DISTINCT r.ev_class AS reader, d.refobjid AS read FROM pg_catalog.pg_rewrite r \
          JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid \
          AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> r.ev_class), \
@@ -191,10 +190,9 @@ pub async fn materialized_views(session: &Session) -> Result<Vec<String>, Error>
          UNION SELECT reads.reader, depth.level + 1 FROM depth JOIN reads ON reads.read = depth.oid WHERE depth.level < 1000) \
          SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN depth ON depth.oid = c.oid \
-         WHERE c.relkind = 'm' AND c.relispopulated AND n.nspname !~ '^pg_' GROUP BY 1, 2 ORDER BY max(depth.level), 1, 2"
-    );
+         WHERE c.relkind = 'm' AND c.relispopulated AND n.nspname !~ '^pg_' GROUP BY 1, 2 ORDER BY max(depth.level), 1, 2";
     let mut names = Vec::new();
-    for row in session.rows("ordering the materialized views", &sql, &[]).await? {
+    for row in session.rows("ordering the materialized views", sql, &[]).await? {
         names.push(quote::qualified(&session.cell::<String>(&row, 0)?, &session.cell::<String>(&row, 1)?));
     }
     Ok(names)

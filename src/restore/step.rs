@@ -255,6 +255,9 @@ impl<'a> Step<'a> {
                 for role in &prepared.differing_roles {
                     tracing::warn!("{role}");
                 }
+                for tablespace in &prepared.missing_tablespaces {
+                    tracing::warn!("there is no tablespace {tablespace} here: what was in it goes to the default one");
+                }
                 let loaded = database::load(&target, &snapshot, progress).await?;
                 let bytes = Bytes(loaded.bytes);
                 let mut summary = format!("{} rows in {} tables ({bytes})", loaded.rows, loaded.tables);

@@ -8,7 +8,7 @@
 //! Never compared: the contents of materialized views (they are computed anew) and the attributes of roles (they belong to
 //! the server, and are held back until promotion).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
@@ -104,10 +104,13 @@ pub async fn prove<S: Source>(
     differences.extend(sequences(&layout::sequences(source).await?, &catalog::sequences(&session).await?, majors));
     let mut objects = majors.comparable(layout::inventory(source).await?, inventory::read(&session).await?);
     let unknown = unknown(&session, source).await?;
-    objects.captured.retain(|line| !sets_one_of(line, &unknown));
-    differences.extend(lines(&objects.captured, &objects.found, majors));
+    let lacking = lacking(&objects.captured, &catalog::tablespaces(&session).await?);
+    // What this server does not have was left out on purpose.
+    objects.captured.retain(|line| !sets_one_of(line, &unknown) && !is_in_one_of(line, &lacking));
     let mut not_compared = objects.not_compared;
+    differences.extend(lines(&objects.captured, &objects.found, majors));
     not_compared.extend(unknown.iter().map(|name| format!("setting {name}, which this server does not have")));
+    not_compared.extend(lacking.iter().map(|name| format!("tablespace {name}, which this server does not have")));
     match definitions(server, &session, address, source, captured, majors).await? {
         Words::Compared(different) => differences.extend(different),
         Words::Others(why) => not_compared.push(why),
@@ -127,6 +130,17 @@ async fn unknown<S: Source>(session: &Session, source: &S) -> Result<Vec<String>
 /// Whether the line tells the value of one of the settings `names`, of the database or of a role in it.
 fn sets_one_of(line: &Line, names: &[String]) -> bool {
     line.kind == "database setting" && names.iter().any(|name| line.name.split(' ').next() == Some(name))
+}
+
+/// The tablespaces of the captured database that are none of `here`.
+fn lacking(captured: &[Line], here: &[String]) -> BTreeSet<String> {
+    let used = captured.iter().filter(|line| line.kind == inventory::TABLESPACE).map(|line| &line.definition);
+    used.filter(|name| !here.contains(name)).cloned().collect()
+}
+
+/// Whether the line tells that something is in one of these tablespaces.
+fn is_in_one_of(line: &Line, tablespaces: &BTreeSet<String>) -> bool {
+    line.kind == inventory::TABLESPACE && tablespaces.contains(&line.definition)
 }
 
 struct Work<'a> {
@@ -300,13 +314,14 @@ async fn definitions<S: Source>(
     }
     let programs = Programs::find(address.programs.as_deref(), session).await?;
     if Programs::major_of(&captured.pg_dump) != Programs::major_of(programs.version()) {
+        // The inventory has compared every object; only this second witness is missing.
         let (there, here) = (&captured.pg_dump, programs.version());
         return Ok(Words::Others(format!("pg_dump's own words, which were {there} there and are {here} here")));
     }
     let found = programs.definitions(server, session, None, "warmspare proof", LOCK_TIMEOUT_MS).await?;
     let mut differences = Vec::new();
     for (name, found) in [(layout::pre_data(), found.pre_data), (layout::post_data(), found.post_data)] {
-        let captured = layout::text(source, &name).await?;
+        let (captured, found) = (comparable(&layout::text(source, &name).await?), comparable(&found));
         if settled(&captured) == settled(&found) {
             continue;
         }
@@ -320,6 +335,26 @@ async fn definitions<S: Source>(
     }
     Ok(Words::Compared(differences))
 }
+
+/// A script without its tablespaces, which the inventory compares.
+fn comparable(script: &str) -> String {
+    let mut text = String::with_capacity(script.len());
+    let mut skipped = false;
+    for line in script.split_inclusive('\n') {
+        // With the blank line behind it.
+        let skip = line.starts_with("SET default_tablespace = ") || (skipped && line == "\n");
+        match line.split_once("; Tablespace: ") {
+            _ if skip => {}
+            Some((name, _)) if line.starts_with("-- Name: ") => text.extend([name, "\n"]),
+            _ => text.push_str(line),
+        }
+        skipped = skip && line != "\n";
+    }
+    text
+}
+
+/// Objects whose definition may hold a password; a difference shows only that there is one.
+const SECRET: [&str; 2] = ["; Type: USER MAPPING;", "; Type: SUBSCRIPTION;"];
 
 /// Nobody else is in the database; waiting long for a lock would mean that somebody is.
 const LOCK_TIMEOUT_MS: u64 = 10_000;
@@ -336,6 +371,9 @@ fn blocks(kind: &str, script: &str) -> Vec<Line> {
             block.definition.push_str(line);
             block.definition.push('\n');
         }
+    }
+    for block in blocks.iter_mut().filter(|block| SECRET.iter().any(|kind| block.name.contains(kind))) {
+        block.definition = format!("(not shown) BLAKE3 {}", blake3::hash(block.definition.as_bytes()));
     }
     blocks
 }

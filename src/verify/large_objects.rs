@@ -16,6 +16,8 @@ use crate::stream::{Source, SourceStream, StreamName};
 
 /// Differences named; more are only counted.
 const NAMED_MAX: usize = 100;
+/// What the rows of contents are called behind `large object`.
+const CONTENTS: &str = " contents";
 
 /// Compares the large objects the session sees with the snapshot's.
 ///
@@ -27,7 +29,7 @@ pub(super) async fn compare<S: Source>(session: &Session, source: &S) -> Result<
     compare_stream(captured(source, &described).await?, large_objects::describe(session).await?, "", &mut found)
         .await?;
     let rows = large_objects::contents(session).await?;
-    compare_stream(captured(source, &contents).await?, rows, " contents", &mut found).await?;
+    compare_stream(captured(source, &contents).await?, rows, CONTENTS, &mut found).await?;
     Ok(found.differences())
 }
 
@@ -53,7 +55,7 @@ impl Found {
             self.more += 1;
             return;
         }
-        let words = |row: Option<&[u8]>| row.map(|row| String::from_utf8_lossy(row).trim_end().replace('\t', " "));
+        let words = |row: Option<&[u8]>| row.map(|row| if what == CONTENTS { piece(row) } else { shown(row) });
         self.named.push(Difference { kind, object: number, expected: words(expected), found: words(found) });
     }
 
@@ -69,6 +71,16 @@ impl Found {
         }
         self.named
     }
+}
+
+fn shown(row: &[u8]) -> String {
+    String::from_utf8_lossy(row).trim_end().replace('\t', " ")
+}
+
+/// A piece of an object in words; its bytes are nobody's business here.
+fn piece(row: &[u8]) -> String {
+    let position = number(row).map_or(0, |(_, position)| position);
+    format!("from byte {position} on BLAKE3 {}", blake3::hash(row).to_hex())
 }
 
 /// Number of the object and, in the contents, the position in it.

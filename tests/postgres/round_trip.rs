@@ -131,7 +131,7 @@ async fn what_every_restore_spells_otherwise_is_no_difference() {
     let (live, spare) = (PostgresServer::start(), PostgresServer::start());
     let sql = "CREATE TABLE builds (id int, status varchar(9) CHECK (status IN ('new', 'it''s, (odd)')) DEFAULT 'new'); \
                INSERT INTO builds VALUES (1); CREATE INDEX open_builds ON builds (id) WHERE status NOT IN ('a', 'b'); \
-               CREATE VIEW open AS SELECT id FROM builds WHERE status IN ('new', 'old'); \
+               CREATE VIEW open AS SELECT id, - 1::int AS one, - 1.5 AS two FROM builds WHERE status IN ('new', 'old') AND id > - 7::int; \
                CREATE TABLE slim (wide text, a int); INSERT INTO slim VALUES ('x', 1); ALTER TABLE slim DROP COLUMN wide; \
                CREATE TABLE parent (a int); CREATE TABLE child (b int) INHERITS (parent); ALTER TABLE parent ADD COLUMN late int; \
                INSERT INTO child VALUES (1, 2, 3)";

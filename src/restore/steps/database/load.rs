@@ -152,14 +152,21 @@ async fn run(session: &Session, name: &str, statements: &[&str]) -> Result<(), E
     for statement in statements.iter().filter(|each| !script::is_of_a_newer_server(each, session.version())) {
         let statement = at_home(statement, &tablespaces);
         session.execute("running the snapshot's definitions", statement).await.map_err(|source| {
-            DatabaseError::Statement {
-                name: name.to_owned(),
-                statement: statement.chars().take(SHOWN_CHARS_MAX).collect(),
-                source,
-            }
+            DatabaseError::Statement { name: name.to_owned(), statement: shown(statement), source }
         })?;
     }
     Ok(())
+}
+
+/// The beginning of a statement, but nothing of what may hold a password.
+fn shown(statement: &str) -> String {
+    let secret = match statement {
+        text if text.starts_with("CREATE USER MAPPING ") => " OPTIONS ",
+        text if text.starts_with("CREATE SUBSCRIPTION ") => " CONNECTION ",
+        _ => "\0",
+    };
+    let text = statement.split(secret).next().unwrap_or_default();
+    text.chars().take(SHOWN_CHARS_MAX).collect()
 }
 
 /// The statement, or the default tablespace instead of one that this server does not have.

@@ -1,5 +1,7 @@
 //! An empty database of the right encoding and locale, and the roles that will own what comes into it.
 
+use std::collections::BTreeSet;
+
 use super::{CREATED, DatabaseError, POINT, STATE, TERM, Target};
 use crate::capture::database::DatabaseFacts;
 use crate::capture::layout;
@@ -7,7 +9,7 @@ use crate::error::Error;
 use crate::failpoint;
 use crate::postgres::properties::Properties;
 use crate::postgres::roles::{self, Role};
-use crate::postgres::{self, Session, catalog, lifecycle};
+use crate::postgres::{self, Session, catalog, inventory, lifecycle};
 use crate::stream::Source;
 
 /// What was prepared.
@@ -19,6 +21,8 @@ pub struct Prepared {
     pub created_roles: Vec<String>,
     /// Roles that existed and differ from the captured ones, in words; they were left as they are.
     pub differing_roles: Vec<String>,
+    /// Tablespaces of the snapshot that this server lacks; what was in them goes to the default one.
+    pub missing_tablespaces: Vec<String>,
 }
 
 /// Checks that the server can take the snapshot, creates missing roles without a login, and creates the fresh database;
@@ -35,8 +39,17 @@ pub async fn prepare<S: Source>(target: &Target, source: &S, captured: &Database
     make_room(target, &session).await?;
     let (created_roles, differing_roles) = complete_roles(&session, &wanted).await?;
     create(target, &session, &properties).await?;
+    let missing_tablespaces = missing_tablespaces(&session, source).await?;
     session.close().await;
-    Ok(Prepared { fresh: target.fresh(), created_roles, differing_roles })
+    Ok(Prepared { fresh: target.fresh(), created_roles, differing_roles, missing_tablespaces })
+}
+
+async fn missing_tablespaces<S: Source>(session: &Session, source: &S) -> Result<Vec<String>, Error> {
+    let here = catalog::tablespaces(session).await?;
+    let lines = layout::inventory(source).await?;
+    let wanted = lines.into_iter().filter(|line| line.kind == inventory::TABLESPACE).map(|line| line.definition);
+    let missing: BTreeSet<String> = wanted.filter(|name| !here.contains(name)).collect();
+    Ok(missing.into_iter().collect())
 }
 
 async fn can_take(
