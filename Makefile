@@ -2,7 +2,7 @@
 #   make demo   installs what it needs, builds, and shows the whole job on this machine
 #   make test   installs what it needs and runs every check
 
-.PHONY: help demo test bench lint install-demo install-test install-bench
+.PHONY: help demo test bench soak fuzz fuzz-briefly lint install-demo install-test install-bench
 # What a target needs is done in the order written, also with -j; cargo uses every core by itself.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -10,6 +10,8 @@
 help:
 	@echo "make demo   build, then show two sites, two recovery points, a disaster and a proven restore"
 	@echo "make test   every check: format, lints, documentation, licences, tidiness, unit to end-to-end"
+	@echo "make fuzz   ten minutes of fuzzing for each parser of what others may have written"
+	@echo "make soak   10,000 points and 200,000 packs: listed and planned in a minute and 256 MiB"
 	@echo "make bench  what each stage of the pipeline costs on this machine"
 
 demo: install-demo
@@ -18,6 +20,17 @@ demo: install-demo
 
 test: install-test lint
 	cargo test --locked --features failpoints
+	$(MAKE) fuzz-briefly
+
+# libFuzzer with a stable compiler and without cargo-fuzz (which finds the targets as well). The target folder is that of
+# the tests: their dependencies are not built again.
+FUZZ_SECONDS = 600
+
+fuzz: install-test
+	@fuzz/run.sh $(FUZZ_SECONDS)
+
+fuzz-briefly:
+	@fuzz/run.sh 20
 
 lint:
 	cargo fmt --check
@@ -28,6 +41,11 @@ lint:
 	else \
 	    echo "cargo-deny is not installed: licences are checked by tests/tidy alone"; \
 	fi
+
+soak: install-bench
+	cargo build --locked --release
+	WARMSPARE_SOAK_BINARY="$$(realpath $${CARGO_TARGET_DIR:-target})/release/warmspare" \
+	    cargo test --locked --test it soak:: -- --ignored --nocapture
 
 bench: install-bench
 	cargo bench --locked --bench pipeline

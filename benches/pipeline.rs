@@ -13,6 +13,11 @@ use warmspare::keys::{Identity, Recipient};
 use warmspare::pipeline::{
     ChunkId, ChunkIdKey, Chunker, ChunkerParameters, Codec, PackBuilder, PackIndex, compress, open, seal,
 };
+use warmspare::process::WipingAllocator;
+
+/// The one the program runs with: what it costs to wipe whatever is freed is part of each number.
+#[global_allocator]
+static ALLOCATOR: WipingAllocator = WipingAllocator;
 
 const SEED: u64 = 7;
 const STREAM_BYTES: usize = 128 << 20;

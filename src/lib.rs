@@ -19,6 +19,7 @@ pub mod error;
 pub mod failpoint;
 pub mod keys;
 pub mod observe;
+pub mod process;
 pub mod stream;
 pub mod units;
 
@@ -42,7 +43,11 @@ pub mod restore;
 
 pub mod verify;
 
+pub mod preflight;
+
 // What a person starts.
 pub mod cli;
 pub mod demo;
+pub mod init;
 pub mod keygen;
+pub mod trial;

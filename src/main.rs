@@ -2,12 +2,25 @@
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use tracing_subscriber::filter::LevelFilter;
 use warmspare::cli::{self, Arguments, LogFormat};
+use warmspare::process::{self, WipingAllocator};
+
+#[global_allocator]
+static ALLOCATOR: WipingAllocator = WipingAllocator;
+
+/// How long threads that nobody waits for any more may take to end.
+const STRAGGLERS_MAX: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
+    // Before anything is read: the environment and the configuration may lead to secrets.
+    if let Err(error) = process::keep_memory_private() {
+        eprintln!("error: core dumps cannot be switched off, and keys would be in them: {error}");
+        return ExitCode::FAILURE;
+    }
     let arguments = Arguments::parse();
     log_to_stderr(&arguments);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -17,7 +30,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(cli::run(arguments)) {
+    let done = runtime.block_on(cli::run(arguments));
+    // A thread that waits for a network disk that is gone must not hold up a command that has its answer.
+    runtime.shutdown_timeout(STRAGGLERS_MAX);
+    match done {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(class)) => ExitCode::from(class.exit_code()),
         Err(error) => {

@@ -104,6 +104,33 @@ impl fmt::Display for Span {
     }
 }
 
+/// A share of a whole, in whole percent. Written as `30%`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Percent(pub u8);
+
+impl FromStr for Percent {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let wrong = || UnitError { text: text.to_owned(), kind: "share of 0% to 100%", example: "\"30%\"" };
+        let number: u8 = text.strip_suffix('%').ok_or_else(wrong)?.trim_end().parse().map_err(|_| wrong())?;
+        (number <= 100).then_some(Percent(number)).ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0)
+    }
+}
+
+impl Percent {
+    /// Whether `part` is more than this share of `whole`.
+    pub fn is_exceeded(self, part: u64, whole: u64) -> bool {
+        u128::from(part) * 100 > u128::from(whole) * u128::from(self.0)
+    }
+}
+
 /// The text forms are the stored forms too.
 macro_rules! text_serde {
     ($type:ty, |$value:ident| $text:expr) => {
@@ -122,6 +149,7 @@ macro_rules! text_serde {
 }
 
 text_serde!(Bytes, |value| value.0);
+text_serde!(Percent, |value| value);
 text_serde!(Span, |value| format_args!("{}s", value.0.as_secs()));
 
 #[cfg(test)]
@@ -156,6 +184,21 @@ mod tests {
         check("15", None);
         check("m", None);
         check("15 minutes", None);
+    }
+
+    #[test]
+    fn shares_as_people_write_them() {
+        let check = |text: &str, percent: Option<u8>| {
+            assert_eq!(text.parse::<Percent>().ok().map(|share| share.0), percent, "{text}");
+        };
+        check("30%", Some(30));
+        check("0%", Some(0));
+        check("100 %", Some(100));
+        check("101%", None);
+        check("30", None);
+        check("-1%", None);
+        assert!(Percent(30).is_exceeded(31, 100) && !Percent(30).is_exceeded(30, 100));
+        assert!(!Percent(100).is_exceeded(u64::MAX, u64::MAX) && !Percent(0).is_exceeded(0, 0));
     }
 
     #[test]

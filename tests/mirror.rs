@@ -316,8 +316,10 @@ async fn a_full_spare_disk_is_named_with_the_object_and_leaves_no_half_of_it() {
     let disk = SmallDisk::mount(root.path().join("disk"));
     let (live, spare) = (two_folders(root.path()).0, folder(&disk.0));
     put(&live, "a small one", "fits").await.unwrap();
-    put(&live, "larger", noise(1, 3 << 20)).await.unwrap();
     let state = root.path().join("state");
+    // Alone first: beside the larger one, which fills the disk for a moment, it might find no room either.
+    pass(&live, &spare, &state).await.unwrap().complete().unwrap();
+    put(&live, "larger", noise(1, 3 << 20)).await.unwrap();
     let error = pass(&live, &spare, &state).await.unwrap_err();
     let named = matches!(&error, MirrorError::Store(StoreError::NoSpace { at }) if at.key.as_deref() == Some("larger"));
     assert!(named, "{error:?}");

@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use crate::support::postgres::PROGRAMS;
 use crate::support::sites::{Sites, shown};
 
-/// Changes one thing at the spare between load and proof, and returns the differences the restore tells.
-async fn planted(sites: &Sites, change: &str) -> Vec<String> {
+/// Changes one thing at the spare between load (at the failpoint `after`) and proof, and returns the differences the restore tells.
+async fn planted(sites: &Sites, after: &str, change: &str) -> Vec<String> {
     sites.forget_restores().await;
     let script = sites.path().join("plant.sh");
     let (port, password) = (sites.spare.cluster().port(), sites.spare.cluster().password_file());
@@ -20,7 +20,7 @@ async fn planted(sites: &Sites, change: &str) -> Vec<String> {
     );
     std::fs::write(&script, text).unwrap();
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o700)).unwrap();
-    let run = format!("restore.loaded={}", script.display());
+    let run = format!("{after}={}", script.display());
     let output = sites.command("fra", ["restore", "--json"]).env("WARMSPARE_FAILPOINT_RUN", run).output().unwrap();
     assert_eq!(output.status.code(), Some(4), "a red proof has its own exit code: {}", shown(&output));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -51,7 +51,10 @@ async fn every_planted_change_turns_the_proof_red_and_is_named() {
         ("rm fra/bucket/core/a.hart", "core/a.hart"),
     ];
     for (change, named) in checks {
-        let differences = planted(&sites, change).await;
+        let is_file = change.contains("fra/root");
+        let differences = planted(&sites, if is_file { "restore.placed" } else { "restore.loaded" }, change).await;
+        let placed = sites.root("fra").join("etc/app/app.conf").exists();
+        assert_eq!(placed, is_file, "{change}: files are touched only when all before them is equal");
         assert!(differences.iter().any(|difference| difference.contains(named)), "{change}: {differences:?}");
         println!("{change}\n  → {}", differences.join("\n    "));
         if change.contains("bucket") {

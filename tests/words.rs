@@ -158,7 +158,7 @@ fn every_command_explains_itself() {
         String::from_utf8(output.stdout).unwrap()
     };
     assert!(help(&[]).contains("Exit codes: 0 done, 1 failed, 2 usage, 3 refused for safety, 4 stale or incomplete"));
-    for command in ["demo", "keygen", "capture", "points", "restore"] {
+    for command in ["demo", "keygen", "init", "check", "capture", "points", "restore"] {
         assert!(help(&[command]).contains("Usage: warmspare"), "{command}");
     }
 }

@@ -54,7 +54,7 @@ async fn a_vault_wiped_under_a_half_done_capture_is_not_written_into_unreadably(
 async fn call_damaged(sites: &Sites, epoch: u64) {
     let secret = fs::read_to_string(sites.path().join("fra-keys/signing.key")).unwrap();
     let signer = SigningKey::from_file_text(&secret.into()).unwrap();
-    let keys = Keys::open(&VaultUrl::Folder(sites.vault())).unwrap();
+    let keys = Keys::init(&VaultUrl::Folder(sites.vault())).unwrap();
     let signers = BTreeMap::from([("fra".to_owned(), signer.verifying_key())]);
     let reader = VaultReader::new(keys.clone(), "app", signers);
     let state = sites.state("fra").join("vault");
@@ -172,7 +172,7 @@ async fn a_restore_that_another_one_overtook_begins_anew_and_asks_again() {
 async fn a_killed_restore_whose_work_somebody_removed_does_it_again() {
     let sites = Sites::filled().await;
     sites.run("ams", &["capture"]);
-    killed(&sites, "fra", &["restore"], "restore.loaded");
+    killed(&sites, "fra", &["restore"], "restore.placed");
     sites.spare.sql("postgres", "DROP DATABASE \"app__0-1\"").await;
     fs::write(sites.root("fra").join("etc/app/app.conf"), "changed\n").unwrap();
     assert!(sites.run("fra", &["restore"]).starts_with("EQUAL"));

@@ -201,7 +201,7 @@ where
     F: Fn(u32) -> Made,
     Made: Future<Output = Result<S, Error>>,
 {
-    let server = Server::new(address, password)?;
+    let server = Server::new(address, password)?.read_only();
     let mut pause = options.pause;
     let mut attempt = 1;
     loop {

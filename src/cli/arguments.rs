@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::point::Share;
+use crate::units::Percent;
+
 /// Warm-spare disaster recovery for self-hosted artifact registries.
 ///
 /// Takes recovery points of a PostgreSQL database, artifact buckets and secrets at the live site, and brings
@@ -54,12 +57,23 @@ pub(super) enum Command {
     Demo(DemoCommand),
     /// Makes the keys of a site, or of the escrow, and says who holds what.
     Keygen(KeygenCommand),
-    /// Takes a recovery point now. Live site only.
+    /// Writes a commented configuration file to fill in.
+    Init(InitCommand),
+    /// Proves this site's half against the world: would the next capture, or a restore, work?
+    Check(CheckCommand),
+    /// Takes a recovery point now. Live site only. With --try, tries it on any database and leaves nothing.
     Capture(CaptureCommand),
     /// Lists the recovery points, or shows one.
     Points(PointsCommand),
+    /// Seals epochs that are over and removes points that have expired. Spare only.
+    Prune(PruneCommand),
     /// Restores a recovery point at this site and proves it equal.
     Restore(RestoreCommand),
+    /// Makes the vault, finds out what protects it, seals its secrets to new recipients.
+    #[command(subcommand)]
+    Vault(VaultCommand),
+    /// Looks whether the vault still holds what its points need, and names what it does not.
+    Verify(VerifyCommand),
 }
 
 #[derive(Debug, Args)]
@@ -79,6 +93,11 @@ pub(super) struct KeygenCommand {
     #[arg(long)]
     pub escrow: bool,
 
+    /// With --escrow: read a page that was typed back (`-`: standard input) and say whether it is whole and whose it is.
+    /// With --out, write it as an identity file.
+    #[arg(long, value_name = "FILE", requires = "escrow")]
+    pub verify: Option<PathBuf>,
+
     /// The folder the keys of a site go into, or the file of the escrow.
     #[arg(long, value_name = "PATH")]
     pub out: Option<PathBuf>,
@@ -89,14 +108,72 @@ pub(super) struct KeygenCommand {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct CaptureCommand {
-    /// Say what would be captured, and from where; change nothing.
+pub(super) struct InitCommand {
+    /// The file to write [default: --config, or /etc/warmspare/warmspare.toml]. One that is there is left alone.
+    #[arg(value_name = "PATH")]
+    pub path: Option<PathBuf>,
+
+    /// The name of the system to protect.
+    #[arg(long, value_name = "NAME", default_value = "app")]
+    pub system: String,
+
+    /// What a recovery point consists of: a built-in profile, or a folder (with a slash).
+    #[arg(long, value_name = "PROFILE", default_value = "minimal")]
+    pub profile: String,
+
+    /// Print the file instead of writing it.
     #[arg(long)]
+    pub stdout: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckCommand {
+    /// Do not tell the other site: leave this site's status record in the vault as it is.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print the findings as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CaptureCommand {
+    /// Try it: capture the database at URL read-only into a temporary vault, restore and prove it if PostgreSQL is installed
+    /// here, tell sizes and times, and remove everything. Needs no configuration; TMPDIR says where. The password is found as
+    /// psql finds it (PGPASSWORD, ~/.pgpass).
+    #[arg(long = "try", value_name = "URL")]
+    pub try_url: Option<String>,
+
+    #[command(flatten)]
+    pub trial: TryArguments,
+
+    /// Say what would be captured, and from where; change nothing.
+    #[arg(long, conflicts_with = "try_url")]
     pub dry_run: bool,
 
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TryArguments {
+    /// With --try: where its password is (file:/path, env:NAME, command:PROGRAM).
+    #[arg(long, value_name = "REFERENCE", requires = "try_url")]
+    pub password: Option<String>,
+
+    /// With --try: restore into a new database of this scratch server, and drop it again.
+    #[arg(long, value_name = "URL", requires = "try_url", conflicts_with = "no_restore")]
+    pub into: Option<String>,
+
+    /// With --try --into: where that server's password is.
+    #[arg(long, value_name = "REFERENCE", requires = "into")]
+    pub into_password: Option<String>,
+
+    /// With --try: capture only.
+    #[arg(long, requires = "try_url")]
+    pub no_restore: bool,
 }
 
 #[derive(Debug, Args)]
@@ -116,6 +193,62 @@ pub(super) enum PointsShow {
         /// The point, as `warmspare points` lists it: 0-12.
         id: String,
     },
+    /// Keeps a point whatever the retention rules say.
+    Hold(HoldCommand),
+    /// Takes this site's hold of a point back.
+    Release(HoldCommand),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HoldCommand {
+    /// The point, as `warmspare points` lists it: 0-12.
+    pub id: String,
+
+    /// Why, for whoever finds the hold later.
+    #[arg(long, value_name = "TEXT")]
+    pub why: String,
+
+    /// Say what would be written; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PruneCommand {
+    /// Say what would be sealed and removed; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// The share of the points, and of the packs' bytes, that may go at once [default: `share_max`, 50%].
+    #[arg(long, value_name = "PERCENT")]
+    pub share: Option<Percent>,
+
+    /// Print the plan as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyCommand {
+    /// Read and hash n of t shares of the packs; the shares of a day follow those of the day before.
+    #[arg(long, value_name = "N/T", default_value_t = Share::default())]
+    pub share: Share,
+
+    /// Open as many streams of the newest point and read them to the end; each day the next ones.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub streams: u64,
+
+    /// Read every pack and every stream. Only this takes back that an epoch is damaged.
+    #[arg(long, conflicts_with_all = ["share", "streams"])]
+    pub all: bool,
+
+    /// Look, and leave this site's status in the vault as it is.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -145,6 +278,70 @@ pub(super) struct RestoreCommand {
     pub on_live: Option<String>,
 
     /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum VaultCommand {
+    /// Makes the vault's folder, or checks its bucket, and prints the rights to set there.
+    Init(VaultInit),
+    /// Finds out by trying what this site's credential may do at the vault, and what protects it.
+    Probe(VaultProbe),
+    /// Seals the secrets of every epoch to the recipients the configuration names now.
+    Rekey(RekeyCommand),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RekeyCommand {
+    /// Where another identity is that opens the epochs (file:/path, env:NAME, command:PROGRAM): this site's old one, or
+    /// the escrow's.
+    #[arg(long, value_name = "REFERENCE")]
+    pub identity: Option<String>,
+
+    /// Say what would be sealed anew; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print what was done as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VaultInit {
+    /// The live site's user, as the policy of the bucket names it.
+    #[arg(long, value_name = "ARN")]
+    pub live_arn: Option<String>,
+
+    /// The spare's user.
+    #[arg(long, value_name = "ARN")]
+    pub spare_arn: Option<String>,
+
+    /// The keeper's user, who alone deletes.
+    #[arg(long, value_name = "ARN")]
+    pub keeper_arn: Option<String>,
+
+    /// Say what would be made, and print the rights; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VaultProbe {
+    /// Try the keeper's credential instead of the site's; the result is printed and not kept.
+    #[arg(long)]
+    pub keeper: bool,
+
+    /// Say which objects would be written and deleted; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
 }

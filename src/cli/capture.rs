@@ -12,7 +12,7 @@ use crate::units::Bytes;
 
 pub(super) async fn run(here: Here, command: CaptureCommand, clock: Arc<dyn Clock>) -> Result<Option<Class>, Error> {
     if command.dry_run {
-        let preview = point::preview(&here).await?;
+        let preview = point::preview(&here, &*clock).await?;
         if command.json {
             words::json(&preview);
         } else {

@@ -2,19 +2,26 @@
 
 mod arguments;
 mod capture;
+mod check;
 mod demo;
+mod init;
 mod keygen;
 mod next;
 mod points;
 mod progress;
+mod prune;
+mod rekey;
 mod restore;
+mod trial;
+mod vault;
+mod verify;
 mod words;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use arguments::{Arguments, LogFormat};
-use arguments::{Command, Where};
+use arguments::{CaptureCommand, Command, Where};
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Here};
@@ -27,13 +34,22 @@ use crate::error::{Class, Error};
 pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let place = &arguments.place;
+    // Boxed: a future that held every command's would be deeper than the compiler looks.
     let outcome = match arguments.command {
-        None => next::run(place).await,
-        Some(Command::Demo(command)) => demo::run(command, clock).await,
-        Some(Command::Keygen(command)) => keygen::run(command, arguments.place.site),
-        Some(Command::Capture(command)) => capture::run(here(place)?, command, clock).await,
-        Some(Command::Points(command)) => points::run(here(place)?, command, &*clock).await,
-        Some(Command::Restore(command)) => restore::run(here(place)?, command, &*clock).await,
+        None => Box::pin(next::run(place)).await,
+        Some(Command::Demo(command)) => Box::pin(demo::run(command, clock)).await,
+        Some(Command::Keygen(command)) => keygen::run(command, place, &*clock),
+        Some(Command::Init(command)) => init::run(command, config_path(place)),
+        Some(Command::Check(command)) => Box::pin(check::run(here(place)?, command, &*clock)).await,
+        Some(Command::Capture(CaptureCommand { try_url: Some(url), trial, json, .. })) => {
+            Box::pin(trial::run(url, trial, json, clock)).await
+        }
+        Some(Command::Capture(command)) => Box::pin(capture::run(here(place)?, command, clock)).await,
+        Some(Command::Points(command)) => Box::pin(points::run(here(place)?, command, &*clock)).await,
+        Some(Command::Prune(command)) => Box::pin(prune::run(here(place)?, command, &*clock)).await,
+        Some(Command::Restore(command)) => Box::pin(restore::run(here(place)?, command, &*clock)).await,
+        Some(Command::Vault(command)) => Box::pin(vault::run(here(place)?, command, &*clock)).await,
+        Some(Command::Verify(command)) => Box::pin(verify::run(here(place)?, command, &*clock)).await,
     };
     outcome.map(|class| if words::lost() { Some(Class::Failed) } else { class })
 }

@@ -10,8 +10,9 @@ pub(super) async fn run(place: &Where) -> Result<Option<Class>, Error> {
     let path = config_path(place);
     if place.config.is_none() && !path.exists() {
         words::say(&format!(
-            "There is no {} yet. See the whole job on this machine first:\n\n    warmspare demo\n\n\
-             Then make keys with `warmspare keygen --site NAME` and write the file; docs/CONFIGURATION.md shows it.",
+            "There is no {} yet. See the whole job on this machine, or try it on a database of yours, which is only read:\n\n    \
+             warmspare demo\n    warmspare capture --try postgresql://ROLE@HOST/DATABASE\n\n\
+             Then write the file, with everything explained in it:\n\n    warmspare init",
             path.display()
         ));
         return Ok(None);
@@ -25,14 +26,19 @@ pub(super) async fn run(place: &Where) -> Result<Option<Class>, Error> {
     let (system, site) = (&here.config.system, &here.site.name);
     words::say(&match (here.is_live(), newest) {
         (true, None) => {
-            format!("{site} is the live site of {system} and has no recovery point yet:\n\n    warmspare capture")
+            format!(
+                "{site} is the live site of {system} and has no recovery point yet:\n\n    warmspare check\n    warmspare capture"
+            )
         }
         (true, Some(point)) => format!(
             "{site} is the live site of {system}; its newest recovery point is {}:\n\n    warmspare points",
             point.id
         ),
         (false, None) => {
-            format!("{site} is the spare of {system}. Take the first recovery point at {}.", here.other.name)
+            format!(
+                "{site} is the spare of {system}. Take the first recovery point at {}; meanwhile:\n\n    warmspare check",
+                here.other.name
+            )
         }
         (false, Some(point)) if proven => {
             format!(

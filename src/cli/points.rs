@@ -2,15 +2,15 @@
 
 use serde::Serialize;
 
-use super::arguments::{PointsCommand, PointsShow};
+use super::arguments::{HoldCommand, PointsCommand, PointsShow};
 use super::words;
 use crate::clock::Clock;
 use crate::config::Here;
 use crate::error::{Class, Error};
 use crate::point::{self, Points};
 use crate::units::Bytes;
-use crate::vault::ListedPoint;
 use crate::vault::v1::{PointRecord, ProofRecord, SnapshotHeader, Verdict};
+use crate::vault::{Damaged, ListedPoint};
 
 #[derive(Serialize)]
 struct PointJson<'a> {
@@ -18,12 +18,14 @@ struct PointJson<'a> {
     record: &'a PointRecord,
     snapshots: Vec<&'a SnapshotHeader>,
     proofs: &'a [ProofRecord],
+    held: Vec<String>,
 }
 
 #[derive(Serialize)]
 struct DamagedJson<'a> {
     key: &'a str,
     what: &'a str,
+    fault: &'static str,
 }
 
 #[derive(Serialize)]
@@ -33,17 +35,23 @@ struct ListJson<'a> {
 }
 
 pub(super) async fn run(here: Here, command: PointsCommand, clock: &dyn Clock) -> Result<Option<Class>, Error> {
+    let chosen = match command.show {
+        Some(PointsShow::Hold(hold)) => return held(&here, &hold, true, command.json, clock).await,
+        Some(PointsShow::Release(hold)) => return held(&here, &hold, false, command.json, clock).await,
+        Some(PointsShow::Show { id }) => Some(id),
+        None => None,
+    };
     let points = point::list(&here).await?;
-    match command.show {
+    match chosen {
         None if command.json => words::json(&list_json(&points)),
         None => list(&points, clock),
-        Some(PointsShow::Show { id }) => {
+        Some(id) => {
             let point = points.choose(Some(id.parse()?))?;
             if command.json { words::json(&point_json(&points, point)) } else { show(&points, point) }
         }
     }
     for damaged in &points.listing.damaged {
-        words::say(&format!("DAMAGED {}: {}", damaged.key, damaged.what));
+        words::say(&format!("{} {}: {}", words::fault(damaged.fault), damaged.key, damaged.what));
     }
     Ok((!points.listing.damaged.is_empty()).then_some(Class::Incomplete))
 }
@@ -58,11 +66,14 @@ fn point_json<'a>(points: &'a Points, point: &'a ListedPoint) -> PointJson<'a> {
         record: &point.record,
         snapshots: point.headers.iter().map(|(_, _, header)| header).collect(),
         proofs: proofs_of(points, point),
+        held: points.holds.of(point.id),
     }
 }
 
 fn list_json(points: &Points) -> ListJson<'_> {
-    let damaged = points.listing.damaged.iter().map(|damaged| DamagedJson { key: &damaged.key, what: &damaged.what });
+    let damaged = points.listing.damaged.iter();
+    let damaged =
+        damaged.map(|Damaged { key, what, fault, .. }| DamagedJson { key, what, fault: words::fault_json(*fault) });
     ListJson {
         points: points.listing.points.iter().map(|point| point_json(points, point)).collect(),
         damaged: damaged.collect(),
@@ -84,13 +95,46 @@ fn proven(proofs: &[ProofRecord]) -> String {
     }
 }
 
+fn held_words(points: &Points, point: &ListedPoint) -> String {
+    match points.holds.of(point.id) {
+        none if none.is_empty() => String::new(),
+        why => format!("HELD by {}", why.join("; ")),
+    }
+}
+
+/// Holds a point, or releases it.
+async fn held(
+    here: &Here,
+    command: &HoldCommand,
+    held: bool,
+    json: bool,
+    clock: &dyn Clock,
+) -> Result<Option<Class>, Error> {
+    let id = command.id.parse()?;
+    if command.dry_run {
+        point::list(here).await?.choose(Some(id))?;
+        let verb = if held { "hold" } else { "release" };
+        words::say(&format!("{} would {verb} point {id}; nothing was changed", here.site.name));
+        return Ok(None);
+    }
+    let why = point::hold(here, id, held, &command.why, clock).await?;
+    if json {
+        words::json(&serde_json::json!({ "point": id.to_string(), "held": why }));
+    } else if why.is_empty() {
+        words::say(&format!("point {id} is not held any more"));
+    } else {
+        words::say(&format!("point {id} is HELD by {}", why.join("; ")));
+    }
+    Ok(None)
+}
+
 fn list(points: &Points, clock: &dyn Clock) {
     if points.listing.points.is_empty() {
         words::say("no recovery point yet; take one on the live site with: warmspare capture");
         return;
     }
     let mut rows =
-        vec![["POINT", "CAPTURED", "AGE", "BYTES", "STORED", "CLOSURE", "PROVEN"].map(str::to_owned).to_vec()];
+        vec![["POINT", "CAPTURED", "AGE", "BYTES", "STORED", "CLOSURE", "PROVEN", ""].map(str::to_owned).to_vec()];
     for point in &points.listing.points {
         let sum = |of: fn(&SnapshotHeader) -> u64| Bytes(point.headers.iter().map(|(_, _, header)| of(header)).sum());
         rows.push(vec![
@@ -101,6 +145,7 @@ fn list(points: &Points, clock: &dyn Clock) {
             sum(|header| header.stored_bytes).to_string(),
             point.record.closure.verdict.clone(),
             proven(proofs_of(points, point)),
+            held_words(points, point),
         ]);
     }
     words::data(&words::table(&rows));
@@ -132,6 +177,10 @@ fn show(points: &Points, point: &ListedPoint) {
     words::data(&words::table(&rows));
     for (source, _, header) in &point.headers {
         words::data(&format!("facts of {source}: {}\n", header.facts));
+    }
+    match held_words(points, point) {
+        none if none.is_empty() => {}
+        held => words::data(&format!("{held}\n")),
     }
     for proof in proofs_of(points, point) {
         words::data(&format!("proof {} at {}: {}\n", proof.seq, proof.site, proven(std::slice::from_ref(proof))));

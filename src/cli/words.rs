@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
+use crate::vault::Fault;
+
 /// Set when data could not be written: the command did not do what was asked of it.
 static LOST: AtomicBool = AtomicBool::new(false);
 
@@ -13,23 +15,26 @@ pub(super) fn lost() -> bool {
     LOST.load(Ordering::Relaxed)
 }
 
-/// Prints lines of data. A closed pipe ends the output quietly, as `warmspare points | head` expects.
+/// Prints lines of data.
 pub(super) fn data(text: &str) {
     let mut out = io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    note_lost(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+}
+
+/// Prints `value` as JSON, indented; written as it is made, because a listing of a large vault is long.
+pub(super) fn json<T: Serialize>(value: &T) {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let written = serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from);
+    note_lost(written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()));
+}
+
+/// Remembers output that did not arrive. A closed pipe ends it quietly, as `warmspare points | head` expects.
+fn note_lost(written: io::Result<()>) {
     if let Err(error) = written
         && error.kind() != io::ErrorKind::BrokenPipe
     {
         LOST.store(true, Ordering::Relaxed);
         tracing::error!("standard output cannot be written: {error}");
-    }
-}
-
-/// Prints `value` as JSON, indented.
-pub(super) fn json<T: Serialize>(value: &T) {
-    match serde_json::to_string_pretty(value) {
-        Ok(text) => data(&(text + "\n")),
-        Err(error) => tracing::error!("the result cannot be written as JSON: {error}"),
     }
 }
 
@@ -49,6 +54,22 @@ pub(super) fn table(rows: &[Vec<String>]) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
+}
+
+/// The word for what is wrong with an object.
+pub(super) fn fault(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Damaged => "DAMAGED",
+        Fault::Unsupported => "UNSUPPORTED",
+    }
+}
+
+/// The same as it stands in JSON.
+pub(super) fn fault_json(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Damaged => "damaged",
+        Fault::Unsupported => "unsupported",
+    }
 }
 
 /// An instant to the second.

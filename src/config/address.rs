@@ -68,6 +68,42 @@ pub struct ExportAddress {
 pub enum VaultUrl {
     /// A folder of this host (`/path` or `file:///path`).
     Folder(PathBuf),
+    /// `s3://bucket` or `s3://bucket/prefix`; the prefix, when there is one, ends with `/`.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// What every key starts with.
+        prefix: String,
+    },
+    /// `gs://bucket` or `gs://bucket/prefix`: Google Cloud Storage.
+    Gcs {
+        /// The bucket.
+        bucket: String,
+        /// What every key starts with.
+        prefix: String,
+    },
+    /// `az://container` or `az://container/prefix`: Azure Blob Storage.
+    Azure {
+        /// The container.
+        container: String,
+        /// What every key starts with.
+        prefix: String,
+    },
+}
+
+/// The vault as one site reaches it: the place is the same for both, the way there is each site's own.
+#[derive(Clone, Debug)]
+pub struct VaultAddress {
+    /// Where it is.
+    pub url: VaultUrl,
+    /// The endpoint, e.g. `https://s3.example`; the provider's own when absent.
+    pub endpoint: Option<String>,
+    /// The S3 region; `us-east-1` unless said.
+    pub region: String,
+    /// What this site may do there. S3: `ACCESS_KEY:SECRET_KEY[:SESSION_TOKEN]`; GCS: the service account's JSON; Azure: `ACCOUNT:KEY`.
+    pub credentials: Option<Reference>,
+    /// The keeper's credential, which may delete; used for pruning alone. `credentials` when absent.
+    pub keeper: Option<Reference>,
 }
 
 impl fmt::Display for BucketUrl {
@@ -75,6 +111,17 @@ impl fmt::Display for BucketUrl {
         match self {
             BucketUrl::Folder(path) => write!(f, "{}", path.display()),
             BucketUrl::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+        }
+    }
+}
+
+impl fmt::Display for VaultUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            VaultUrl::Folder(path) => write!(f, "{}", path.display()),
+            VaultUrl::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+            VaultUrl::Gcs { bucket, prefix } => write!(f, "gs://{bucket}/{prefix}"),
+            VaultUrl::Azure { container, prefix } => write!(f, "az://{container}/{prefix}"),
         }
     }
 }

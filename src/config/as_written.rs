@@ -15,6 +15,7 @@ pub(super) struct File {
     pub vault: Vault,
     pub sites: BTreeMap<Spanned<String>, Site>,
     pub capture: Option<Capture>,
+    pub retention: Option<Retention>,
 }
 
 #[derive(Deserialize)]
@@ -36,19 +37,44 @@ pub(super) struct Capture {
     pub chunks: Option<Spanned<String>>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retention {
+    /// Every point this much older than the newest, or less, stays.
+    pub within: Option<Spanned<String>>,
+    pub hourly: Option<u32>,
+    pub daily: Option<u32>,
+    pub weekly: Option<u32>,
+    pub monthly: Option<u32>,
+    pub yearly: Option<u32>,
+    /// The share of the points, or of the packs' bytes, that one pass may remove.
+    pub share_max: Option<Spanned<String>>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Site {
-    pub state: Spanned<PathBuf>,
+    pub state: Option<Spanned<PathBuf>>,
     pub recipient: Spanned<String>,
     pub identity: Option<Spanned<String>>,
     pub signing_key: Option<Spanned<String>>,
+    pub vault: Option<Spanned<SiteVault>>,
     #[serde(default)]
     pub databases: BTreeMap<Spanned<String>, Database>,
     #[serde(default)]
     pub buckets: BTreeMap<Spanned<String>, Bucket>,
     #[serde(default)]
     pub exports: BTreeMap<Spanned<String>, Export>,
+}
+
+/// How one site reaches the vault.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SiteVault {
+    pub endpoint: Option<Spanned<String>>,
+    pub region: Option<String>,
+    pub credentials: Option<Spanned<String>>,
+    pub keeper: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

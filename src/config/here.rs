@@ -68,6 +68,17 @@ pub enum HereError {
         /// What is wrong.
         source: KeyError,
     },
+    /// An identity named on the command line cannot be used.
+    #[error("the identity {reference}: {what}")]
+    Given {
+        /// Where it was to come from.
+        reference: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// What was given for an identity says no place; most likely it is the identity. It is not repeated.
+    #[error("--identity takes the place of an identity, not an identity")]
+    NotAReference,
     /// The key at hand is not the one the configuration pins.
     #[error("`{key}` of {site} belongs to {found}, but the configuration says {pinned}")]
     NotPinned {
@@ -101,7 +112,10 @@ pub enum HereError {
 impl Explain for HereError {
     fn class(&self) -> Class {
         match self {
-            HereError::UnknownSite { .. } | HereError::NoSite | HereError::NotConfigured { .. } => Class::Usage,
+            HereError::UnknownSite { .. }
+            | HereError::NoSite
+            | HereError::NotConfigured { .. }
+            | HereError::NotAReference => Class::Usage,
             HereError::Busy { .. } => Class::Refused,
             _ => Class::Failed,
         }
@@ -117,6 +131,12 @@ impl Explain for HereError {
             }
             HereError::Reference { .. } => "Make the secret readable for the user warmspare runs as.".to_owned(),
             HereError::Key { .. } => "Point it at the file `warmspare keygen` wrote for it.".to_owned(),
+            HereError::Given { .. } => "Name the file the identity is in: --identity file:/path.".to_owned(),
+            HereError::NotAReference => {
+                "Write --identity file:/path, env:NAME or command:PROGRAM; others can see what \
+                                         stands on a command line."
+                    .to_owned()
+            }
             HereError::NotPinned { key, .. } => {
                 format!(
                     "Use the file whose public half is configured, or configure the one that belongs to this `{key}`."
@@ -171,8 +191,18 @@ impl Here {
 
     /// Whom everything written here is sealed to: the other site and the escrow, never this one.
     pub fn sealed_to(&self) -> Vec<Recipient> {
-        let escrow = self.config.vault.escrow.iter().filter(|recipient| **recipient != self.other.recipient);
-        std::iter::once(&self.other.recipient).chain(escrow).cloned().collect()
+        self.readers_beside(&self.other)
+    }
+
+    /// Whom everything written at the site `writer` is sealed to; `None` when there is no such site.
+    pub fn readers_of(&self, writer: &str) -> Option<Vec<Recipient>> {
+        self.config.site(writer)?;
+        self.config.other(writer).map(|reader| self.readers_beside(reader))
+    }
+
+    fn readers_beside(&self, reader: &Site) -> Vec<Recipient> {
+        let escrow = self.config.vault.escrow.iter().filter(|recipient| **recipient != reader.recipient);
+        std::iter::once(&reader.recipient).chain(escrow).cloned().collect()
     }
 
     /// The folder of the vault's bookkeeping at this site.
@@ -229,6 +259,17 @@ impl Here {
             return Err(HereError::NotPinned { key, site, found: found.to_string(), pinned: pinned.to_string() });
         }
         Ok(identity)
+    }
+
+    /// The identity that `reference` leads to, whosever it is: an old one, or the escrow's.
+    ///
+    /// # Errors
+    /// When it is no reference, does not resolve, or is no identity.
+    pub fn identity_at(&self, reference: &str) -> Result<Identity, HereError> {
+        let wrong = |what: String| HereError::Given { reference: reference.to_owned(), what };
+        let parsed = Reference::parse(reference).map_err(|_| HereError::NotAReference)?;
+        let secret = parsed.resolve().map_err(|e| wrong(crate::error::chain(&e)))?;
+        Identity::from_file_text(&secret).map_err(|e| wrong(e.to_string()))
     }
 
     /// Takes this site's operation lock: one operation at a time. `what` tells others who holds it.

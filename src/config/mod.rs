@@ -7,11 +7,14 @@ pub mod address;
 mod as_written;
 mod error;
 mod here;
+pub mod password_file;
 mod profile;
 pub mod reference;
+mod retention;
 mod signers;
 mod source_name;
 mod validate;
+mod vault;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,11 +22,12 @@ use std::path::{Path, PathBuf};
 pub use error::ConfigError;
 pub use here::{Here, HereError};
 pub use profile::{Profile, ProfileError, SourcePattern};
+pub use retention::RetentionConfig;
 pub use signers::Signers;
 pub use source_name::{SourceKind, SourceName, SourceNameError, is_plain_name};
 
 use crate::keys::Recipient;
-use address::{BucketAddress, DatabaseAddress, ExportAddress, VaultUrl};
+use address::{BucketAddress, DatabaseAddress, ExportAddress, VaultAddress, VaultUrl};
 use reference::Reference;
 
 /// The configuration of one system.
@@ -41,6 +45,8 @@ pub struct Config {
     pub vault: VaultConfig,
     /// How the live site captures.
     pub capture: CaptureConfig,
+    /// Which points stay.
+    pub retention: RetentionConfig,
     /// The two sites by name.
     pub sites: BTreeMap<String, Site>,
 }
@@ -78,6 +84,8 @@ pub struct Site {
     pub identity: Option<Reference>,
     /// Its signing key; needed where it captures or proves.
     pub signing_key: Option<Reference>,
+    /// How it reaches the vault.
+    pub vault: VaultAddress,
     /// Its databases by name.
     pub databases: BTreeMap<String, DatabaseAddress>,
     /// Its buckets by name.
@@ -96,7 +104,7 @@ impl Config {
             path: path.to_owned(),
             line: None,
             what: format!("it cannot be read: {e}"),
-            next: "Name the configuration file with --config or WARMSPARE_CONFIG; docs/CONFIGURATION.md shows one."
+            next: "Name the configuration file with --config or WARMSPARE_CONFIG, or write one with `warmspare init`."
                 .to_owned(),
         })?;
         Config::parse(path, &text)

@@ -10,6 +10,8 @@ use std::process::Command;
 use secrecy::SecretString;
 use zeroize::Zeroize;
 
+use super::password_file::PasswordLine;
+
 /// Where a secret is to be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reference {
@@ -19,6 +21,8 @@ pub enum Reference {
     File(PathBuf),
     /// The standard output of a program, started without a shell; one trailing newline is not part of the secret.
     Command(Vec<String>),
+    /// A line of libpq's password file. It has no written form: who tries a database names none.
+    PasswordFile(PasswordLine),
 }
 
 /// A reference that cannot be read or resolved. Never holds the secret itself.
@@ -37,6 +41,14 @@ pub enum ReferenceError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// A password file that libpq would not use either.
+    #[error("password file {path} {what}")]
+    PasswordFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        what: String,
     },
     /// The program cannot be started, fails, or prints what is not UTF-8.
     #[error("secret command `{program}` {what}")]
@@ -77,6 +89,7 @@ impl Reference {
                 .map(without_newline)
                 .map_err(|source| ReferenceError::File { path: path.clone(), source }),
             Reference::Command(words) => run(words),
+            Reference::PasswordFile(line) => line.find()?.ok_or_else(|| line.missing()),
         }
     }
 }
@@ -88,6 +101,7 @@ impl fmt::Display for Reference {
             Reference::File(path) => write!(f, "file:{}", path.display()),
             // Arguments of a command may be private; its name is enough to find it.
             Reference::Command(words) => write!(f, "command:{} …", words.first().map_or("", String::as_str)),
+            Reference::PasswordFile(line) => write!(f, "{}", line.file.display()),
         }
     }
 }

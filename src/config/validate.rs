@@ -6,16 +6,22 @@ use std::str::FromStr;
 
 use toml::Spanned;
 
-use super::address::{BucketAddress, BucketUrl, DatabaseAddress, ExportAddress, VaultUrl};
+use super::address::{BucketAddress, BucketUrl, DatabaseAddress, ExportAddress};
 use super::as_written as raw;
 use super::error::{ConfigError, Place, nearest};
 use super::profile::Profile;
 use super::reference::Reference;
+use super::retention::retention;
 use super::source_name::{SourceName, is_plain_name};
-use super::{CaptureConfig, Config, Signers, Site, VaultConfig};
-use crate::keys::VerifyingKey;
+use super::vault::{folder_of, site_vault, split_prefix, vault};
+use super::{CaptureConfig, Config, Site, VaultConfig};
 
 const WORKERS_MAX: usize = 64;
+
+/// Where a site keeps its state, and where `keygen` tells a person to put its keys, unless the file says otherwise.
+const STATE: &str = "/var/lib/warmspare";
+const IDENTITY: &str = "/etc/warmspare/identity.txt";
+const SIGNING_KEY: &str = "/etc/warmspare/signing.key";
 
 pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let place = Place { path, text };
@@ -28,9 +34,10 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
     })?;
     let vault = vault(&place, &file.vault)?;
     let capture = capture(&place, file.capture.unwrap_or_default())?;
+    let retention = retention(&place, file.retention.unwrap_or_default())?;
     let mut sites = BTreeMap::new();
     for (name, raw) in &file.sites {
-        let site = site(&place, name, raw)?;
+        let site = site(&place, &vault, name, raw)?;
         sites.insert(site.name.clone(), site);
     }
     two_sites(&place, &sites)?;
@@ -50,7 +57,7 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
             &format!("Make one with `warmspare keygen --site {missing}` and pin it under [vault]."),
         ));
     }
-    Ok(Config { path: path.to_owned(), system, profile, live, vault, capture, sites })
+    Ok(Config { path: path.to_owned(), system, profile, live, vault, capture, retention, sites })
 }
 
 fn unknown_site(place: &Place, at: usize, key: &str, name: &str, sites: &BTreeMap<String, Site>) -> ConfigError {
@@ -71,7 +78,7 @@ fn plain_name(place: &Place, name: &Spanned<String>, what: &str) -> Result<Strin
     Err(place.error(Some(name.span().start), what, next))
 }
 
-fn parsed<T: FromStr<Err: std::fmt::Display>>(
+pub(super) fn parsed<T: FromStr<Err: std::fmt::Display>>(
     place: &Place,
     key: &str,
     text: &Spanned<String>,
@@ -82,7 +89,7 @@ fn parsed<T: FromStr<Err: std::fmt::Display>>(
 }
 
 /// A secret by reference; one that stands in the file itself is refused without being repeated.
-fn reference(
+pub(super) fn reference(
     place: &Place,
     section: &str,
     key: &str,
@@ -99,53 +106,6 @@ fn reference(
         place.error(Some(text.span().start), what, &next)
     };
     Reference::parse(text.get_ref()).map(Some).map_err(inline)
-}
-
-fn vault(place: &Place, raw: &raw::Vault) -> Result<VaultConfig, ConfigError> {
-    let url = raw.url.get_ref();
-    let at = Some(raw.url.span().start);
-    let folder = match folder_of(url) {
-        Some(folder) => folder,
-        None => {
-            let what = format!("the vault `{url}` is not a folder");
-            return Err(place.error(at, what, "This release keeps the vault in a folder: write an absolute path."));
-        }
-    };
-    if raw.escrow.is_empty() {
-        let what =
-            "there is no escrow recipient: if both sites lose their identities, nothing opens the vault".to_owned();
-        let next = "Make one with `warmspare keygen --escrow`, keep its paper copy away from both sites, and write \
-                    escrow = [\"age1…\"] under [vault].";
-        return Err(place.error(None, what, next));
-    }
-    let next = "Make one with `warmspare keygen`.";
-    let escrow = raw.escrow.iter().map(|text| parsed(place, "escrow", text, next)).collect::<Result<_, _>>()?;
-    let signer = |(site, keys): (&String, &Spanned<toml::Value>)| Ok((site.clone(), signer_keys(place, site, keys)?));
-    let signers: BTreeMap<_, _> = raw.signers.iter().map(signer).collect::<Result<_, _>>()?;
-    let signers = Signers::from(signers);
-    Ok(VaultConfig { url: VaultUrl::Folder(folder), escrow, signers })
-}
-
-/// The keys of one site: a text, or a list of texts that begins with the one it signs with now.
-fn signer_keys(place: &Place, site: &str, written: &Spanned<toml::Value>) -> Result<Vec<VerifyingKey>, ConfigError> {
-    let list = match written.get_ref() {
-        toml::Value::Array(list) => list.as_slice(),
-        one => std::slice::from_ref(one),
-    };
-    let key = |value: &toml::Value| {
-        let parsed = value.as_str().unwrap_or_default().parse();
-        parsed.map_err(|e| {
-            let what = format!("`signers.{site}` is {e}");
-            place.error(Some(written.span().start), what, "Make one with `warmspare keygen`.")
-        })
-    };
-    list.iter().map(key).collect()
-}
-
-/// The folder a URL names, if it names one.
-fn folder_of(url: &str) -> Option<PathBuf> {
-    let path = url.strip_prefix("file://").unwrap_or(url);
-    path.starts_with('/').then(|| PathBuf::from(path))
 }
 
 fn capture(place: &Place, raw: raw::Capture) -> Result<CaptureConfig, ConfigError> {
@@ -175,13 +135,16 @@ fn capture(place: &Place, raw: raw::Capture) -> Result<CaptureConfig, ConfigErro
     Ok(CaptureConfig { workers, large_chunks })
 }
 
-fn site(place: &Place, name: &Spanned<String>, raw: &raw::Site) -> Result<Site, ConfigError> {
+fn site(place: &Place, vault: &VaultConfig, name: &Spanned<String>, raw: &raw::Site) -> Result<Site, ConfigError> {
     let name = plain_name(place, name, "site")?;
     let section = format!("sites.{name}");
-    if !raw.state.get_ref().is_absolute() {
+    if let Some(state) = raw.state.as_ref().filter(|state| !state.get_ref().is_absolute()) {
         let what = format!("`state` under [{section}] is not an absolute path");
-        return Err(place.error(Some(raw.state.span().start), what, "Write it from the root: /var/lib/warmspare."));
+        return Err(place.error(Some(state.span().start), what, "Write it from the root: /var/lib/warmspare."));
     }
+    let secret = |key: &str, raw: Option<&Spanned<String>>, default: &str| {
+        Ok(reference(place, &section, key, raw)?.or_else(|| Some(Reference::File(PathBuf::from(default)))))
+    };
     let recipient = parsed(place, "recipient", &raw.recipient, "Make one with `warmspare keygen`.")?;
     let mut databases = BTreeMap::new();
     for (name, raw) in &raw.databases {
@@ -200,10 +163,11 @@ fn site(place: &Place, name: &Spanned<String>, raw: &raw::Site) -> Result<Site, 
     }
     Ok(Site {
         name,
-        state: raw.state.get_ref().clone(),
+        state: raw.state.as_ref().map_or_else(|| PathBuf::from(STATE), |state| state.get_ref().clone()),
         recipient,
-        identity: reference(place, &section, "identity", raw.identity.as_ref())?,
-        signing_key: reference(place, &section, "signing_key", raw.signing_key.as_ref())?,
+        identity: secret("identity", raw.identity.as_ref(), IDENTITY)?,
+        signing_key: secret("signing_key", raw.signing_key.as_ref(), SIGNING_KEY)?,
+        vault: site_vault(place, &section, vault, raw.vault.as_ref())?,
         databases,
         buckets,
         exports,
@@ -248,17 +212,10 @@ fn bucket(place: &Place, site: &str, name: &Spanned<String>, raw: &raw::Bucket) 
         let what = format!("the bucket `{text}` under [{section}] is neither a folder nor s3://");
         place.error(Some(raw.url.span().start), what, "Write an absolute path, or s3://BUCKET, or s3://BUCKET/PREFIX.")
     };
-    let url = match (folder_of(text), text.strip_prefix("s3://")) {
+    let url = match (folder_of(text), text.strip_prefix("s3://").and_then(split_prefix)) {
         (Some(folder), _) => BucketUrl::Folder(folder),
-        (None, Some(rest)) => {
-            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-            if bucket.is_empty() {
-                return Err(wrong());
-            }
-            let slash = if prefix.is_empty() || prefix.ends_with('/') { "" } else { "/" };
-            BucketUrl::S3 { bucket: bucket.to_owned(), prefix: format!("{prefix}{slash}") }
-        }
-        _ => return Err(wrong()),
+        (None, Some((bucket, prefix))) => BucketUrl::S3 { bucket, prefix },
+        (None, None) => return Err(wrong()),
     };
     Ok(BucketAddress {
         name: plain_name(place, name, "bucket")?,
@@ -364,12 +321,12 @@ fn two_sites(place: &Place, sites: &BTreeMap<String, Site>) -> Result<(), Config
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::error::Explain;
     use crate::keys::{Identity, SigningKey};
 
-    fn sample() -> String {
+    pub(in crate::config) fn sample() -> String {
         let age = || Identity::generate().recipient();
         let key = || SigningKey::generate().unwrap().verifying_key();
         format!(
@@ -439,14 +396,10 @@ exports.configs = {{ root = "/srv/fra", files = ["/etc/app/*"] }}
         check("password =", "pasword =", "w.toml:13: unknown key `pasword`\nDid you mean `password`?");
         check("state =", "kubernetes =", {
             "w.toml:10: unknown key `kubernetes`\n\
-             Known here: state, recipient, identity, signing_key, databases, buckets, exports."
+             Known here: state, recipient, identity, signing_key, vault, databases, buckets, exports."
         });
         check("live = \"ams\"", "live = \"amd\"", {
             "w.toml:2: `live` names the site `amd`, which is not under [sites]\nDid you mean `ams`?"
-        });
-        check("url = \"/srv/vault\"", "url = \"s3://v\"", {
-            "w.toml:5: the vault `s3://v` is not a folder\n\
-             This release keeps the vault in a folder: write an absolute path."
         });
         check("\"builder\"", "\"Builder\"", {
             "w.toml:1: `Builder` cannot be the name of a system\n\

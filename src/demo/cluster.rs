@@ -302,10 +302,20 @@ impl Account {
 
 /// The newest server programs on this host.
 fn newest() -> Option<PathBuf> {
-    let entries = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
+    installed().into_iter().max().map(|(_, bin)| bin)
+}
+
+/// The server programs on this host for what came from a server of that major version: the same, or the next newer one.
+pub fn programs_for(major: u32) -> Option<PathBuf> {
+    installed().into_iter().filter(|(found, _)| *found >= major).min().map(|(_, bin)| bin)
+}
+
+/// Major versions and folders of the server programs on this host.
+fn installed() -> Vec<(u32, PathBuf)> {
+    let entries = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let numbered =
         entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin"))));
-    numbered.filter(|(_, bin)| bin.join("initdb").exists()).max().map(|(_, bin)| bin)
+    numbered.filter(|(_, bin)| bin.join("initdb").exists()).collect()
 }
 
 fn file(path: &Path, source: std::io::Error) -> ClusterError {

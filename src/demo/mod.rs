@@ -121,7 +121,7 @@ pub async fn run(
 }
 
 /// Returns at Ctrl-C or SIGTERM; never where they cannot be waited for.
-async fn interrupted() {
+pub async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
@@ -146,7 +146,7 @@ async fn whole(
 ) -> Result<DemoSummary, Error> {
     let begun = Instant::now();
     tell("Two sites on this machine, ams (live) and fra (spare): a PostgreSQL server and a bucket each, one vault.");
-    let mut sites = Sites::build(keep)?;
+    let mut sites = Sites::build(keep, &*clock)?;
     sites.fill().await?;
     let before = sites.count(sites::LIVE).await?;
     tell(&format!("ams holds {before}."));

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::clock::Clock;
 use crate::config::{Config, Here};
 use crate::demo::cluster::{Cluster, ClusterOptions};
 use crate::demo::registry::{self, Counts};
@@ -60,7 +61,7 @@ impl Folder {
 
 impl Sites {
     /// Starts the servers, makes the keys and writes the configuration.
-    pub fn build(keep: Option<PathBuf>) -> Result<Self, Error> {
+    pub fn build(keep: Option<PathBuf>, clock: &dyn Clock) -> Result<Self, Error> {
         let folder = Folder::make(keep)?;
         for name in ["vault", "ams/bucket", "fra/bucket", "ams/root", "fra/root"] {
             let path = folder.path.join(name);
@@ -71,7 +72,7 @@ impl Sites {
             Cluster::start(&options)
         };
         let (live, spare) = (start(LIVE)?, start(SPARE)?);
-        write_configuration(&folder, &live, &spare)?;
+        write_configuration(&folder, &live, &spare, clock)?;
         Ok(Sites { folder, live: Some(live), spare: Some(spare) })
     }
 
@@ -143,8 +144,8 @@ impl Sites {
     }
 }
 
-fn write_configuration(folder: &Folder, live: &Cluster, spare: &Cluster) -> Result<(), Error> {
-    let escrow = keygen::escrow(&folder.path.join("escrow.txt"))?;
+fn write_configuration(folder: &Folder, live: &Cluster, spare: &Cluster, clock: &dyn Clock) -> Result<(), Error> {
+    let escrow = keygen::escrow(&folder.path.join("escrow.txt"), clock)?;
     let (ams, fra) =
         (keygen::site(LIVE, &folder.site(LIVE).join("keys"))?, keygen::site(SPARE, &folder.site(SPARE).join("keys"))?);
     let base = folder.path.display();

@@ -24,6 +24,8 @@ pub struct ChunkerParameters {
 }
 
 const ALGORITHM: &str = "fastcdc-2020";
+/// No parameters make a longer chunk, so a reader has to hold no more at once, whatever a pack says.
+pub(super) const CHUNK_BYTES_MAX: u32 = 16 << 20;
 
 impl ChunkerParameters {
     /// 4, 16 and 64 KiB: best for systems up to about 10 GB.
@@ -51,7 +53,7 @@ impl ChunkerParameters {
             && self.min_bytes >= 64
             && self.min_bytes < self.average_bytes
             && self.average_bytes < self.max_bytes
-            && self.max_bytes <= 16 << 20
+            && self.max_bytes <= CHUNK_BYTES_MAX
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::keys::{from_hex, to_hex};
 
@@ -31,9 +31,9 @@ impl ChunkIdKey {
         from_hex::<32>(digits).map(ChunkIdKey)
     }
 
-    /// Writes 64 hexadecimal digits; the caller zeroizes them.
-    pub fn to_hex(&self) -> String {
-        to_hex(&self.0)
+    /// Writes 64 hexadecimal digits.
+    pub fn to_hex(&self) -> Zeroizing<String> {
+        Zeroizing::new(to_hex(&self.0))
     }
 
     /// The id of a chunk.

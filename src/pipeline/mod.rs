@@ -14,12 +14,22 @@ pub use id::{ChunkId, ChunkIdKey};
 pub use pack::{PACK_TARGET_BYTES, PackBuilder, PackIndex, PackSlot};
 pub use seal::{open, seal};
 
+impl PipelineError {
+    /// Whether a newer release would read it: it is not damaged.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self, PipelineError::Format(_) | PipelineError::Codec(_) | PipelineError::Chunker(_))
+    }
+}
+
 /// Bytes that are not what this release writes. The caller knows which object they came from and says so.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
     /// A pack's table of contents cannot be read.
     #[error("the table of contents is damaged: {0}")]
     Toc(&'static str),
+    /// A pack whose table of contents is newer than this release.
+    #[error("its format {0} is not supported by this release")]
+    Format(char),
     /// A chunk's codec is newer than this release.
     #[error("codec {0} is not supported by this release")]
     Codec(u8),

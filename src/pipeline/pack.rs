@@ -9,6 +9,7 @@
 //!
 //! The table comes last because a pack is built in one pass; its repeated length lets a reader find it from the end.
 
+use super::chunker::CHUNK_BYTES_MAX;
 use super::{ChunkId, Codec, PipelineError, decompress};
 
 /// A pack is sealed when its frames have reached about this size.
@@ -148,7 +149,10 @@ fn parse_toc(bytes: &[u8]) -> Result<Vec<PackSlot>, PipelineError> {
     let toc = bytes.get(start..).ok_or(damaged("longer than the pack"))?;
     let toc = toc.strip_prefix(&SKIPPABLE_MAGIC).ok_or(damaged("no skippable frame"))?;
     let toc = toc.strip_prefix(tail).ok_or(damaged("its two lengths differ"))?;
-    let toc = toc.strip_prefix(&TOC_MAGIC).ok_or(damaged("not format 1"))?;
+    let toc = toc.strip_prefix(&TOC_MAGIC).ok_or_else(|| match toc {
+        [b'W', b'S', b'P', format, ..] if format.is_ascii_alphanumeric() => PipelineError::Format(char::from(*format)),
+        _ => damaged("no magic number"),
+    })?;
     let (count, entries) = toc.split_first_chunk::<4>().ok_or(damaged("no count"))?;
     let entries = entries.get(..entries.len().saturating_sub(4)).unwrap_or_default();
     let count = u32::from_le_bytes(*count) as usize;
@@ -168,10 +172,14 @@ fn parse_entry(entry: &[u8]) -> Result<PackSlot, PipelineError> {
         return Err(short);
     };
     debug_assert_eq!(rest.len(), 4);
+    let plain_bytes = u32::from_le_bytes(*plain);
+    if plain_bytes > CHUNK_BYTES_MAX {
+        return Err(PipelineError::Toc("a chunk is longer than any chunker makes one"));
+    }
     Ok(PackSlot {
         id: ChunkId(*id),
         codec: Codec::from_byte(codec)?,
-        plain_bytes: u32::from_le_bytes(*plain),
+        plain_bytes,
         frame_bytes: u32::from_le_bytes(*frame),
     })
 }

@@ -1,4 +1,6 @@
-//! Sealing with age: what a site writes, the same site cannot open.
+//! Sealing packs and bodies with age: what a site writes, the same site cannot open.
+//!
+//! To X25519 recipients alone, which is what every epoch's is: no other program, no prompt, nothing but arithmetic.
 
 use std::io::{Read, Write};
 
@@ -8,9 +10,11 @@ use crate::keys::{Identity, Recipient};
 /// `plain` as an age file for all of `recipients`.
 ///
 /// # Errors
-/// When there is no recipient.
+/// When there is no recipient, or one is not X25519.
 pub fn seal(recipients: &[Recipient], plain: &[u8]) -> Result<Vec<u8>, PipelineError> {
-    let to = recipients.iter().map(|recipient| recipient.as_age() as &dyn age::Recipient);
+    let foreign = || PipelineError::Seal("packs and bodies are sealed to X25519 recipients alone".to_owned());
+    let to = recipients.iter().map(|recipient| recipient.as_x25519().ok_or_else(foreign));
+    let to = to.collect::<Result<Vec<_>, _>>()?.into_iter().map(|recipient| recipient as &dyn age::Recipient);
     let encryptor = age::Encryptor::with_recipients(to).map_err(|e| PipelineError::Seal(e.to_string()))?;
     let mut sealed = Vec::with_capacity(plain.len() + plain.len() / 4096 + 512);
     let written = encryptor.wrap_output(&mut sealed).and_then(|mut writer| {
@@ -26,11 +30,12 @@ pub fn seal(recipients: &[Recipient], plain: &[u8]) -> Result<Vec<u8>, PipelineE
 /// What the age file `sealed` holds, opened with `identity`.
 ///
 /// # Errors
-/// When it is not sealed to `identity`, or damaged.
+/// When `identity` is not X25519, when it is not sealed to it, or damaged.
 pub fn open(identity: &Identity, sealed: &[u8]) -> Result<Vec<u8>, PipelineError> {
     let wrong = |e: &dyn std::fmt::Display| PipelineError::Open(e.to_string());
     let decryptor = age::Decryptor::new_buffered(sealed).map_err(|e| wrong(&e))?;
-    let identities = std::iter::once(identity.as_age() as &dyn age::Identity);
+    let identity = identity.as_x25519().ok_or_else(|| wrong(&"an epoch's identity is X25519, and this one is not"))?;
+    let identities = std::iter::once(identity as &dyn age::Identity);
     let mut reader = decryptor.decrypt(identities).map_err(|e| wrong(&e))?;
     let mut plain = Vec::with_capacity(sealed.len());
     reader.read_to_end(&mut plain).map_err(|e| wrong(&e))?;

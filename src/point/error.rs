@@ -14,6 +14,27 @@ pub enum PointError {
         /// The one that is live.
         live: String,
     },
+    /// The keeper works on the spare only.
+    #[error("{site} is the live site: the keeper works on the spare only")]
+    NotSpare {
+        /// This site.
+        site: String,
+        /// The other one.
+        spare: String,
+    },
+    /// A hold without words to remember it by.
+    #[error("--why says in one line, of at most 500 bytes, why the point is held or released")]
+    HoldReason,
+    /// There is no hold of this site to take back.
+    #[error("{site} does not hold point {point}")]
+    NotHeldHere {
+        /// The point.
+        point: PointId,
+        /// This site.
+        site: String,
+        /// Who holds it, and why.
+        holds: Vec<String>,
+    },
     /// The profile captures nothing of what the sites have.
     #[error("the profile `{profile}` captures none of the sources the sites name")]
     NoSources {
@@ -39,6 +60,12 @@ pub enum PointError {
         /// The newest of those that are whole.
         usable: Option<PointId>,
     },
+    /// The point, or something it needs, was written by a newer release.
+    #[error("recovery point {point} was written by a newer release than this")]
+    Newer {
+        /// Its id.
+        point: PointId,
+    },
     /// The point asked for cannot be believed.
     #[error("recovery point {point} is damaged or not to be believed")]
     Damaged {
@@ -56,7 +83,11 @@ pub enum PointError {
 impl Explain for PointError {
     fn class(&self) -> Class {
         match self {
-            PointError::NotLive { .. } | PointError::NewestDamaged { .. } => Class::Refused,
+            PointError::NotLive { .. }
+            | PointError::NotSpare { .. }
+            | PointError::NewestDamaged { .. }
+            | PointError::Newer { .. } => Class::Refused,
+            PointError::HoldReason | PointError::NotHeldHere { .. } => Class::Usage,
             PointError::NoSources { .. } | PointError::NoAddress { .. } | PointError::UnknownPoint { .. } => {
                 Class::Usage
             }
@@ -67,6 +98,14 @@ impl Explain for PointError {
     fn next_step(&self) -> Option<String> {
         Some(match self {
             PointError::NotLive { live, .. } => format!("Run `warmspare capture` at {live}."),
+            PointError::NotSpare { spare, .. } => {
+                format!("Run `warmspare prune` at {spare}: only the spare can see what packs are still needed.")
+            }
+            PointError::HoldReason => "Say it so that somebody else can decide about it in a year.".to_owned(),
+            PointError::NotHeldHere { holds, .. } if holds.is_empty() => "Nobody holds it.".to_owned(),
+            PointError::NotHeldHere { holds, .. } => {
+                format!("A hold is released at the site that made it: {}.", holds.join("; "))
+            }
             PointError::NoSources { .. } | PointError::NoAddress { .. } => {
                 "Name databases, buckets or exports under both sites.".to_owned()
             }
@@ -79,6 +118,9 @@ impl Explain for PointError {
             }
             PointError::Damaged { .. } => {
                 "`warmspare points` says what is wrong with it, and lists those that are whole.".to_owned()
+            }
+            PointError::Newer { .. } => {
+                "Use a newer release of warmspare, or choose an older point with --point.".to_owned()
             }
             PointError::UnknownPoint { .. } => "`warmspare points` lists those there are.".to_owned(),
         })

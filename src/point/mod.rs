@@ -5,12 +5,18 @@
 //! the artifact before its row, so whatever the database snapshot references is listed after it.
 
 mod error;
+mod prune;
+mod scrub;
 mod sources;
 mod take;
+pub mod vault;
 
 pub use error::PointError;
+pub use prune::{PruneFate, PruneReport, PruneRequest, hold, prune};
+pub use scrub::{ScrubReport, ScrubRequest, Share, VerifyRequest, verify};
 pub use sources::{PointSummary, SourceSummary};
 pub use take::{Preview, preview, take};
+pub use vault::{open_vault, open_vault_as_keeper};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,25 +24,12 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::config::Here;
 use crate::error::Error;
-use crate::store::Keys;
 use crate::vault::layout::{PointId, Term};
 use crate::vault::v1::ProofRecord;
-use crate::vault::{ListedPoint, PointListing, SeenPoints, VaultReader};
+use crate::vault::{Holds, ListedPoint, PointListing, SeenPoints};
 
 /// The term of everything written while no witness exists.
 pub const TERM_WITHOUT_WITNESS: Term = 0;
-
-/// A reader of the configuration's system in its vault.
-///
-/// # Errors
-/// When the vault cannot be opened, or is of a format this release does not read.
-pub async fn open_vault(here: &Here) -> Result<(Keys, VaultReader<Keys>), Error> {
-    let config = &here.config;
-    let keys = Keys::open(&config.vault.url)?;
-    let reader = VaultReader::new(keys.clone(), &config.system, config.vault.signers.clone());
-    reader.check_format().await?;
-    Ok((keys, reader))
-}
 
 /// The points of the system with their proofs, compared with what this site has seen before.
 ///
@@ -52,7 +45,9 @@ pub async fn list(here: &Here) -> Result<Points, Error> {
         proofs.entry(point).or_default().push(proof);
     }
     listing.damaged.extend(damaged);
-    Ok(Points { listing, proofs })
+    let (holds, damaged) = reader.holds().await?;
+    listing.damaged.extend(damaged);
+    Ok(Points { listing, proofs, holds })
 }
 
 /// Every recovery point of a system and what was proven of it.
@@ -62,6 +57,8 @@ pub struct Points {
     pub listing: PointListing,
     /// The proofs of each.
     pub proofs: BTreeMap<PointId, Vec<ProofRecord>>,
+    /// Which of them are held.
+    pub holds: Holds,
 }
 
 impl Points {
@@ -75,16 +72,29 @@ impl Points {
                 let last = self.listing.points.last();
                 match self.listing.damaged_points.last() {
                     Some(&point) if last.is_none_or(|last| last.id < point) => {
+                        self.refuse_newer(point)?;
                         Err(PointError::NewestDamaged { point, usable: last.map(|last| last.id) })
                     }
                     _ => last.ok_or(PointError::NoPoint),
                 }
             }
-            Some(id) if self.listing.damaged_points.contains(&id) => Err(PointError::Damaged { point: id }),
+            Some(id) if self.listing.damaged_points.contains(&id) => {
+                self.refuse_newer(id)?;
+                Err(PointError::Damaged { point: id })
+            }
             Some(id) => {
                 let found = self.listing.points.iter().find(|point| point.id == id);
                 found.ok_or(PointError::UnknownPoint { point: id })
             }
+        }
+    }
+}
+
+impl Points {
+    fn refuse_newer(&self, point: PointId) -> Result<(), PointError> {
+        match self.listing.unsupported_points.contains(&point) {
+            true => Err(PointError::Newer { point }),
+            false => Ok(()),
         }
     }
 }

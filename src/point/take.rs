@@ -10,9 +10,11 @@ use super::error::PointError;
 use super::sources::{PointSummary, SealedSource};
 use super::{SharedClock, TERM_WITHOUT_WITNESS, open_vault};
 use crate::capture::export;
+use crate::clock::Clock;
 use crate::config::{Here, SourceKind, SourceName};
 use crate::error::Error;
 use crate::failpoint;
+use crate::keys::{Recipient, SigningKey};
 use crate::mirror;
 use crate::observe::Progress;
 use crate::pipeline::ChunkerParameters;
@@ -20,7 +22,7 @@ use crate::store::Keys;
 use crate::vault::layout::PointId;
 use crate::vault::v1::Link;
 use crate::vault::{
-    EpochKeeping, EpochWriter, NewPoint, SeenPoints, VaultError, VaultReader, abandon_epoch, open_epoch,
+    EpochKeeping, EpochWriter, NewPoint, SeenPoints, VaultError, VaultReader, abandon_epoch, check_resume, open_epoch,
     remembered_epoch,
 };
 
@@ -45,12 +47,22 @@ pub struct PreviewSource {
 /// What [`take`] would capture, without capturing it.
 ///
 /// # Errors
-/// When it would be refused at once: at the spare, without a vault, without keys.
-pub async fn preview(here: &Here) -> Result<Preview, Error> {
+/// When it would be refused at once: at the spare, without a vault, without keys, with another vault than before, or with
+/// an epoch that cannot be gone on with.
+pub async fn preview(here: &Here, clock: &dyn Clock) -> Result<Preview, Error> {
     let sources = refuse(here)?;
-    here.signing_key()?;
+    let signer = here.signing_key()?;
     let (keys, reader) = open_vault(here).await?;
-    reader.heads(TERM_WITHOUT_WITNESS).await?;
+    let (sealed_to, state) = (here.sealed_to(), here.vault_state());
+    SeenPoints::load(&state)?.check(&reader.points().await?, &here.config.system)?;
+    let heads = reader.heads(TERM_WITHOUT_WITNESS).await?;
+    let keeping = keeping(here, &signer, &sealed_to, &state);
+    // One that is lost is left for a new one.
+    let lost = lost_epoch(here, &reader, &state).await?.is_some();
+    let resumed = if lost { None } else { check_resume(&keeping, &heads, clock)? };
+    if let Some((epoch, recipient)) = resumed {
+        reader.check_epoch(epoch, &recipient).await?;
+    }
     let place = |source: &SourceName| match source.kind {
         SourceKind::Database => here.site.databases.get(&source.name).map(|a| a.url.clone()),
         SourceKind::Bucket => here.site.buckets.get(&source.name).map(|a| a.url.to_string()),
@@ -126,32 +138,24 @@ async fn begin<'a>(
     let mut seen = SeenPoints::load(&here.vault_state())?;
     seen.check(&points, &here.config.system)?;
     let heads = reader.heads(TERM_WITHOUT_WITNESS).await?;
-    let chunker =
-        if here.config.capture.large_chunks { ChunkerParameters::large() } else { ChunkerParameters::small() };
     let (sealed_to, state) = (here.sealed_to(), here.vault_state());
-    let keeping = EpochKeeping {
-        system: &here.config.system,
-        site: &here.site.name,
-        term: TERM_WITHOUT_WITNESS,
-        sealed_to: &sealed_to,
-        chunker,
-        signer: &signer,
-        state: &state,
-    };
-    leave_lost_epoch(here, &reader, &state).await?;
+    let keeping = keeping(here, &signer, &sealed_to, &state);
+    if let Some(why) = lost_epoch(here, &reader, &state).await? {
+        tracing::warn!("{why}; a new one is opened, one full upload follows");
+        abandon_epoch(&state)?;
+    }
     let epoch = open_epoch(&keys, &keeping, &heads, &**clock).await?;
     reader.check_epoch(epoch.id(), &epoch.recipient()).await?;
     let writer = EpochWriter::new(keys, &here.config.system, &here.site.name, epoch, signer, Arc::clone(clock));
     Ok((Run { here, clock: Arc::clone(clock), progress, writer, reader }, seen, points))
 }
 
-/// Forgets the epoch of the state folder when the keeper has sealed it, or when the other site calls it damaged:
-/// the new one costs a full upload, and nothing else has to be repaired.
-async fn leave_lost_epoch(here: &Here, reader: &VaultReader<Keys>, state: &Path) -> Result<(), Error> {
-    let Some(epoch) = remembered_epoch(state)? else { return Ok(()) };
+/// Why the epoch of the state folder is to be forgotten: the keeper has sealed it, or the other site calls it damaged.
+/// The new one costs a full upload, and nothing else has to be repaired.
+async fn lost_epoch(here: &Here, reader: &VaultReader<Keys>, state: &Path) -> Result<Option<String>, Error> {
+    let Some(epoch) = remembered_epoch(state)? else { return Ok(None) };
     if reader.is_sealed(epoch).await? {
-        tracing::warn!("epoch {epoch} was sealed by the keeper; a new one is opened, one full upload follows");
-        return Ok(abandon_epoch(state)?);
+        return Ok(Some(format!("epoch {epoch} was sealed by the keeper")));
     }
     let status = match reader.status(&here.other.name, state).await {
         Ok(status) => status,
@@ -162,13 +166,28 @@ async fn leave_lost_epoch(here: &Here, reader: &VaultReader<Keys>, state: &Path)
             None
         }
     };
-    let damaged = status.into_iter().flat_map(|status| status.damaged_epochs);
-    if let Some(found) = damaged.into_iter().find(|found| (found.term, found.epoch) == (epoch.term, epoch.epoch)) {
-        let (other, why) = (&here.other.name, found.why);
-        tracing::warn!("{other} calls epoch {epoch} damaged ({why}); a new one is opened, one full upload follows");
-        abandon_epoch(state)?;
+    let mut damaged = status.into_iter().flat_map(|status| status.damaged_epochs);
+    let found = damaged.find(|found| (found.term, found.epoch) == (epoch.term, epoch.epoch));
+    Ok(found.map(|found| format!("{} calls epoch {epoch} damaged ({})", here.other.name, found.why)))
+}
+
+/// How this site keeps its epoch.
+fn keeping<'a>(
+    here: &'a Here,
+    signer: &'a SigningKey,
+    sealed_to: &'a [Recipient],
+    state: &'a Path,
+) -> EpochKeeping<'a> {
+    let large = here.config.capture.large_chunks;
+    EpochKeeping {
+        system: &here.config.system,
+        site: &here.site.name,
+        term: TERM_WITHOUT_WITNESS,
+        sealed_to,
+        chunker: if large { ChunkerParameters::large() } else { ChunkerParameters::small() },
+        signer,
+        state,
     }
-    Ok(())
 }
 
 impl Run<'_> {

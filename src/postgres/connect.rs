@@ -38,6 +38,7 @@ pub struct Server {
     password: Option<SecretString>,
     tls: MakeRustlsConnect,
     database: String,
+    read_only: bool,
 }
 
 /// The way to one host.
@@ -46,6 +47,8 @@ struct Way {
     config: Config,
     /// Host and port, or the folder of the socket.
     label: String,
+    /// Whether it leads to this host.
+    is_local: bool,
 }
 
 /// Which server of a cluster is wanted: `target_session_attrs`.
@@ -98,7 +101,27 @@ impl Server {
         }
         let place = Place { database: database.clone(), host: labels(&hosts) };
         let tls = MakeRustlsConnect::new(verifying(&place)?);
-        Ok(Server { hosts, role, password, tls, database })
+        Ok(Server { hosts, role, password, tls, database, read_only: false })
+    }
+
+    /// The same server, in sessions that can change nothing: the server itself refuses whatever would write.
+    pub fn read_only(self) -> Server {
+        Server { read_only: true, ..self }
+    }
+
+    /// Whether the address leads to this host alone: the folder of a socket, or loopback. A tunnel looks like it, too.
+    pub fn is_local(&self) -> bool {
+        self.hosts.iter().all(|way| way.is_local)
+    }
+
+    /// Each host and its port, or the folder of the socket and the port.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.hosts.iter().map(|way| way.label.as_str())
+    }
+
+    /// The role the address names, if it names one.
+    pub fn user(&self) -> Option<&str> {
+        self.hosts.first().and_then(|way| way.config.get_user())
     }
 
     /// The database the address names.
@@ -173,7 +196,11 @@ impl Server {
                 said.get_or_init(|| error);
             }
         });
-        Session::pinned(client, connection, ending, place).await
+        let session = Session::pinned(client, connection, ending, place).await?;
+        if self.read_only {
+            session.execute("making the session read-only", "SET default_transaction_read_only = on").await?;
+        }
+        Ok(session)
     }
 
     /// Where a client program finds the server that the session is at.
@@ -219,7 +246,7 @@ fn labels(hosts: &[Way]) -> String {
 /// The way to one of the hosts of `config`, every option of which holds for each of them.
 fn way(config: &Config, number: usize, host: &Host, port: u16) -> Way {
     let mut alone = Config::new();
-    let (label, local) = match host {
+    let (label, is_local) = match host {
         Host::Tcp(name) => {
             alone.host(name);
             (format!("{name}:{port}"), is_loopback(name))
@@ -243,11 +270,11 @@ fn way(config: &Config, number: usize, host: &Host, port: u16) -> Way {
     if let Some(timeout) = config.get_connect_timeout() {
         alone.connect_timeout(*timeout);
     }
-    if local && config.get_ssl_mode() == SslMode::Prefer {
+    if is_local && config.get_ssl_mode() == SslMode::Prefer {
         // Nothing to gain on the way to ourselves, and Debian's own certificate would be refused.
         alone.ssl_mode(SslMode::Disable);
     }
-    Way { config: alone, label }
+    Way { config: alone, label, is_local }
 }
 
 /// What every connection of ours has, whatever the address says.

@@ -78,6 +78,20 @@ impl Programs {
         &self.version
     }
 
+    /// Checks that the `pg_restore` beside it can read what it writes.
+    ///
+    /// # Errors
+    /// [`Error::Program`] when it is missing, cannot be started or is of an older major version.
+    pub async fn check_restore(&self, session: &Session) -> Result<(), Error> {
+        let place = session.place().clone();
+        let found = match version_of(&self.folder, "pg_restore").await {
+            Ok((_, major)) if major >= self.major => return Ok(()),
+            Ok((version, _)) => format!("{} has {version} beside {}", self.folder.display(), self.version),
+            Err(what) => format!("{}: {what}", self.folder.display()),
+        };
+        Err(Error::Program { program: "pg_restore", needed: self.major, place, found })
+    }
+
     /// The definitions as of the exported `snapshot`. `label` is what the session is called in `pg_stat_activity`.
     ///
     /// # Errors
@@ -206,16 +220,22 @@ pub fn installed() -> Vec<PathBuf> {
 }
 
 async fn version(folder: &Path) -> Result<Programs, String> {
-    let output = Command::new(folder.join("pg_dump"))
+    let (version, major) = version_of(folder, "pg_dump").await?;
+    Ok(Programs { folder: folder.to_owned(), version, major })
+}
+
+/// What a program says of itself, and its major version.
+async fn version_of(folder: &Path, program: &str) -> Result<(String, u32), String> {
+    let output = Command::new(folder.join(program))
         .arg("--version")
         .kill_on_drop(true)
         .output()
         .await
-        .map_err(|error| format!("pg_dump cannot be started: {error}"))?;
+        .map_err(|error| format!("{program} cannot be started: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     match Programs::major_of(&text) {
-        Some(major) => Ok(Programs { folder: folder.to_owned(), version: text, major }),
-        None => Err(format!("pg_dump --version says `{text}`")),
+        Some(major) => Ok((text, major)),
+        None => Err(format!("{program} --version says `{text}`")),
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::RestoreError;
 use super::journal::{Entry, Journal, Phase};
-use super::plan::{self, PlannedStep};
+use super::plan::{self, Placing, PlannedStep};
 use super::report::{RestoreReport, StepReport};
 use super::step::{Compared, Loaded, Step, Surroundings, Swapped};
 use crate::clock::Clock;
@@ -96,17 +96,27 @@ pub async fn restore(
     // A run that is resumed is asked again: meanwhile another may have brought something newer.
     run.refuse_to_replace(here, request, &decided).await?;
     run.begin(here, request, &decided)?;
-    let mut reports = run.load_all(here, request, &decided, clock, progress).await?;
-    failpoint::hit("restore.loaded");
-    run.prove_all(here, request, &decided, clock, progress, &mut reports).await?;
-    let verdict = match reports.iter().all(|step| step.differences_total == 0) {
-        true => Verdict::Equal,
-        false => Verdict::Different,
-    };
+    let mut reports: Vec<StepReport> = decided.steps.iter().map(StepReport::begin).collect();
+    for placing in [Placing::Beside, Placing::InPlace] {
+        // What lies beside can be left alone when it is not equal; what replaces files must not have begun by then.
+        if verdict_of(&reports) == Verdict::Equal {
+            run.load_all(here, request, &decided, placing, clock, progress, &mut reports).await?;
+            failpoint::hit(placing.failpoint());
+            run.prove_all(here, request, &decided, placing, clock, progress, &mut reports).await?;
+        }
+    }
+    let verdict = verdict_of(&reports);
     if verdict == Verdict::Equal {
         run.swap_all(here, request, &decided, clock, &mut reports).await?;
     }
     run.finish(here, request, &decided, &signer, clock, verdict, reports).await
+}
+
+fn verdict_of(reports: &[StepReport]) -> Verdict {
+    match reports.iter().all(|step| step.differences_total == 0) {
+        true => Verdict::Equal,
+        false => Verdict::Different,
+    }
 }
 
 /// What [`restore`] would do, without doing it.
@@ -188,6 +198,17 @@ impl Decided {
     fn around<'a>(&'a self, here: &'a Here, request: &'a RestoreRequest, folder: &'a Path) -> Surroundings<'a> {
         let Decided { reader, identity, point, .. } = self;
         Surroundings { here, into: request.into.as_deref(), reader, identity, point, folder }
+    }
+}
+
+impl Decided {
+    /// The steps of one kind of place, in the plan's order, each with its report.
+    fn of<'a>(
+        &'a self,
+        placing: Placing,
+        reports: &'a mut [StepReport],
+    ) -> impl Iterator<Item = (&'a PlannedStep, &'a mut StepReport)> {
+        self.steps.iter().zip(reports).filter(move |(planned, _)| planned.kind.placing() == placing)
     }
 }
 
@@ -307,18 +328,20 @@ impl Run {
         Ok(())
     }
 
+    #[expect(clippy::too_many_arguments, reason = "an act of the run needs what the others need")]
     async fn load_all(
         &mut self,
         here: &Here,
         request: &RestoreRequest,
         decided: &Decided,
+        placing: Placing,
         clock: &dyn Clock,
         progress: &Progress,
-    ) -> Result<Vec<StepReport>, Error> {
+        reports: &mut [StepReport],
+    ) -> Result<(), Error> {
         let folder = self.folder.clone();
         let around = decided.around(here, request, &folder);
-        let mut reports = Vec::new();
-        for planned in &decided.steps {
+        for (planned, report) in decided.of(placing, reports) {
             let step = Step::new(&around, planned)?;
             // Loaded before this run was killed: somebody may have removed or changed it since.
             let before = self.journal.done::<Loaded>(&planned.to_string(), Phase::Loaded)?;
@@ -330,34 +353,28 @@ impl Run {
                     self.now(&planned.to_string(), Phase::Loaded, clock, load).await?
                 }
             };
-            let Loaded { summary, kept } = loaded;
-            reports.push(StepReport {
-                step: planned.to_string(),
-                loaded: summary,
-                load_millis,
-                compared: String::new(),
-                prove_millis: 0,
-                differences: Vec::new(),
-                differences_total: 0,
-                swapped: None,
-                kept,
-            });
+            report.load_millis = load_millis;
+            report.loaded = loaded.summary;
+            report.kept = loaded.kept;
+            report.restored = true;
         }
-        Ok(reports)
+        Ok(())
     }
 
+    #[expect(clippy::too_many_arguments, reason = "an act of the run needs what the others need")]
     async fn prove_all(
         &mut self,
         here: &Here,
         request: &RestoreRequest,
         decided: &Decided,
+        placing: Placing,
         clock: &dyn Clock,
         progress: &Progress,
         reports: &mut [StepReport],
     ) -> Result<(), Error> {
         let folder = self.folder.clone();
         let around = decided.around(here, request, &folder);
-        for (planned, report) in decided.steps.iter().zip(reports) {
+        for (planned, report) in decided.of(placing, reports) {
             let step = Step::new(&around, planned)?;
             let (compared, millis) = if self.swapping()? {
                 self.once(planned, Phase::Proven, clock, step.prove(progress)).await?
@@ -423,7 +440,7 @@ impl Run {
             started_at: self.started_at,
             finished_at: clock.now(),
             resumed: self.resumed,
-            complete: decided.steps.len() == headers.len(),
+            complete: decided.steps.len() == headers.len() && steps.iter().all(|step| step.restored),
             verdict,
             steps,
             proof: None,

@@ -23,11 +23,38 @@ pub enum StepKind {
 }
 
 impl StepKind {
+    /// Whether what the step restores lies beside what stands there until it is swapped in, or replaces it at once.
+    pub fn placing(self) -> Placing {
+        match self {
+            StepKind::Database | StepKind::BucketCheck => Placing::Beside,
+            StepKind::Files => Placing::InPlace,
+        }
+    }
+
     fn takes(self) -> SourceKind {
         match self {
             StepKind::Database => SourceKind::Database,
             StepKind::Files => SourceKind::Export,
             StepKind::BucketCheck => SourceKind::Bucket,
+        }
+    }
+}
+
+/// Where a step puts what it restores, until everything is proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placing {
+    /// Beside what stands there, which is not touched: done and proven first.
+    Beside,
+    /// In its place, the original kept: only when all that lies beside was found equal.
+    InPlace,
+}
+
+impl Placing {
+    /// The step passed when everything of the kind is loaded.
+    pub fn failpoint(self) -> &'static str {
+        match self {
+            Placing::Beside => "restore.loaded",
+            Placing::InPlace => "restore.placed",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::plan::PlannedStep;
 use crate::vault::v1::{ProofStep, Verdict};
 
 /// The report of one restore, written as `report.json` beside its journal.
@@ -38,6 +39,8 @@ pub struct RestoreReport {
 pub struct StepReport {
     /// The step and its source: `database/database.builder`.
     pub step: String,
+    /// Whether it was restored at all: files are not touched when what comes before them is different.
+    pub restored: bool,
     /// What was loaded, in words and counts.
     pub loaded: String,
     /// How long that took.
@@ -57,6 +60,22 @@ pub struct StepReport {
 }
 
 impl StepReport {
+    /// The report of a step that nothing was done for yet.
+    pub fn begin(step: &PlannedStep) -> Self {
+        StepReport {
+            step: step.to_string(),
+            restored: false,
+            loaded: "nothing: what is restored before it is different".to_owned(),
+            load_millis: 0,
+            compared: "nothing".to_owned(),
+            prove_millis: 0,
+            differences: Vec::new(),
+            differences_total: 0,
+            swapped: None,
+            kept: Vec::new(),
+        }
+    }
+
     /// The step as the proof records it.
     pub fn to_proof(&self) -> ProofStep {
         ProofStep {

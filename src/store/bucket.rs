@@ -93,6 +93,17 @@ impl Bucket {
         }
     }
 
+    /// Whether objects may be written here, tried with one that is given up before it is whole: nothing is left of it.
+    ///
+    /// # Errors
+    /// What a write would be answered: [`StoreError::Denied`], [`StoreError::NoSpace`], [`StoreError::NotFound`].
+    pub async fn check_writable(&self) -> Result<(), StoreError> {
+        match self {
+            Bucket::Folder(folder) => folder.check_writable().await,
+            Bucket::S3(s3) => s3.check_writable().await,
+        }
+    }
+
     /// What is known of an object without reading it.
     ///
     /// # Errors

@@ -136,6 +136,20 @@ impl StoreError {
         matches!(self, StoreError::NotFound { .. })
     }
 
+    /// Whether it concerns this one object, and others may be read: it is gone, has grown, or lies on a bad spot of
+    /// the disk.
+    pub fn is_of_object(&self) -> bool {
+        let unreadable = |source: &Cause| {
+            let number = source.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+            number == Some(rustix::io::Errno::IO.raw_os_error())
+        };
+        match self {
+            StoreError::NotFound { .. } | StoreError::TooLarge { .. } => true,
+            StoreError::Other { source, .. } => unreadable(source),
+            _ => false,
+        }
+    }
+
     /// What an error of the file system means for a store that is a folder.
     pub(crate) fn of_io(at: Place, error: io::Error) -> Self {
         use io::ErrorKind as Kind;

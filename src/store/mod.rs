@@ -8,9 +8,11 @@ pub mod error;
 pub mod folder;
 pub mod keys;
 pub mod object;
+pub mod probe;
 pub mod s3;
 
 pub use bucket::Bucket;
 pub use error::{Place, StoreError};
 pub use keys::{Create, Created, Delete, Keys, ListedKey, Read, Replace};
 pub use object::{Attributes, Body, Head, Listed, Skipped, SourceVersion, WriteError};
+pub use probe::{Canary, Protection, StoreProbe};

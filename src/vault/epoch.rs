@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -17,20 +16,24 @@ use super::VaultError;
 use super::catalog::Catalog;
 use super::layout::{self, EpochId, Layout, SnapshotId, Term};
 use super::reader::EpochHead;
+use super::secrets::{SealedSecrets, new_secrets};
 use super::v1::{EpochRecord, FORMAT, Signed, VaultRecord};
 use crate::clock::Clock;
 use crate::config::SourceName;
 use crate::durable;
 use crate::failpoint;
-use crate::keys::{Identity, Recipient, SigningKey};
-use crate::pipeline::{ChunkIdKey, ChunkerParameters, seal};
+use crate::keys::{Recipient, SigningKey};
+use crate::pipeline::{ChunkIdKey, ChunkerParameters};
 use crate::store::{Create, Created};
 
 /// How long an epoch is open.
 pub const EPOCH_LENGTH: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The longest run: an epoch with less time left is not used for a new one.
-const LONGEST_RUN: Duration = Duration::from_secs(24 * 3600);
+pub(super) const LONGEST_RUN: Duration = Duration::from_secs(24 * 3600);
+
+/// More than the state file has, with many recipients.
+const STATE_BYTES: usize = 64 << 10;
 
 /// How far a clock may be set back without costing an epoch.
 const CLOCK_SLACK: Duration = Duration::from_secs(3600);
@@ -117,6 +120,30 @@ pub async fn open_epoch<C: Create>(
     let local = previous.filter(|state| state.term == keeping.term).map_or(0, |state| state.epoch);
     let seen = heads.iter().map(|head| head.epoch.epoch).max().unwrap_or(0);
     create(keys, keeping, local.max(seen) + 1, clock).await
+}
+
+/// What [`open_epoch`] would refuse, without opening or writing anything. Returns the epoch it would go on with, and whom
+/// that one is sealed to; nothing when it would open a new one.
+///
+/// # Errors
+/// [`VaultError::Chain`] when the epoch's last records are not to be believed, [`VaultError::OtherWriter`] when there is a
+/// newer epoch than the state folder's, [`VaultError::State`] when the state folder cannot be read.
+pub fn check_resume(
+    keeping: &EpochKeeping<'_>,
+    heads: &[EpochHead],
+    clock: &dyn Clock,
+) -> Result<Option<(EpochId, String)>, VaultError> {
+    let state = read_state(keeping)?.filter(|state| usable(state, keeping, clock));
+    let Some(state) = state else { return Ok(None) };
+    let id = EpochId { term: state.term, epoch: state.epoch };
+    if let Some(newer) = heads.iter().find(|head| head.epoch > id) {
+        return Err(VaultError::OtherWriter { key: Layout::new(keeping.system).epoch(newer.epoch) });
+    }
+    let head = heads.iter().find(|head| head.epoch == id);
+    if let Some(Err(error)) = head.map(|head| head.last.as_ref()) {
+        return Err(broken(error));
+    }
+    Ok(Some((id, state.recipient)))
 }
 
 fn state_path(keeping: &EpochKeeping) -> PathBuf {
@@ -261,47 +288,45 @@ async fn create<C: Create>(
     clock: &dyn Clock,
 ) -> Result<OpenEpoch, VaultError> {
     put_vault_record(keys).await?;
-    let identity = Identity::generate();
-    let key = crate::keys::random::<32>().map_err(|e| VaultError::Machine(e.to_string()))?;
-    let chunk_id_key = ChunkIdKey::new(*key);
     let layout = Layout::new(keeping.system);
-    let (id, not_after) = claim_number(keys, keeping, &layout, first_number, &identity.recipient(), clock).await?;
-
-    let secrets = secrets_text(keeping.system, id, &identity, &chunk_id_key);
+    let (id, not_after, secrets) = claim_number(keys, keeping, &layout, first_number, clock).await?;
     let name = layout.secrets(id, 0);
-    let sealed = seal(keeping.sealed_to, secrets.expose_secret().as_bytes())
-        .map_err(|source| VaultError::Object { key: name.clone(), source })?;
-    if keys.create(&name, Bytes::from(sealed)).await? == Created::Taken {
+    if keys.create(&name, Bytes::from(secrets.sealed)).await? == Created::Taken {
         return Err(VaultError::OtherWriter { key: name });
     }
     failpoint::hit("vault.epoch.secrets");
-    remember(keeping, id, &identity.recipient(), &chunk_id_key, not_after)
+    remember(keeping, id, &secrets.recipient, &secrets.chunk_id_key, not_after)
 }
 
-/// Puts `vault.json` if the vault is new.
-async fn put_vault_record<C: Create>(keys: &C) -> Result<(), VaultError> {
+/// Puts `vault.json` if the vault is new; says whether it was.
+///
+/// # Errors
+/// When the store fails.
+pub async fn put_vault_record<C: Create>(keys: &C) -> Result<Created, VaultError> {
     let record = VaultRecord { format: FORMAT, kind: "vault".to_owned(), features: Vec::new() };
-    let mut bytes = serde_json::to_vec(&record).map_err(|e| VaultError::Machine(e.to_string()))?;
-    bytes.push(b'\n');
-    keys.create(layout::VAULT, Bytes::from(bytes)).await?;
+    let bytes = record.to_bytes().map_err(|e| VaultError::Machine(e.to_string()))?;
+    let created = keys.create(layout::VAULT, Bytes::from(bytes)).await?;
     failpoint::hit("vault.record");
-    Ok(())
+    Ok(created)
 }
 
 /// Puts `epoch.json` under the first number that is free: a number is burned by a crash before the secrets were put.
+///
+/// Each number gets secrets of its own, sealed before anything is put: the identity is forgotten when the vault, or a
+/// recipient's plugin, begins to keep this site waiting, and a plugin that fails burns no number.
 async fn claim_number<C: Create>(
     keys: &C,
     keeping: &EpochKeeping<'_>,
     layout: &Layout,
     first_number: u64,
-    recipient: &Recipient,
     clock: &dyn Clock,
-) -> Result<(EpochId, jiff::Timestamp), VaultError> {
+) -> Result<(EpochId, jiff::Timestamp, SealedSecrets), VaultError> {
     let created_at = clock.now();
     let not_after = created_at.checked_add(EPOCH_LENGTH).map_err(|e| VaultError::Machine(e.to_string()))?;
     let mut name = String::new();
     for epoch in first_number..first_number + NUMBERS_TRIED {
         let id = EpochId { term: keeping.term, epoch };
+        let secrets = new_secrets(keeping.system, id, &layout.secrets(id, 0), keeping.sealed_to).await?;
         let record = EpochRecord {
             format: FORMAT,
             kind: "epoch".to_owned(),
@@ -310,7 +335,7 @@ async fn claim_number<C: Create>(
             epoch,
             writer: keeping.site.to_owned(),
             chunker: keeping.chunker.clone(),
-            recipient: recipient.to_string(),
+            recipient: secrets.recipient.to_string(),
             sealed_to: keeping.sealed_to.iter().map(Recipient::to_string).collect(),
             created_at,
             not_after,
@@ -320,31 +345,10 @@ async fn claim_number<C: Create>(
             .map_err(|e| VaultError::Machine(e.to_string()))?;
         if keys.create(&name, Bytes::from(bytes)).await? == Created::New {
             failpoint::hit("vault.epoch.record");
-            return Ok((id, not_after));
+            return Ok((id, not_after, secrets));
         }
     }
     Err(VaultError::OtherWriter { key: name })
-}
-
-/// An age identity file that also says the chunk-id key, so that `age -d -i` can use it as it is.
-fn secrets_text(system: &str, id: EpochId, identity: &Identity, key: &ChunkIdKey) -> SecretString {
-    let digits = Zeroizing::new(key.to_hex());
-    let identity = identity.to_file_text();
-    SecretString::from(format!(
-        "# warmspare epoch secrets, format 1\n# system: {system}\n# epoch: {id}\n# chunk-id-key: {}\n{}",
-        *digits,
-        identity.expose_secret()
-    ))
-}
-
-/// Reads what [`secrets_text`] wrote.
-pub(super) fn parse_secrets(text: &SecretString) -> Option<(Identity, ChunkIdKey)> {
-    let mut lines = text.expose_secret().lines();
-    if lines.next() != Some("# warmspare epoch secrets, format 1") {
-        return None;
-    }
-    let key = lines.find_map(|line| line.strip_prefix("# chunk-id-key: ")).and_then(ChunkIdKey::from_hex)?;
-    Some((Identity::from_file_text(text).ok()?, key))
 }
 
 /// Creates the catalog and makes the epoch this site's open one; the identity is not among what is kept.
@@ -366,10 +370,12 @@ fn remember(
         sealed_to: keeping.sealed_to.iter().map(Recipient::to_string).collect(),
         chunker: keeping.chunker.clone(),
         not_after,
-        chunk_id_key: Zeroizing::new(chunk_id_key.to_hex()),
+        chunk_id_key: chunk_id_key.to_hex(),
     };
     let path = state_path(keeping);
-    let content = Zeroizing::new(serde_json::to_vec(&state).map_err(|e| state_error(&path, e))?);
+    // Large enough not to grow: what a vector outgrows is not wiped with it.
+    let mut content = Zeroizing::new(Vec::with_capacity(STATE_BYTES));
+    serde_json::to_writer(&mut *content, &state).map_err(|e| state_error(&path, e))?;
     durable::replace(&path, &content).map_err(|e| state_error(&path, e))?;
     failpoint::hit("vault.epoch.state");
     Ok(OpenEpoch {

@@ -91,6 +91,12 @@ fn number(digits: &str) -> Option<u64> {
 /// `vault.json`: what the whole vault says of itself.
 pub const VAULT: &str = "vault.json";
 
+/// What the canaries of one site's `vault probe` start with. Below it they are named as if it were a vault of its own:
+/// no reader looks there, and policies that are about the ends of names hold there too.
+pub fn canaries(site: &str) -> String {
+    format!("probe/{site}/")
+}
+
 /// What all records of the keeper's passes start with.
 pub const GC: &str = "gc/";
 
@@ -103,6 +109,29 @@ pub fn gc(pass: u64) -> String {
 pub fn parse_gc(key: &str) -> Option<u64> {
     let pass = number(key.strip_prefix(GC)?.strip_suffix(".json")?)?;
     (gc(pass) == key).then_some(pass)
+}
+
+/// A canary of the keeper at `site`, written to learn what time the store has.
+pub fn clock(site: &str, nonce: &str) -> String {
+    format!("{}clock-{nonce}", canaries(site))
+}
+
+/// Whether a key is such a canary.
+pub fn is_clock(site: &str, key: &str) -> bool {
+    key.strip_prefix(&canaries(site)).is_some_and(|name| name.starts_with("clock-"))
+}
+
+/// What lies in the folder of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EpochObject {
+    /// `epoch.json`.
+    Record,
+    /// `sealed.json`.
+    Seal,
+    /// `secrets-<n>.age`.
+    Secrets(u32),
+    /// A pack, by its name.
+    Pack(blake3::Hash),
 }
 
 /// The key names of one system.
@@ -137,6 +166,16 @@ impl Layout {
         format!("{}/epochs/{epoch}/", self.prefix)
     }
 
+    /// The epoch the object under `key` belongs to: its records, packs, bodies and headers.
+    pub fn epoch_of(&self, key: &str) -> Option<EpochId> {
+        let Some((name, _)) = key.strip_prefix(&self.epochs()).and_then(|rest| rest.split_once('/')) else {
+            return self.parse_header(key).or_else(|| self.parse_body(key)).map(|(_, id)| id.epoch);
+        };
+        let (term, epoch) = name.split_once('-')?;
+        let id = EpochId { term: number(term)?, epoch: number(epoch)? };
+        key.starts_with(&self.epoch_prefix(id)).then_some(id)
+    }
+
     /// The epoch whose `epoch.json` has that key, if it is one.
     pub fn parse_epoch(&self, key: &str) -> Option<EpochId> {
         let (term, epoch) = key.strip_prefix(&self.epochs())?.strip_suffix("/epoch.json")?.split_once('-')?;
@@ -152,6 +191,30 @@ impl Layout {
         let (_, name) = rest.split_once('/')?;
         let hash = blake3::Hash::from_hex(name.strip_suffix(".age")?).ok()?;
         (self.pack(id, &hash) == key).then_some((id, hash))
+    }
+
+    /// The epoch a key below [`Layout::epochs`] belongs to, and which of its objects it is.
+    pub fn parse_epoch_key(&self, key: &str) -> Option<(EpochId, EpochObject)> {
+        if let Some((id, hash)) = self.parse_pack(key) {
+            return Some((id, EpochObject::Pack(hash)));
+        }
+        let (numbers, name) = key.strip_prefix(&self.epochs())?.split_once('/')?;
+        let (term, epoch) = numbers.split_once('-')?;
+        let id = EpochId { term: number(term)?, epoch: number(epoch)? };
+        let object = match name {
+            "epoch.json" => EpochObject::Record,
+            "sealed.json" => EpochObject::Seal,
+            other => EpochObject::Secrets(
+                other.strip_prefix("secrets-")?.strip_suffix(".age").and_then(number)?.try_into().ok()?,
+            ),
+        };
+        let spelled = match object {
+            EpochObject::Record => self.epoch(id),
+            EpochObject::Seal => self.sealed(id),
+            EpochObject::Secrets(n) => self.secrets(id, n),
+            EpochObject::Pack(hash) => self.pack(id, &hash),
+        };
+        (spelled == key).then_some((id, object))
     }
 
     /// `secrets-<n>.age`: the epoch's identity and chunk-id key, sealed.
@@ -308,6 +371,11 @@ mod tests {
              gc/00000012.json"
         );
         assert_eq!(layout.parse_epoch(&names[0]), Some(epoch));
+        let of_the_epoch: Vec<bool> = names.iter().map(|name| layout.epoch_of(name) == Some(epoch)).collect();
+        assert_eq!(of_the_epoch, [true, true, true, true, true, false, false, true, false, false, false]);
+        let objects: Vec<_> = names.iter().filter_map(|name| layout.parse_epoch_key(name)).collect();
+        let (secrets, pack) = (EpochObject::Secrets(0), EpochObject::Pack(hash));
+        assert_eq!(objects, [EpochObject::Record, secrets, pack, EpochObject::Seal].map(|object| (epoch, object)));
         assert_eq!(layout.parse_pack(&names[2]), Some((epoch, hash)));
         assert_eq!(layout.parse_body(&names[3]), Some((source.clone(), id)));
         assert_eq!(layout.parse_body(&names[4]), None, "a header is not a body");

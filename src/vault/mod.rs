@@ -6,10 +6,20 @@
 
 mod catalog;
 mod epoch;
+mod hold;
+pub mod keeper;
 pub mod layout;
 mod packer;
+mod policy;
+mod probe;
 mod proof;
 mod reader;
+pub mod rekey;
+mod removals;
+pub mod retention;
+mod scrub;
+mod seal;
+mod secrets;
 mod seen;
 mod snapshot;
 mod status;
@@ -17,14 +27,22 @@ pub mod v1;
 mod writer;
 
 use crate::error::{Class, Explain};
+use crate::keys::SealingError;
 use crate::pipeline::PipelineError;
 use crate::store::StoreError;
 use layout::EpochId;
 use v1::Unverified;
 
-pub use epoch::{EPOCH_LENGTH, EpochKeeping, OpenEpoch, abandon_epoch, open_epoch, remembered_epoch};
+pub use epoch::{
+    EPOCH_LENGTH, EpochKeeping, OpenEpoch, abandon_epoch, check_resume, open_epoch, put_vault_record, remembered_epoch,
+};
+pub use hold::{Holds, NewHold, put_hold};
+pub use policy::{PolicyUsers, bucket_policy};
+pub use probe::{DatedProbe, canaries, last_probe, probe_vault};
 pub use proof::{NewProof, put_proof};
-pub use reader::{Damaged, EpochHead, LastHeader, ListedPoint, PointListing, VaultReader};
+pub use reader::{Damaged, EpochHead, Fault, LastHeader, ListedPoint, PointListing, VaultReader};
+pub use removals::Removals;
+pub use scrub::{ScrubReport, ScrubRequest, Scrubber, Share, ShareError, scrub};
 pub use seen::SeenPoints;
 pub use snapshot::{SnapshotReader, SnapshotStream};
 pub use status::{StatusKeeping, update_status};
@@ -103,11 +121,51 @@ pub enum VaultError {
     #[error("{0}")]
     NoPoint(String),
     /// None of the sealed secrets of an epoch opens with the identity at hand.
-    #[error("vault: the secrets of epoch {0} do not open with this site's identity")]
-    NotForUs(EpochId),
+    #[error("vault: the secrets of epoch {epoch} do not open with this site's identity: {why}")]
+    NotForUs {
+        /// The epoch.
+        epoch: EpochId,
+        /// What was found in each object of secrets.
+        why: String,
+    },
+    /// Secrets that cannot be sealed or opened: most likely a plugin.
+    #[error("vault: secrets {key}")]
+    Secrets {
+        /// Their key.
+        key: String,
+        /// What happened.
+        source: SealingError,
+    },
+    /// Every name for secrets of an epoch is taken.
+    #[error("vault: epoch {0} has {max} objects of secrets, and no further one is looked for", max = secrets::SECRETS_MAX)]
+    SecretsFull(EpochId),
     /// The machine failed: randomness, threads.
     #[error("vault: {0}")]
     Machine(String),
+}
+
+impl VaultError {
+    /// The key of the object it is about, where it is about one.
+    pub fn object(&self) -> Option<&str> {
+        match self {
+            VaultError::Object { key, .. }
+            | VaultError::Record { key, .. }
+            | VaultError::Mismatch { key, .. }
+            | VaultError::Chain { key, .. }
+            | VaultError::OtherWriter { key } => Some(key),
+            VaultError::Store(error) => error.place().key.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Whether a newer release would read what it is about: that is not damaged.
+    pub fn is_unsupported(&self) -> bool {
+        match self {
+            VaultError::Object { source, .. } => source.is_unsupported(),
+            VaultError::Record { source, .. } => source.is_unsupported(),
+            _ => false,
+        }
+    }
 }
 
 impl Explain for VaultError {
@@ -122,13 +180,13 @@ impl Explain for VaultError {
     fn next_step(&self) -> Option<String> {
         let text = match self {
             VaultError::Store(error) => return error.next_step(),
+            error if error.is_unsupported() => "Use a newer release of warmspare.",
             VaultError::Object { .. } | VaultError::Mismatch { .. } => {
                 "Restore from another recovery point (`warmspare points` lists them), and find out what changed the object."
             }
             VaultError::Record { source: Unverified::UnknownSigner(_), .. } => {
                 "If that site is yours, pin its verifying key under `signers` in [vault]; if not, find out who wrote the record."
             }
-            VaultError::Record { source: Unverified::Unsupported(_), .. } => "Use a newer release of warmspare.",
             VaultError::Record { .. } => "Find out who changed the record; do not restore from it.",
             VaultError::OtherWriter { .. } => {
                 "Make sure that only one machine captures for this site, then move the folder vault/ of its state folder \
@@ -147,7 +205,11 @@ impl Explain for VaultError {
                  folder vault/ of the state folder aside: the next capture opens a new epoch and uploads everything once."
             }
             VaultError::NoPoint(_) => "Take one on the live site with `warmspare capture`.",
-            VaultError::NotForUs(_) => {
+            VaultError::Secrets { source, .. } => return source.next_step(),
+            VaultError::SecretsFull(_) => {
+                "Find out who put them there and remove those that do not count; `warmspare vault rekey --json` names them."
+            }
+            VaultError::NotForUs { .. } => {
                 "Check that `identity` belongs to the `recipient` in the configuration the live site captured with, or use the escrow's identity."
             }
             VaultError::Stream { .. } | VaultError::Machine(_) => return None,

@@ -2,16 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::{StreamExt, stream};
 use serde::de::DeserializeOwned;
 
 use super::VaultError;
 use super::layout::{self, EpochId, Layout, PointId, SnapshotId, Term};
+use super::removals::Removals;
 use super::v1::{self, EpochRecord, PointRecord, ProofRecord, Signed, SnapshotHeader, Unverified};
 use crate::config::{Signers, SourceName};
-use crate::store::Read;
+use crate::store::{Read, StoreError};
 
 /// A clear record larger than this is not one of ours.
-const RECORD_BYTES_MAX: u64 = 16 << 20;
+pub(super) const RECORD_BYTES_MAX: u64 = 16 << 20;
+/// Clear records are small and many: so many are asked for at once, and given out in order.
+pub(super) const READS_AT_ONCE: usize = 16;
 
 /// Reads one system's part of a vault.
 #[derive(Clone)]
@@ -19,7 +23,7 @@ pub struct VaultReader<R> {
     pub(super) keys: R,
     pub(super) layout: Layout,
     system: String,
-    signers: Signers,
+    pub(super) signers: Signers,
 }
 
 /// A recovery point whose signature, and whose headers, hold.
@@ -42,6 +46,33 @@ pub struct Damaged {
     pub key: String,
     /// What is wrong.
     pub what: String,
+    /// The object that is wrong: the record itself, or one it names.
+    pub object: String,
+    /// What kind of wrong.
+    pub fault: Fault,
+}
+
+/// What is wrong with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// Changed, cut short, gone, or not to be believed.
+    Damaged,
+    /// Written by a newer release: nothing is wrong with it.
+    Unsupported,
+}
+
+impl Damaged {
+    /// What `error` says of the object under `key`.
+    pub(super) fn of(key: &str, error: VaultError) -> Self {
+        let object = error.object().unwrap_or(key).to_owned();
+        let fault = if error.is_unsupported() { Fault::Unsupported } else { Fault::Damaged };
+        Damaged { key: key.to_owned(), what: said(error), object, fault }
+    }
+
+    /// The object under `key` is not what it has to be.
+    pub(super) fn new(key: &str, what: &str) -> Self {
+        Damaged { key: key.to_owned(), what: what.to_owned(), object: key.to_owned(), fault: Fault::Damaged }
+    }
 }
 
 /// All points of a system.
@@ -53,6 +84,25 @@ pub struct PointListing {
     pub damaged: Vec<Damaged>,
     /// Those of them that have a point's key.
     pub damaged_points: BTreeSet<PointId>,
+    /// Those of the damaged points that a newer release would read.
+    pub unsupported_points: BTreeSet<PointId>,
+    /// What the keeper has removed.
+    pub removals: Removals,
+}
+
+impl PointListing {
+    fn damage(&mut self, id: PointId, damaged: Damaged) {
+        self.damaged_points.insert(id);
+        if damaged.fault == Fault::Unsupported {
+            self.unsupported_points.insert(id);
+        }
+        self.damaged.push(damaged);
+    }
+
+    fn forget(&mut self, id: PointId, key: &str) {
+        self.damaged.retain(|damaged| damaged.key != key);
+        self.damaged_points.remove(&id);
+    }
 }
 
 /// An epoch that has committed headers.
@@ -83,24 +133,46 @@ impl<R: Read> VaultReader<R> {
         VaultReader { keys, layout: Layout::new(system), system: system.to_owned(), signers: signers.into() }
     }
 
-    /// Checks that the vault is of a format this release reads; an empty vault is fine.
+    /// Checks that the vault is of a format this release reads; an empty vault is fine. A damaged `vault.json` is no
+    /// error: every object names its own format, and a restore needs nothing of it.
     ///
     /// # Errors
-    /// When `vault.json` names another format or features.
+    /// When `vault.json` names another format or features, or the store fails.
     pub async fn check_format(&self) -> Result<(), VaultError> {
+        match self.vault_record().await {
+            Err(VaultError::Record { key, source }) if !source.is_unsupported() => {
+                tracing::warn!("{key}: {source}; `warmspare verify` tells what else is");
+                Ok(())
+            }
+            Err(VaultError::Store(error)) if error.is_of_object() => Ok(()),
+            checked => checked,
+        }
+    }
+
+    /// Checks that `vault.json` is what is written there in format 1.
+    ///
+    /// # Errors
+    /// When it is missing or anything else.
+    pub(super) async fn vault_record(&self) -> Result<(), VaultError> {
         let key = layout::VAULT;
         let wrong = |source| VaultError::Record { key: key.to_owned(), source };
-        let bytes = match self.keys.get_limited(key, RECORD_BYTES_MAX).await {
-            Ok(bytes) => bytes,
-            Err(error) if error.is_not_found() => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
+        let bytes = self.keys.get_limited(key, RECORD_BYTES_MAX).await?;
         let record: v1::VaultRecord =
             serde_json::from_slice(&bytes).map_err(|e| wrong(Unverified::Damaged(e.to_string())))?;
-        if record.format != v1::FORMAT || !record.features.is_empty() {
+        if record.format != v1::FORMAT {
             return Err(wrong(Unverified::Unsupported(record.format)));
         }
-        Ok(())
+        if record.kind != "vault" {
+            return Err(wrong(Unverified::Kind(record.kind)));
+        }
+        if let Some(feature) = record.features.first() {
+            return Err(wrong(Unverified::Feature(feature.clone())));
+        }
+        // Format 1 has one such file, and nothing signs it: byte for byte.
+        if record.to_bytes().is_ok_and(|written| written == bytes) {
+            return Ok(());
+        }
+        Err(wrong(Unverified::Damaged("not what is written there in format 1".to_owned())))
     }
 
     /// The system it reads.
@@ -109,58 +181,108 @@ impl<R: Read> VaultReader<R> {
     }
 
     pub(super) async fn record<T: DeserializeOwned>(&self, key: &str, kind: &str) -> Result<Signed<T>, VaultError> {
-        let bytes = self.keys.get_limited(key, RECORD_BYTES_MAX).await?;
-        Signed::decode(&bytes, key, kind, |signer| self.signers.of(signer).to_vec())
+        self.believed(&self.keys.get_limited(key, RECORD_BYTES_MAX).await?, key, kind)
+    }
+
+    /// As [`Self::record`], of a key that is overwritten: where the store keeps versions, the newest one.
+    pub(super) async fn newest_record<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        kind: &str,
+    ) -> Result<Signed<T>, VaultError> {
+        self.believed(&self.keys.get_newest(key, RECORD_BYTES_MAX).await?, key, kind)
+    }
+
+    /// The record that `bytes`, which are stored under `key`, are.
+    pub(super) fn believed<T: DeserializeOwned>(
+        &self,
+        bytes: &[u8],
+        key: &str,
+        kind: &str,
+    ) -> Result<Signed<T>, VaultError> {
+        Signed::decode(bytes, key, kind, |signer| self.signers.of(signer).to_vec())
             .map_err(|source| VaultError::Record { key: key.to_owned(), source })
     }
 
-    /// Every recovery point, each checked with its headers and its chain.
+    /// Every recovery point, each checked with its headers, their seals and its chain.
     ///
     /// # Errors
     /// When the store fails. What is wrong with single points is in the listing.
     pub async fn points(&self) -> Result<PointListing, VaultError> {
         let mut listing = PointListing::default();
+        let mut ids = Vec::new();
         for listed in self.keys.list(&self.layout.points()).await? {
-            let Some(id) = self.layout.parse_point(&listed.key) else {
-                listing.damaged.push(Damaged { key: listed.key, what: "not the name of a point".to_owned() });
-                continue;
-            };
-            match self.point(id).await {
+            match self.layout.parse_point(&listed.key) {
+                Some(id) => ids.push(id),
+                None => listing.damaged.push(Damaged::new(&listed.key, "not the name of a point")),
+            }
+        }
+        let mut gone = BTreeSet::new();
+        let read = |id: PointId| async move { (id, self.point(id).await) };
+        let mut reading = stream::iter(ids).map(read).buffered(READS_AT_ONCE);
+        while let Some((id, point)) = reading.next().await {
+            match point {
                 Ok(point) => listing.points.push(point),
-                Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
+                Err(VaultError::Store(error)) if !error.is_of_object() => return Err(error.into()),
                 Err(error) => {
-                    listing.damaged.push(Damaged { key: listed.key, what: said(error) });
-                    listing.damaged_points.insert(id);
+                    if matches!(&error, VaultError::Store(error) if error.is_not_found()) {
+                        gone.insert(id);
+                    }
+                    listing.damage(id, Damaged::of(&self.layout.point(id), error));
                 }
             }
         }
-        let gaps = self.point_gaps(&listing.points);
-        listing.damaged.extend(gaps.into_iter().filter(|gap| {
-            // One that is there and damaged was named already.
-            self.layout.parse_point(&gap.key).is_none_or(|id| !listing.damaged_points.contains(&id))
-        }));
+        drop(reading);
+        self.ignore_late(&mut listing).await?;
+        // Read after the points: what a pass removes while they are read is named by its record.
+        let (removals, damaged) = self.removals().await?;
+        listing.removals = removals;
+        listing.damaged.extend(damaged);
+        for id in gone {
+            if listing.removals.name_point(id) && !self.keys.exists(&self.layout.point(id)).await? {
+                listing.forget(id, &self.layout.point(id));
+            }
+        }
+        let gaps = self.point_gaps(&listing);
+        listing.damaged.extend(gaps);
         Ok(listing)
     }
 
-    /// Points that a later one names as its predecessor and that are not what it says.
-    fn point_gaps(&self, points: &[ListedPoint]) -> Vec<Damaged> {
-        let by_id: BTreeMap<PointId, &ListedPoint> = points.iter().map(|point| (point.id, point)).collect();
-        points
-            .iter()
-            .filter_map(|point| {
-                let previous = point.record.previous.as_ref()?;
-                let id = PointId { term: point.id.term, seq: previous.seq };
-                let found = by_id.get(&id).map(|point| point.blake3.to_hex().to_string());
-                if found.as_ref() == Some(&previous.blake3) {
-                    return None;
-                }
-                let what = match found {
-                    None => format!("missing: point {} was taken after it", point.id),
-                    Some(_) => format!("not the point that {} was taken after", point.id),
-                };
-                Some(Damaged { key: self.layout.point(id), what })
-            })
-            .collect()
+    /// Takes points out that were added to an epoch after the keeper had sealed it.
+    async fn ignore_late(&self, listing: &mut PointListing) -> Result<(), VaultError> {
+        let named = listing.points.iter().flat_map(|point| point.headers.iter().map(|(_, id, _)| id.epoch));
+        let (seals, damaged) = self.seals(named.collect::<BTreeSet<EpochId>>()).await?;
+        listing.damaged.extend(damaged);
+        let late = |point: &ListedPoint| {
+            let mut found = point.headers.iter().filter_map(|(_, id, header)| seals.against(*id, header));
+            found.next().map(|what| (point.id, what))
+        };
+        let late: BTreeMap<PointId, String> = listing.points.iter().filter_map(late).collect();
+        listing.points.retain(|point| !late.contains_key(&point.id));
+        for (id, what) in late {
+            listing.damage(id, Damaged::new(&self.layout.point(id), &what));
+        }
+        Ok(())
+    }
+
+    /// Points that a later one names as its predecessor, that are not what it says, and that no pass has removed.
+    fn point_gaps(&self, listing: &PointListing) -> Vec<Damaged> {
+        let by_id: BTreeMap<PointId, &ListedPoint> = listing.points.iter().map(|point| (point.id, point)).collect();
+        let gap = |point: &ListedPoint| {
+            let previous = point.record.previous.as_ref()?;
+            let id = PointId { term: point.id.term, seq: previous.seq };
+            // One that is there and damaged was named already.
+            if listing.damaged_points.contains(&id) || listing.removals.explain_point(id, &previous.blake3) {
+                return None;
+            }
+            let what = match by_id.get(&id) {
+                Some(found) if found.blake3.to_hex().as_str() == previous.blake3 => return None,
+                Some(_) => format!("not the point that {} was taken after", point.id),
+                None => format!("missing: point {} was taken after it", point.id),
+            };
+            Some(Damaged::new(&self.layout.point(id), &what))
+        };
+        listing.points.iter().filter_map(gap).collect()
     }
 
     /// One recovery point with its headers.
@@ -240,7 +362,7 @@ impl<R: Read> VaultReader<R> {
         for (epoch, mut headers) in newest {
             headers.sort_by_key(|(_, id)| id.seq);
             let last = match self.last_header(&headers, Some(epoch) == last_epoch).await {
-                Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
+                Err(VaultError::Store(error)) if !error.is_of_object() => return Err(error.into()),
                 last => last,
             };
             let headers = headers.into_iter().map(|(source, id)| (id.seq, source)).collect();
@@ -282,11 +404,15 @@ impl<R: Read> VaultReader<R> {
 
     async fn check_chain(&self, headers: &[(SourceName, SnapshotId)]) -> Result<(), VaultError> {
         let mut before: Option<v1::Link> = None;
-        for (source, id) in headers {
-            let (header, blake3) = self.header(source, *id).await?;
-            if header.previous != before {
+        let (removals, _) = self.removals().await?;
+        let read = |(source, id): (SourceName, SnapshotId)| async move { (self.header(&source, id).await, source, id) };
+        let mut reading = stream::iter(headers.to_vec()).map(read).buffered(READS_AT_ONCE);
+        while let Some((read, source, id)) = reading.next().await {
+            let (header, blake3) = read?;
+            let removed = header.previous.as_ref().is_some_and(|link| removals.explain_header(&link.blake3));
+            if header.previous != before && !removed {
                 let what = "the header before it in its chain is missing or was replaced".to_owned();
-                return Err(VaultError::Mismatch { key: self.layout.header(source, *id), what });
+                return Err(VaultError::Mismatch { key: self.layout.header(&source, id), what });
             }
             before = Some(v1::Link { seq: id.seq, blake3: blake3.to_hex().to_string() });
         }
@@ -317,13 +443,15 @@ impl<R: Read> VaultReader<R> {
         match self.epoch(id).await {
             Ok(record) if record.recipient == recipient => {}
             Ok(_) => return Err(broken(key, "it is of another epoch than the state folder's".to_owned())),
-            Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
+            Err(VaultError::Store(error)) if !error.is_of_object() => return Err(error.into()),
             Err(error) => return Err(broken(key, said(error))),
         }
         let secrets = self.layout.secrets(id, 0);
-        match self.keys.exists(&secrets).await? {
-            true => Ok(()),
-            false => Err(broken(secrets, "it is gone, and nothing else opens the epoch".to_owned())),
+        match self.keys.exists(&secrets).await {
+            // A credential that may not even ask: the spare, which reads them, tells of damaged epochs in its status.
+            Ok(true) | Err(StoreError::Denied { .. }) => Ok(()),
+            Ok(false) => Err(broken(secrets, "it is gone, and nothing else opens the epoch".to_owned())),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -333,13 +461,19 @@ impl<R: Read> VaultReader<R> {
     /// When the store fails. A wrong proof must not stand between anybody and a restore.
     pub async fn proofs(&self) -> Result<(Vec<(PointId, ProofRecord)>, Vec<Damaged>), VaultError> {
         let (mut proofs, mut damaged) = (Vec::new(), Vec::new());
-        for listed in self.keys.list(&self.layout.proofs()).await? {
-            match self.proof(&listed.key).await {
+        let listed = self.keys.list(&self.layout.proofs()).await?;
+        let read = |key: String| async move { (self.proof(&key).await, key) };
+        let mut reading = stream::iter(listed).map(|listed| read(listed.key)).buffered(READS_AT_ONCE);
+        while let Some((proof, key)) = reading.next().await {
+            match proof {
                 Ok(proof) => proofs.push(proof),
-                Err(VaultError::Store(error)) if !error.is_not_found() => return Err(error.into()),
-                Err(error) => damaged.push(Damaged { key: listed.key, what: said(error) }),
+                // Removed with its point while it was read.
+                Err(VaultError::Store(error)) if error.is_not_found() => {}
+                Err(VaultError::Store(error)) if !error.is_of_object() => return Err(error.into()),
+                Err(error) => damaged.push(Damaged::of(&key, error)),
             }
         }
+        drop(reading);
         Ok((proofs, damaged))
     }
 
@@ -367,6 +501,6 @@ impl<R: Read> VaultReader<R> {
 }
 
 /// An error with its causes.
-fn said(error: VaultError) -> String {
+pub(super) fn said(error: VaultError) -> String {
     crate::error::Error::from(error).to_string()
 }

@@ -7,15 +7,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use secrecy::SecretString;
 use tokio::sync::Mutex;
 
-use super::epoch::parse_secrets;
+use super::VaultError;
 use super::layout::{EpochId, Layout, SnapshotId};
 use super::reader::VaultReader;
 use super::v1::body::{self, Extent, StoredStream};
-use super::v1::{SnapshotHeader, Unverified};
-use super::{VaultError, v1};
+use super::v1::{BodyLink, SnapshotHeader, Unverified};
 use crate::config::SourceName;
 use crate::error::Error;
 use crate::keys::Identity;
@@ -26,20 +24,20 @@ use crate::stream::{Source, SourceStream, StreamEntry, StreamName};
 /// Opened packs kept for streams that share them.
 const PACKS_KEPT: usize = 4;
 /// No pack is larger than this, whatever its object says.
-const PACK_BYTES_MAX: u64 = 256 << 20;
+pub(super) const PACK_BYTES_MAX: u64 = 256 << 20;
 /// No body is larger than this.
 const BODY_BYTES_MAX: u64 = 2 << 30;
+/// Nor its text: the extents of 15 million chunks that lie each for itself, 1 TB in large chunks.
+const BODY_TEXT_BYTES_MAX: u64 = 2 << 30;
 /// A stream gives out its bytes in steps of about this size.
 const STEP_BYTES: u64 = 1 << 20;
-/// A re-key adds one; more than this many are not looked for.
-const SECRETS_MAX: u32 = 64;
 
 /// The streams of one snapshot.
 pub struct SnapshotReader<R> {
     packs: Arc<Packs<R>>,
     name: String,
     entries: Vec<StreamEntry>,
-    streams: Vec<StoredStream>,
+    pub(super) streams: Vec<StoredStream>,
 }
 
 /// The packs of one epoch, opened as they are asked for.
@@ -65,54 +63,54 @@ impl<R: Read + Clone + 'static> VaultReader<R> {
         header: &SnapshotHeader,
         identity: &Identity,
     ) -> Result<SnapshotReader<R>, VaultError> {
-        let (epoch_identity, chunk_id_key) = self.epoch_secrets(id.epoch, identity).await?;
-        let key = self.layout.body(source, id);
-        let sealed = self.keys.get_limited(&key, BODY_BYTES_MAX).await?;
-        if blake3::hash(&sealed).to_hex().as_str() != header.body.blake3 {
-            let what = "its BLAKE3 is not the one in the header".to_owned();
-            return Err(VaultError::Mismatch { key, what });
-        }
-        let frame = open(&epoch_identity, &sealed).map_err(|source| VaultError::Object { key: key.clone(), source })?;
-        let streams = parse_body(&key, &frame)?;
+        let epoch = match self.epoch(id.epoch).await {
+            Ok(record) => Some(record),
+            Err(VaultError::Store(error)) if !error.is_of_object() => return Err(error.into()),
+            Err(error) if error.is_unsupported() => return Err(error),
+            // It only says which of several secrets are the right ones.
+            Err(error) => {
+                tracing::warn!("epoch {} is opened without its record: {}", id.epoch, Error::from(error));
+                None
+            }
+        };
+        let secrets = self.epoch_secrets(id.epoch, epoch.as_ref(), identity).await?;
+        let streams = self.streams(source, id, &header.body, &secrets.identity).await?;
         let packs = Packs {
             keys: self.keys.clone(),
             layout: self.layout.clone(),
             epoch: id.epoch,
-            identity: epoch_identity,
-            chunk_id_key,
+            identity: secrets.identity,
+            chunk_id_key: secrets.chunk_id_key,
             opened: Mutex::default(),
         };
         let entries = streams.iter().map(|stream| stream.entry.clone()).collect();
         Ok(SnapshotReader { packs: Arc::new(packs), name: format!("{source} {id}"), entries, streams })
     }
 
-    /// The newest secrets of `epoch` that open with `identity`.
-    async fn epoch_secrets(&self, epoch: EpochId, identity: &Identity) -> Result<(Identity, ChunkIdKey), VaultError> {
-        for n in 0..SECRETS_MAX {
-            let key = self.layout.secrets(epoch, n);
-            let sealed = match self.keys.get_limited(&key, 1 << 20).await {
-                Ok(sealed) => sealed,
-                // The first must be there; a later one exists only after a re-key.
-                Err(error) if error.is_not_found() && n > 0 => break,
-                Err(error) => return Err(error.into()),
-            };
-            let Ok(plain) = open(identity, &sealed) else { continue };
-            let text = String::from_utf8(plain).ok().map(SecretString::from);
-            let wrong = Unverified::Damaged("not epoch secrets of format 1".to_owned());
-            let secrets = text.as_ref().and_then(parse_secrets);
-            return secrets.ok_or(VaultError::Record { key, source: wrong });
+    /// What the body of a snapshot says, opened with its epoch's own identity.
+    pub(super) async fn streams(
+        &self,
+        source: &SourceName,
+        id: SnapshotId,
+        body: &BodyLink,
+        epoch_identity: &Identity,
+    ) -> Result<Vec<StoredStream>, VaultError> {
+        let key = self.layout.body(source, id);
+        let sealed = self.keys.get_limited(&key, BODY_BYTES_MAX).await?;
+        if blake3::hash(&sealed).to_hex().as_str() != body.blake3 {
+            let what = "its BLAKE3 is not the one in the header".to_owned();
+            return Err(VaultError::Mismatch { key, what });
         }
-        Err(VaultError::NotForUs(epoch))
+        let frame = open(epoch_identity, &sealed).map_err(|source| VaultError::Object { key: key.clone(), source })?;
+        parse_body(&key, &frame)
     }
 }
 
 fn parse_body(key: &str, frame: &[u8]) -> Result<Vec<StoredStream>, VaultError> {
     let wrong = |what: String| VaultError::Mismatch { key: key.to_owned(), what };
-    let text = zstd::decode_all(frame).map_err(|e| wrong(e.to_string()))?;
-    let text = String::from_utf8(text).map_err(|e| wrong(e.to_string()))?;
-    body::decode(&text).map_err(|error| match error {
-        body::BodyError::Unsupported(_) => {
-            VaultError::Record { key: key.to_owned(), source: Unverified::Unsupported(v1::FORMAT + 1) }
+    body::decode_frame(frame, BODY_TEXT_BYTES_MAX).map_err(|error| match error {
+        body::BodyError::Unsupported(format) => {
+            VaultError::Record { key: key.to_owned(), source: Unverified::Unsupported(format) }
         }
         other => wrong(other.to_string()),
     })
@@ -156,11 +154,18 @@ impl<R: Read + Clone + 'static> Source for SnapshotReader<R> {
 
     async fn read(&self, name: &StreamName) -> Result<SnapshotStream<R>, Error> {
         let stream = self.streams.iter().find(|stream| stream.entry.name == *name);
-        let Some(StoredStream { entry, extents }) = stream else {
+        let Some(stream) = stream else {
             let what = format!("it has no stream {name}");
             return Err(VaultError::Stream { snapshot: self.name.clone(), what }.into());
         };
-        Ok(SnapshotStream {
+        Ok(self.stream(stream))
+    }
+}
+
+impl<R> SnapshotReader<R> {
+    /// One of its own streams, from its beginning.
+    pub(super) fn stream(&self, StoredStream { entry, extents }: &StoredStream) -> SnapshotStream<R> {
+        SnapshotStream {
             packs: Arc::clone(&self.packs),
             snapshot: self.name.clone(),
             entry: entry.clone(),
@@ -168,7 +173,7 @@ impl<R: Read + Clone + 'static> Source for SnapshotReader<R> {
             slot: 0,
             hasher: blake3::Hasher::new(),
             bytes: 0,
-        })
+        }
     }
 }
 
@@ -204,6 +209,13 @@ impl<R: Read> SnapshotStream<R> {
         self.hasher.update(&data);
         self.bytes += data.len() as u64;
         Ok(Some(Bytes::from(data)))
+    }
+
+    /// Reads it to its end, checks it, and says how long it is.
+    pub(super) async fn drain(mut self) -> Result<u64, VaultError> {
+        while self.step().await?.is_some() {}
+        self.check_end()?;
+        Ok(self.bytes)
     }
 
     fn check_end(&self) -> Result<(), VaultError> {

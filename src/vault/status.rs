@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -13,10 +14,14 @@ use super::v1::{FORMAT, Signed, StatusRecord, Unverified};
 use super::writer::SOFTWARE;
 use super::{VaultError, VaultReader};
 use crate::clock::Clock;
-use crate::durable;
+use crate::durable::{self, FileLock};
 use crate::failpoint;
 use crate::keys::SigningKey;
 use crate::store::{Read, Replace};
+
+/// A status is written in one put and no more: a minute is long.
+const LOCK_ATTEMPTS_MAX: u32 = 600;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// `status.json` of the state folder: the highest number seen of each site.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +99,7 @@ impl<R: Read> VaultReader<R> {
     }
 
     async fn status_record(&self, key: &str) -> Result<Signed<StatusRecord>, VaultError> {
-        self.record(key, "status").await
+        self.newest_record(key, "status").await
     }
 }
 
@@ -123,6 +128,7 @@ pub async fn update_status<K: Read + Replace>(
     clock: &dyn Clock,
     change: impl FnOnce(&mut StatusRecord),
 ) -> Result<StatusRecord, VaultError> {
+    let _alone = alone(keeping.state).await?;
     let mut memory = Memory::load(keeping.state)?;
     let said = match reader.status(keeping.site, keeping.state).await {
         Ok(said) => said,
@@ -146,6 +152,21 @@ pub async fn update_status<K: Read + Replace>(
     failpoint::hit("vault.status");
     memory.remember(keeping.site, record.seq)?;
     Ok(record)
+}
+
+/// Two commands of one site may have something to say at the same time; what one says must not undo the other's.
+async fn alone(state_folder: &Path) -> Result<FileLock, VaultError> {
+    let path = state_folder.join("status.lock");
+    let wrong = |what: String| VaultError::State { path: path.clone(), what };
+    durable::private_folder(state_folder).map_err(|e| wrong(e.to_string()))?;
+    for _ in 0..LOCK_ATTEMPTS_MAX {
+        let note = format!("status, process {}", std::process::id());
+        if let Some(lock) = FileLock::try_take(&path, &note).map_err(|e| wrong(e.to_string()))? {
+            return Ok(lock);
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
+    Err(wrong("another command of this site is still writing its status".to_owned()))
 }
 
 fn first(keeping: &StatusKeeping, clock: &dyn Clock) -> StatusRecord {

@@ -1,41 +1,59 @@
 //! A Ceph object gateway on loopback: monitor, one memory-backed disk, gateway, in a temporary folder.
 //!
-//! Ceph 16 forgives nothing, which makes it the S3 dialect to test against. `memstore` forgets everything when
-//! it is killed. All tests of one process share one server, each in a bucket of its own; the three daemons
-//! die with that process, however it ends.
+//! Ceph 16, Debian 12's own, forgives nothing, which makes it the S3 dialect to test against. The newest one comes from
+//! Debian's next release, unpacked and not installed: it does what AWS does. `memstore` forgets everything when it is
+//! killed. All tests of one process share one server of each, each in a bucket of its own; the daemons die with
+//! that process, however it ends.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// Key and secret of the one user, as the configuration writes them.
 pub const CREDENTIALS: &str = "AKTEST:SKTEST";
-/// SHA-256 of nothing: what a signed request without a body says of it.
-const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The ARN by which a policy names a user of these servers.
+pub fn arn(user: &str) -> String {
+    format!("arn:aws:iam:::user/{user}")
+}
 
 /// A running server.
 pub struct Ceph {
+    programs: Programs,
     folder: tempfile::TempDir,
     daemons: Vec<Child>,
     watcher: Option<Child>,
     endpoint: String,
+    users: Mutex<BTreeSet<String>>,
+}
+
+fn share(shared: &'static Mutex<Weak<Ceph>>, programs: fn() -> Programs) -> Arc<Ceph> {
+    let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.upgrade().unwrap_or_else(|| {
+        let started = Arc::new(Ceph::start(programs()));
+        *shared = Arc::downgrade(&started);
+        started
+    })
 }
 
 impl Ceph {
-    /// The server that the tests running now share; started for the first, killed after the last.
+    /// The Ceph 16 that the tests running now share; started for the first, killed after the last.
     pub fn shared() -> Arc<Ceph> {
         static SHARED: Mutex<Weak<Ceph>> = Mutex::new(Weak::new());
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.upgrade().unwrap_or_else(|| {
-            let started = Arc::new(Ceph::start());
-            *shared = Arc::downgrade(&started);
-            started
-        })
+        share(&SHARED, Programs::installed)
+    }
+
+    /// The newest Ceph, likewise. The first time on a machine it is downloaded (150 MB).
+    pub fn newest() -> Arc<Ceph> {
+        static SHARED: Mutex<Weak<Ceph>> = Mutex::new(Weak::new());
+        share(&SHARED, Programs::newest)
     }
 
     /// `http://127.0.0.1:PORT`.
@@ -45,21 +63,95 @@ impl Ceph {
 
     /// Makes an empty bucket of a name that no other test has.
     pub fn bucket(&self) -> String {
-        use std::sync::atomic::{AtomicU32, Ordering};
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("bucket-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let url = format!("{}/{name}", self.endpoint);
-        let sigv4 = ["--aws-sigv4", "aws:amz:us-east-1:s3", "--user", CREDENTIALS];
-        let digest = format!("x-amz-content-sha256: {EMPTY_SHA256}");
-        run(Command::new("curl").args(["-sS", "-f", "-X", "PUT", "-H", &digest]).args(sigv4).arg(url));
+        self.owner("PUT", &name, None, &[]);
         name
     }
 
-    fn start() -> Ceph {
+    /// Makes an empty bucket that keeps versions.
+    pub fn versioned_bucket(&self) -> String {
+        let name = self.bucket();
+        let on = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+        self.owner("PUT", &format!("{name}?versioning="), Some(on), &[]);
+        name
+    }
+
+    /// Makes an empty bucket that keeps versions, each for at least a day.
+    pub fn locked_bucket(&self) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("locked-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.owner("PUT", &name, None, &["x-amz-bucket-object-lock-enabled: true"]);
+        let rule = "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention>\
+                    <Mode>COMPLIANCE</Mode><Days>1</Days></DefaultRetention></Rule></ObjectLockConfiguration>";
+        self.owner("PUT", &format!("{name}?object-lock="), Some(rule), &[]);
+        name
+    }
+
+    /// Sets the policy of a bucket.
+    pub fn set_policy(&self, bucket: &str, policy: &str) {
+        self.owner("PUT", &format!("{bucket}?policy="), Some(policy), &[]);
+    }
+
+    /// Makes a user, unless there is one, and says its credentials as the configuration writes them.
+    pub fn user(&self, name: &str) -> String {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        if users.insert(name.to_owned()) {
+            let (id, shown) = (format!("--uid={name}"), format!("--display-name={name}"));
+            let (key, secret) = (format!("--access-key=AK{name}"), format!("--secret-key=SK{name}"));
+            let mut admin = self.programs.command("radosgw-admin");
+            run(admin.arg("-c").arg(self.conf()).args(["user", "create", &id, &shown, &key, &secret]));
+        }
+        format!("AK{name}:SK{name}")
+    }
+
+    /// Deletes a key without naming a version: on a versioned bucket that leaves a marker.
+    pub fn plain_delete(&self, bucket: &str, key: &str) {
+        self.owner("DELETE", &format!("{bucket}/{key}"), None, &[]);
+    }
+
+    /// The HTTP status that a request of `credentials` gets.
+    pub fn status_of(&self, credentials: &str, method: &str, path: &str, body: &str) -> String {
+        let (mut curl, _body) = self.request(credentials, method, path, body, &[]);
+        run(curl.args(["-o", "/dev/null", "-w", "%{http_code}"]))
+    }
+
+    /// A request of the owner of all buckets.
+    fn owner(&self, method: &str, path: &str, body: Option<&str>, headers: &[&str]) {
+        let (mut curl, _body) = self.request(CREDENTIALS, method, path, body.unwrap_or_default(), headers);
+        run(curl.arg("--fail-with-body"));
+    }
+
+    /// The request, and the file that holds its body for as long as it takes.
+    fn request(
+        &self,
+        credentials: &str,
+        method: &str,
+        path: &str,
+        body: &str,
+        headers: &[&str],
+    ) -> (Command, tempfile::NamedTempFile) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), body).unwrap();
+        let sum = run(Command::new("sha256sum").arg(file.path()));
+        let digest = format!("x-amz-content-sha256: {}", sum.split(' ').next().unwrap());
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "-X", method, "--aws-sigv4", "aws:amz:us-east-1:s3", "--user", credentials, "-H", &digest]);
+        curl.args(headers.iter().flat_map(|header| ["-H", header]));
+        if !body.is_empty() {
+            curl.args(["-H", "Content-Type: application/xml", "--data-binary"]);
+            curl.arg(format!("@{}", file.path().display()));
+        }
+        curl.arg(format!("{}/{path}", self.endpoint));
+        (curl, file)
+    }
+
+    fn start(programs: Programs) -> Ceph {
         let folder = tempfile::tempdir().unwrap();
         let (monitor_port, port) = (free_port(), free_port());
         let endpoint = format!("http://127.0.0.1:{port}");
-        let mut ceph = Ceph { folder, daemons: Vec::new(), watcher: None, endpoint };
+        let users = Mutex::new(BTreeSet::new());
+        let mut ceph = Ceph { programs, folder, daemons: Vec::new(), watcher: None, endpoint, users };
         ceph.prepare(monitor_port);
         ceph.daemon("ceph-mon", &["-i", "a"]);
         ceph.add_disk();
@@ -72,7 +164,7 @@ impl Ceph {
             answer.is_ok_and(|status| status.success())
         });
         let user = ["--uid=test", "--display-name=test", "--access-key=AKTEST", "--secret-key=SKTEST"];
-        run(Command::new("radosgw-admin").arg("-c").arg(ceph.conf()).args(["user", "create"]).args(user));
+        run(ceph.programs.command("radosgw-admin").arg("-c").arg(ceph.conf()).args(["user", "create"]).args(user));
         ceph
     }
 
@@ -92,6 +184,7 @@ impl Ceph {
         let conf = include_str!("ceph.conf")
             .replace("@FOLDER@", &self.folder.path().display().to_string())
             .replace("@MONITOR@", &monitor_port.to_string())
+            .replace("@PLUGINS@", &self.programs.plugins())
             .replace("@FSID@", &fsid);
         fs::write(self.conf(), conf).unwrap();
         let keyring = self.path("keyring");
@@ -103,13 +196,13 @@ impl Ceph {
             ("client.rgw.1", &["--cap", "mon", "allow rw", "--cap", "osd", "allow rwx"][..]),
         ] {
             let create = if keyring.exists() { &[][..] } else { &["--create-keyring"][..] };
-            let tool = &mut Command::new("ceph-authtool");
+            let tool = &mut self.programs.command("ceph-authtool");
             run(tool.arg(&keyring).args(create).args(["--gen-key", "-n", name]).args(caps));
         }
         let (map, monitor) = (self.path("monmap"), format!("[v2:127.0.0.1:{monitor_port}]"));
-        let tool = &mut Command::new("monmaptool");
+        let tool = &mut self.programs.command("monmaptool");
         run(tool.args(["--create", "--clobber", "--fsid", &fsid, "--addv", "a", &monitor]).arg(&map));
-        let monitor = &mut Command::new("ceph-mon");
+        let monitor = &mut self.programs.command("ceph-mon");
         run(monitor
             .args(["-i", "a", "--mkfs", "-c"])
             .arg(self.conf())
@@ -122,17 +215,17 @@ impl Ceph {
     fn add_disk(&self) {
         let id = uuid();
         self.ceph(&["osd", "new", &id]);
-        run(Command::new("ceph-osd").args(["-i", "0", "--mkfs", "--osd-uuid", &id, "-c"]).arg(self.conf()));
+        run(self.programs.command("ceph-osd").args(["-i", "0", "--mkfs", "--osd-uuid", &id, "-c"]).arg(self.conf()));
         self.ceph(&["osd", "crush", "add", "osd.0", "1.0", "root=default", "host=h"]);
     }
 
     fn ceph(&self, words: &[&str]) -> String {
-        run(Command::new("ceph").arg("-c").arg(self.conf()).args(["--connect-timeout", "20"]).args(words))
+        run(self.programs.command("ceph").arg("-c").arg(self.conf()).args(["--connect-timeout", "20"]).args(words))
     }
 
     fn daemon(&mut self, program: &str, words: &[&str]) {
         let log = fs::File::create(self.path(&format!("log/{program}.out"))).unwrap();
-        let mut command = Command::new(program);
+        let mut command = self.programs.command(program);
         command.arg("-c").arg(self.conf()).arg("-f").args(words);
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.daemons.push(command.spawn().unwrap());
@@ -150,6 +243,54 @@ impl Drop for Ceph {
             let _ = daemon.kill();
             let _ = daemon.wait();
         }
+    }
+}
+
+/// The programs of one release: installed, or unpacked into a folder with the libraries they need.
+struct Programs {
+    unpacked: Option<PathBuf>,
+}
+
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+
+impl Programs {
+    fn installed() -> Self {
+        Programs { unpacked: None }
+    }
+
+    fn newest() -> Self {
+        let packages = ["ceph-mon", "ceph-osd", "radosgw", "ceph-common"];
+        Programs { unpacked: Some(super::debs::unpacked("sid", "ceph", &packages)) }
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let Some(root) = &self.unpacked else { return Command::new(program) };
+        let path = |part: &str| root.join(LIBRARIES).join(part).display().to_string();
+        // Their own loader and C library: this machine's are older.
+        let mut command = Command::new(root.join("lib64/ld-linux-x86-64.so.2"));
+        command.args(["--library-path", &[path(""), path("ceph"), path("systemd")].join(":")]);
+        if program == "ceph" {
+            let bin = fs::read_dir(root.join("usr/bin")).unwrap().map(|entry| entry.unwrap().path());
+            let named = |path: &PathBuf| {
+                let version = path.file_name().and_then(|name| name.to_str()?.strip_prefix("python3."));
+                version.is_some_and(|version| version.bytes().all(|byte| byte.is_ascii_digit()))
+            };
+            command.arg(bin.into_iter().find(named).expect("a python"));
+            command.env("PYTHONHOME", root.join("usr")).env("PYTHONPATH", root.join("usr/lib/python3/dist-packages"));
+        }
+        command.arg(root.join("usr/bin").join(program));
+        command
+    }
+
+    /// Lines of the configuration that say where the plugins are.
+    fn plugins(&self) -> String {
+        let Some(root) = &self.unpacked else { return String::new() };
+        let libraries = root.join(LIBRARIES);
+        let libraries = libraries.display();
+        format!(
+            "osd class dir = {libraries}/rados-classes\nerasure code dir = {libraries}/ceph/erasure-code\n\
+             plugin dir = {libraries}/ceph"
+        )
     }
 }
 

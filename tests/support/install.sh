@@ -7,7 +7,7 @@ set -eu
 case "${1:-}" in
 bench) wanted="gcc libc6-dev" ;;
 demo) wanted="gcc libc6-dev ca-certificates postgresql-15 util-linux" ;;
-test) wanted="gcc libc6-dev ca-certificates git curl postgresql-15 util-linux age zstd python3-pip ceph-mon ceph-osd ceph-mgr radosgw ceph-common" ;;
+test) wanted="gcc g++ libc6-dev ca-certificates git curl postgresql-15 util-linux age zstd openssh-client python3-pip ceph-mon ceph-osd ceph-mgr radosgw ceph-common" ;;
 *)
     echo "usage: $0 demo|test|bench" >&2
     exit 2

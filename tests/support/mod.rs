@@ -4,6 +4,11 @@
 
 pub mod buckets;
 pub mod ceph;
+pub mod debs;
+pub mod history;
+pub mod keys_conformance;
 pub mod memory;
 pub mod postgres;
+pub mod proxy;
 pub mod sites;
+pub mod vaults;

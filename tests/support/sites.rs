@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use super::postgres::PostgresServer;
+use warmspare::clock::SystemClock;
 use warmspare::keygen;
 
 pub struct Sites {
@@ -62,7 +63,7 @@ impl Sites {
 
     fn write_configuration(&self) {
         let path = self.folder.path();
-        let escrow = keygen::escrow(&path.join("escrow.txt")).unwrap();
+        let escrow = keygen::escrow(&path.join("escrow.txt"), &SystemClock).unwrap();
         let mut signers = Vec::new();
         let mut sections = String::new();
         for (site, server) in [("ams", &self.live), ("fra", &self.spare)] {
@@ -105,6 +106,25 @@ impl Sites {
         let text = fs::read_to_string(self.configuration()).unwrap();
         assert!(text.contains(from), "the configuration has {from}");
         fs::write(self.configuration(), text.replace(from, to)).unwrap();
+    }
+
+    /// Keeps the vault in a bucket from here on; each site reaches it with its own credentials (site, its, its keeper's).
+    pub fn keep_vault_in(&self, url: &str, endpoint: &str, credentials: &[(&str, &str, Option<&str>)]) {
+        let text = fs::read_to_string(self.configuration()).unwrap();
+        let mut text =
+            text.replace(&format!("url = \"{}\"\nescrow", self.vault().display()), &format!("url = \"{url}\"\nescrow"));
+        for (site, its, keepers) in credentials {
+            let mut access = format!("endpoint = \"{endpoint}\"");
+            for (name, secret) in [("credentials", Some(its)), ("keeper", keepers.as_ref())] {
+                let Some(secret) = secret else { continue };
+                let file = self.path().join(format!("{site}.vault.{name}"));
+                fs::write(&file, secret).unwrap();
+                access += &format!(", {name} = \"file:{}\"", file.display());
+            }
+            let head = format!("[sites.{site}]\n");
+            text = text.replace(&head, &format!("{head}vault = {{ {access} }}\n"));
+        }
+        fs::write(self.configuration(), text).unwrap();
     }
 
     pub fn vault(&self) -> PathBuf {

@@ -100,6 +100,11 @@ impl Folder {
         write::write(&self.root, path, attributes.mode, size, body, place).await
     }
 
+    pub(super) async fn check_writable(&self) -> Result<(), StoreError> {
+        let root = self.root.clone();
+        blocking(Place::store(&self.name, "write"), move |at| write::stage_and_remove(&root, &at)).await
+    }
+
     pub(super) async fn head(&self, key: &str) -> Result<Head, StoreError> {
         let path = self.path(key, "look up")?;
         blocking(Place::key(&self.name, key, "look up"), move |at| {

@@ -44,6 +44,16 @@ pub(super) async fn write(
     }
 }
 
+/// Does the first half of a write and gives it up: whether there may be files, and whether one more fits.
+pub(super) fn stage_and_remove(root: &Path, at: &Place) -> Result<(), StoreError> {
+    let failed = |error| StoreError::of_io(at.clone(), error);
+    let file = Staged { root: root.to_owned(), path: root.to_owned(), mode: None, at: at.clone() };
+    let (mut staged, path) = file.stage().map_err(failed)?;
+    let written = staged.write_all(b"x").and_then(|()| staged.sync_all());
+    std::fs::remove_file(&path).map_err(failed)?;
+    written.map_err(failed)
+}
+
 /// Hands the body to the writing thread. Returns early, without error, when that thread has stopped: it knows why.
 async fn feed(body: &mut Body, size: u64, at: &Place, pieces: &mpsc::Sender<Piece>) -> Result<(), WriteError> {
     let mut fed: u64 = 0;

@@ -9,7 +9,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use crate::store::error::{Place, StoreError};
 
 /// Says a failed request in our words.
-pub(super) fn refused<E>(at: Place, error: SdkError<E, HttpResponse>) -> StoreError
+pub(in crate::store) fn refused<E>(at: Place, error: SdkError<E, HttpResponse>) -> StoreError
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
@@ -22,6 +22,12 @@ where
         _ => format!("HTTP {status}"),
     };
     judge(at, status, &code, why)
+}
+
+/// The status (0 without an answer) and the error code of a failed request.
+pub(in crate::store) fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> (u16, String) {
+    let status = error.raw_response().map_or(0, |answer| answer.status().as_u16());
+    (status, error.code().unwrap_or_default().to_owned())
 }
 
 /// `status` is 0 when there was no answer.

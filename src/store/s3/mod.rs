@@ -4,50 +4,47 @@
 //! given; no checksums of the SDK's own (other servers refuse them); what an upload became is asked for by
 //! HEAD (Ceph answers a completed upload with an empty or unquoted ETag).
 
-mod answer;
+pub(super) mod answer;
+mod client;
 mod list;
 mod upload;
+pub(super) mod versions;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{
-    BehaviorVersion, Config, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-    SharedCredentialsProvider,
-};
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
+
+pub(super) use client::{CONNECT_TIMEOUT, READ_TIMEOUT};
 
 use super::error::{Place, StoreError};
 use super::object::{Attributes, Body, Head, Listed, SourceVersion, WriteError};
 use crate::config::address::BucketAddress;
 
-/// How long a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a server may take to begin its answer.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// The first length of a key, in bytes, that S3 does not take.
 const KEY_BYTES_MAX: usize = 1_025;
-/// How often a request is tried in all.
-const ATTEMPTS: u32 = 4;
 
 /// A bucket, or what starts with a prefix in one, of an S3 server.
 #[derive(Clone)]
 pub struct S3 {
-    client: Client,
-    bucket: Arc<str>,
-    prefix: Arc<str>,
+    pub(super) client: Client,
+    pub(super) bucket: Arc<str>,
+    pub(super) prefix: Arc<str>,
     name: Arc<str>,
+}
+
+/// The way to a server.
+pub(super) struct Access<'a> {
+    pub endpoint: Option<&'a str>,
+    pub region: &'a str,
+    pub credentials: Option<SecretString>,
 }
 
 impl fmt::Debug for S3 {
@@ -64,13 +61,28 @@ impl S3 {
         prefix: &str,
         credentials: Option<SecretString>,
     ) -> Result<Self, StoreError> {
-        let name = match &address.endpoint {
+        let access = Access { endpoint: address.endpoint.as_deref(), region: &address.region, credentials };
+        S3::with(bucket, prefix, access)
+    }
+
+    /// A bucket of our own keys, which has no name in the configuration.
+    pub(super) fn with(bucket: &str, prefix: &str, access: Access<'_>) -> Result<Self, StoreError> {
+        let name = match &access.endpoint {
             Some(endpoint) => format!("s3://{bucket}/{prefix} at {endpoint}"),
             None => format!("s3://{bucket}/{prefix}"),
         };
-        let credentials = credentials.map(|secret| parse_credentials(&secret, &name)).transpose()?;
-        let client = Client::from_conf(client_config(address, credentials));
+        let client = client::client(access.endpoint, access.region, access.credentials, &name)?;
         Ok(S3 { client, bucket: bucket.into(), prefix: prefix.into(), name: name.into() })
+    }
+
+    /// What starts with `more` in it. It keeps its name.
+    pub(super) fn below(&self, more: &str) -> S3 {
+        S3 { prefix: format!("{}{more}", self.prefix).into(), ..self.clone() }
+    }
+
+    /// The same, but every request is tried once.
+    pub(super) fn once(&self) -> S3 {
+        S3 { client: client::that_tries_once(&self.client), ..self.clone() }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -113,17 +125,22 @@ impl S3 {
         Ok(self.head(key).await?)
     }
 
+    pub(super) async fn check_writable(&self) -> Result<(), StoreError> {
+        let key = format!("{}.warmspare-check", self.prefix);
+        upload::begin_and_abort(self, key, Place::store(&self.name, "write")).await
+    }
+
     pub(super) async fn head(&self, key: &str) -> Result<Head, StoreError> {
         let request = self.client.head_object().bucket(&*self.bucket).key(self.full(key, "look up")?);
         let answer = request.send().await.map_err(|e| answer::refused(self.at(key, "look up"), e))?;
         Ok(head_of_head(&answer))
     }
 
-    fn at(&self, key: &str, operation: &'static str) -> Place {
+    pub(super) fn at(&self, key: &str, operation: &'static str) -> Place {
         Place::key(&self.name, key, operation)
     }
 
-    fn full(&self, key: &str, operation: &'static str) -> Result<String, StoreError> {
+    pub(super) fn full(&self, key: &str, operation: &'static str) -> Result<String, StoreError> {
         let full = format!("{}{key}", self.prefix);
         let refused = |why: &str| StoreError::BadKey { at: self.at(key, operation), why: why.to_owned() };
         match full.len() {
@@ -134,40 +151,7 @@ impl S3 {
     }
 }
 
-fn client_config(address: &BucketAddress, credentials: Option<Credentials>) -> Config {
-    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build();
-    let mut config = Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .http_client(http)
-        .region(Region::new(address.region.clone()))
-        .force_path_style(address.endpoint.is_some())
-        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-        .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
-    config.set_endpoint_url(address.endpoint.clone());
-    match credentials {
-        Some(credentials) => config.credentials_provider(SharedCredentialsProvider::new(credentials)).build(),
-        None => config.allow_no_auth().build(),
-    }
-}
-
-fn parse_credentials(secret: &SecretString, name: &str) -> Result<Credentials, StoreError> {
-    let mut parts = secret.expose_secret().trim().splitn(3, ':');
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some(access), Some(secret), token) if !access.is_empty() && !secret.is_empty() => {
-            Ok(Credentials::new(access, secret, token.map(str::to_owned), None, "configuration"))
-        }
-        _ => Err(StoreError::Denied {
-            at: Place::store(name, "open"),
-            why: "its credentials are not of the form ACCESS_KEY:SECRET_KEY or ACCESS_KEY:SECRET_KEY:SESSION_TOKEN"
-                .to_owned(),
-        }),
-    }
-}
-
-fn blocks(body: ByteStream, at: Place) -> impl Stream<Item = Result<Bytes, StoreError>> + Send {
+pub(super) fn blocks(body: ByteStream, at: Place) -> impl Stream<Item = Result<Bytes, StoreError>> + Send {
     stream::unfold(Some((body, at)), |state| async move {
         let (mut body, at) = state?;
         match body.next().await? {
@@ -178,7 +162,7 @@ fn blocks(body: ByteStream, at: Place) -> impl Stream<Item = Result<Bytes, Store
 }
 
 /// An ETag without its quotes: some servers quote it in some answers only.
-fn bare_etag(etag: Option<&str>) -> Option<String> {
+pub(super) fn bare_etag(etag: Option<&str>) -> Option<String> {
     let bare = etag?.trim_matches('"');
     (!bare.is_empty()).then(|| bare.to_owned())
 }
@@ -222,17 +206,6 @@ head_of!(head_of_head, HeadObjectOutput);
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn credentials_of_another_form_are_refused_without_being_repeated() {
-        for text in ["", "hunter2", ":hunter2", "hunter2:"] {
-            let error = parse_credentials(&SecretString::from(text), "s3://b").unwrap_err();
-            assert!(!error.to_string().contains("hunter2"), "{error}");
-        }
-        let parsed = parse_credentials(&SecretString::from("a:b:c:d"), "s3://b").unwrap();
-        assert_eq!((parsed.access_key_id(), parsed.secret_access_key()), ("a", "b"));
-        assert_eq!(parsed.session_token(), Some("c:d"));
-    }
 
     #[test]
     fn etags_lose_their_quotes() {

@@ -70,6 +70,15 @@ async fn in_parts(
     Ok(())
 }
 
+/// Begins an upload and ends it at once: the server says whether it takes objects, and keeps nothing.
+pub(super) async fn begin_and_abort(s3: &S3, key: String, at: Place) -> Result<(), StoreError> {
+    let begun = s3.client.create_multipart_upload().bucket(&*s3.bucket).key(&key).send().await;
+    let begun = begun.map_err(|e| answer::refused(at.clone(), e))?;
+    let request = s3.client.abort_multipart_upload().bucket(&*s3.bucket).key(key);
+    let ended = request.set_upload_id(begun.upload_id).send().await;
+    ended.map(drop).map_err(|e| answer::refused(at, e))
+}
+
 /// An upload in parts that was begun. Dropped before it is complete, it is aborted: a server keeps, and may
 /// charge for, the parts of one that nobody ends.
 struct Upload<'a> {

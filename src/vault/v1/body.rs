@@ -12,6 +12,7 @@
 //! order. In names `\`, tab, newline and carriage return are written `\\`, `\t`, `\n`, `\r`.
 
 use std::fmt::Write as _;
+use std::io::Read as _;
 
 use crate::stream::{StreamEntry, StreamKind, StreamName};
 
@@ -40,16 +41,23 @@ pub struct StoredStream {
 }
 
 const FIRST_LINE: &str = "warmspare-body\t1";
+const FIRST_WORD: &str = "warmspare-body\t";
 
 /// Why a body cannot be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
+    /// It does not decompress to text.
+    #[error("it does not decompress: {0}")]
+    Frame(String),
+    /// It decompresses to more than any body has.
+    #[error("its text has more than {0} bytes")]
+    TooLong(u64),
     /// A line is not what the format says.
     #[error("line {0} cannot be read")]
     Line(usize),
     /// Written by a newer release.
-    #[error("`{0}` is not supported by this release")]
-    Unsupported(String),
+    #[error("its format {0} is not supported by this release")]
+    Unsupported(u32),
     /// The last line is missing or does not fit.
     #[error("it is cut short")]
     Short,
@@ -74,7 +82,24 @@ pub fn encode(streams: &[StoredStream]) -> String {
     text
 }
 
-/// The streams of a body.
+/// The streams of a body as it is sealed: its text as a zstd frame. The text may have `text_bytes_max` bytes.
+///
+/// # Errors
+/// [`BodyError`] names what is wrong.
+pub fn decode_frame(frame: &[u8], text_bytes_max: u64) -> Result<Vec<StoredStream>, BodyError> {
+    let wrong = |error: std::io::Error| BodyError::Frame(error.to_string());
+    let mut text = Vec::new();
+    let plain = zstd::stream::read::Decoder::with_buffer(frame).map_err(wrong)?;
+    // A few kilobytes can decompress to any length.
+    plain.take(text_bytes_max.saturating_add(1)).read_to_end(&mut text).map_err(wrong)?;
+    if text.len() as u64 > text_bytes_max {
+        return Err(BodyError::TooLong(text_bytes_max));
+    }
+    let text = String::from_utf8(text).map_err(|error| BodyError::Frame(error.to_string()))?;
+    decode(&text)
+}
+
+/// The streams of a body's text.
 ///
 /// # Errors
 /// [`BodyError`] names the line or stream that is wrong.
@@ -82,8 +107,11 @@ pub fn decode(text: &str) -> Result<Vec<StoredStream>, BodyError> {
     let mut lines = text.lines().enumerate();
     match lines.next() {
         Some((_, FIRST_LINE)) => {}
-        Some((_, line)) if line.starts_with("warmspare-body\t") => return Err(BodyError::Unsupported(line.to_owned())),
-        _ => return Err(BodyError::Line(1)),
+        Some((_, line)) => {
+            let newer = line.strip_prefix(FIRST_WORD).and_then(|format| format.parse().ok());
+            return Err(newer.map_or(BodyError::Line(1), BodyError::Unsupported));
+        }
+        None => return Err(BodyError::Line(1)),
     }
     let mut streams: Vec<StoredStream> = Vec::new();
     let mut ended = None;
@@ -190,13 +218,26 @@ mod tests {
     }
 
     #[test]
+    fn a_few_bytes_that_decompress_to_many_are_refused() {
+        let bomb = zstd::encode_all(vec![b'x'; 1 << 20].as_slice(), 3).unwrap();
+        assert!(bomb.len() < 1000);
+        assert_eq!(decode_frame(&bomb, (1 << 20) - 1), Err(BodyError::TooLong((1 << 20) - 1)));
+        assert_eq!(decode_frame(&bomb, 1 << 20), Err(BodyError::Line(1)));
+        let text = encode(&streams());
+        let frame = zstd::encode_all(text.as_bytes(), 3).unwrap();
+        assert_eq!(decode_frame(&frame, text.len() as u64), Ok(streams()));
+        assert!(matches!(decode_frame(b"no frame", 100), Err(BodyError::Frame(_))));
+    }
+
+    #[test]
     fn a_body_that_is_cut_or_changed_is_refused() {
         let text = encode(&streams());
         for length in 0..text.len() {
             assert!(decode(&text[..length]).is_err(), "cut to {length}");
         }
         assert_eq!(decode(&text.replace("\t20\n", "\t21\n")), Err(BodyError::Length("table public.origins".into())));
-        assert_eq!(decode("warmspare-body\t2\n"), Err(BodyError::Unsupported("warmspare-body\t2".into())));
+        assert_eq!(decode("warmspare-body\t2\n"), Err(BodyError::Unsupported(2)));
+        assert_eq!(decode("warmspare-body\tx\n"), Err(BodyError::Line(1)));
         assert_eq!(decode("extent\n"), Err(BodyError::Line(1)));
         assert_eq!(decode(&format!("{text}stream\n")), Err(BodyError::Line(7)));
     }

@@ -24,6 +24,18 @@ pub struct VaultRecord {
     pub features: Vec<String>,
 }
 
+impl VaultRecord {
+    /// Its bytes as they are stored: one line.
+    ///
+    /// # Errors
+    /// When JSON cannot hold it, which no value of this type is.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut bytes = serde_json::to_vec(self)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+}
+
 /// `epoch.json`: how an epoch's packs were made. Signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochRecord {
@@ -359,7 +371,7 @@ pub struct GcRecord {
     pub writer: String,
     /// When, by the keeper's clock.
     pub planned_at: jiff::Timestamp,
-    /// The points that go, with their proofs.
+    /// The points that go, with their proofs and holds.
     pub points: Vec<RemovedPoint>,
     /// The headers that go, each with its body.
     pub headers: Vec<PointSnapshot>,
@@ -367,6 +379,9 @@ pub struct GcRecord {
     pub packs: Vec<RemovedPacks>,
     /// Epochs of which nothing is left, so that their records and secrets go too.
     pub epochs: Vec<RemovedEpoch>,
+    /// Keys of what nobody names: bodies without a header, and what an earlier pass that was killed left of what it
+    /// names.
+    pub leftovers: Vec<String>,
     /// The release that wrote it.
     pub software: String,
 }
@@ -380,6 +395,8 @@ pub struct RemovedPoint {
     pub seq: u64,
     /// BLAKE3 of the point object, in hexadecimal digits: what the point after it links to.
     pub blake3: String,
+    /// BLAKE3 of the headers it named, in hexadecimal digits: they go once their epoch is sealed.
+    pub headers: Vec<String>,
 }
 
 /// The packs of one epoch that a pass removes.

@@ -1,0 +1,83 @@
+//! What this process leaves behind in memory: nothing that a core dump, a debugger or a freed block would show.
+//!
+//! Secrets live in types that wipe themselves. Three things those types cannot do are done here: no core is dumped and
+//! no other process of the same user may look inside; what libraries free without wiping is wiped by the allocator;
+//! and the stack that key arithmetic used is overwritten.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
+use std::io;
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use zeroize::Zeroize;
+
+/// Switches core dumps off and keeps debuggers of the same user out (`prctl(2)`, `PR_SET_DUMPABLE`).
+///
+/// Children start with a soft limit of 0 too and may raise it again: the hard limit stays as it is, and whether a
+/// process may be dumped is decided anew when it starts a program.
+///
+/// # Errors
+/// When the kernel refuses; nothing secret may be touched then.
+pub fn keep_memory_private() -> io::Result<()> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    let limit = getrlimit(Resource::Core);
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: limit.maximum })?;
+    Ok(())
+}
+
+/// What arithmetic with keys may have used of the stack below its caller.
+const STACK_BYTES: usize = 128 << 10;
+
+/// Overwrites the stack below the caller, where functions that have returned left copies of keys.
+#[inline(never)]
+pub fn wipe_stack() {
+    let mut below = [0u8; STACK_BYTES];
+    below.zeroize();
+    black_box(&below);
+}
+
+/// The system's allocator, which wipes what is given back: the crates for sealing, TLS and servers free buffers that
+/// held plain secrets. Costs one `memset` for every block that is freed.
+pub struct WipingAllocator;
+
+#[allow(unsafe_code, reason = "an allocator can be written in no other way; everything else in this crate is safe")]
+// SAFETY: every call goes to `System` with the arguments it came with, and a block is written to only between its
+// allocation and its being given back. `realloc` is the trait's own: a new block, a copy, the old one given back, wiped.
+unsafe impl GlobalAlloc for WipingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the block is `layout.size()` bytes long and still the caller's, who promises not to use it again.
+        // Without the black box the compiler may leave the writing out, since nobody reads what is freed.
+        unsafe {
+            block.write_bytes(0, layout.size());
+            System.dealloc(black_box(block), layout);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_wiped_before_it_is_given_back_and_grows_with_its_content() {
+        let layout = Layout::from_size_align(4096, 8).unwrap();
+        // SAFETY: allocated here with this layout, written within it, given back once.
+        unsafe {
+            let block = WipingAllocator.alloc(layout);
+            block.write_bytes(7, 4096);
+            let grown = WipingAllocator.realloc(block, layout, 8192);
+            assert_eq!(std::slice::from_raw_parts(grown, 4096), [7; 4096]);
+            WipingAllocator.dealloc(grown, Layout::from_size_align(8192, 8).unwrap());
+        }
+    }
+}

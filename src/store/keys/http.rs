@@ -1,0 +1,68 @@
+//! The HTTP client of object_store: the one that the rest of this program uses (hyper, rustls, ring), with our timeouts,
+//! instead of a second stack of its own.
+
+use std::error::Error as _;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http_body_util::BodyExt;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector as Tcp;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody,
+    HttpService,
+};
+
+use crate::store::s3::{CONNECT_TIMEOUT, READ_TIMEOUT};
+
+/// Gives object_store its client.
+#[derive(Debug)]
+pub(super) struct Connector;
+
+impl HttpConnector for Connector {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        let wrong =
+            |source: Box<dyn std::error::Error + Send + Sync>| object_store::Error::Generic { store: "TLS", source };
+        let mut roots = rustls::RootCertStore::empty();
+        let found = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(found.certs);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider);
+        let tls = tls.with_safe_default_protocol_versions().map_err(|e| wrong(e.into()))?;
+        let tls = tls.with_root_certificates(roots).with_no_client_auth();
+        let mut tcp = Tcp::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let https =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(https);
+        Ok(HttpClient::new(Hyper(client)))
+    }
+}
+
+#[derive(Debug)]
+struct Hyper(Client<HttpsConnector<Tcp>, HttpRequestBody>);
+
+#[async_trait]
+impl HttpService for Hyper {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let answer = tokio::time::timeout(READ_TIMEOUT, self.0.request(request)).await;
+        let answer = answer.map_err(|late| HttpError::new(HttpErrorKind::Timeout, late))?;
+        let (head, body) = answer.map_err(of_hyper)?.into_parts();
+        let body = body.map_err(|error| HttpError::new(HttpErrorKind::Interrupted, error));
+        Ok(HttpResponse::from_parts(head, HttpResponseBody::new(body)))
+    }
+}
+
+fn of_hyper(error: hyper_util::client::legacy::Error) -> HttpError {
+    let sent = error.source().is_some_and(|cause| cause.to_string().contains("before message completed"));
+    let kind = match error.is_connect() {
+        true => HttpErrorKind::Connect,
+        false if sent => HttpErrorKind::Interrupted,
+        false => HttpErrorKind::Request,
+    };
+    HttpError::new(kind, error)
+}
