@@ -14,7 +14,7 @@ use super::session::Session;
 pub struct ConstraintTrigger {
     /// The table it is on, quoted where needed.
     pub table: String,
-    /// The constraint it belongs to.
+    /// The constraint it belongs to; of a foreign key to a partitioned table the whole one.
     pub constraint: String,
     /// The table that constraint is on, quoted where needed.
     pub of: String,
@@ -26,8 +26,18 @@ pub struct ConstraintTrigger {
     pub enabled: String,
 }
 
-const EACH: &str =
-    "pg_catalog.pg_trigger g JOIN pg_catalog.pg_constraint k ON k.oid = g.tgconstraint WHERE g.tgisinternal";
+/// The constraint that `k` is part of, as `root`: a foreign key to a partitioned table has one more for each partition, whose name
+/// is chosen by the server, another one in every major version.
+pub(super) const ROOT: &str = "LATERAL (WITH RECURSIVE up AS (SELECT k.conname, k.conrelid, k.conparentid \
+     UNION ALL SELECT above.conname, above.conrelid, above.conparentid FROM up JOIN pg_catalog.pg_constraint above \
+     ON above.oid = up.conparentid AND above.conrelid = up.conrelid) SELECT up.conname, up.conrelid FROM up \
+     WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_constraint above WHERE above.oid = up.conparentid AND above.conrelid = up.conrelid)) root";
+
+fn each() -> String {
+    format!(
+        "pg_catalog.pg_trigger g JOIN pg_catalog.pg_constraint k ON k.oid = g.tgconstraint, {ROOT} WHERE g.tgisinternal"
+    )
+}
 
 /// Those that are not as usual.
 ///
@@ -35,8 +45,9 @@ const EACH: &str =
 /// The server's, sorted.
 pub async fn read(session: &Session) -> Result<Vec<ConstraintTrigger>, Error> {
     let sql = format!(
-        "SELECT g.tgrelid::pg_catalog.regclass::text, k.conname::text, k.conrelid::pg_catalog.regclass::text, \
-         g.tgfoid::pg_catalog.regproc::text, g.tgtype, g.tgenabled::text FROM {EACH} AND g.tgenabled <> 'O' ORDER BY 1, 2, 3, 4, 5"
+        "SELECT g.tgrelid::pg_catalog.regclass::text, root.conname::text, root.conrelid::pg_catalog.regclass::text, \
+         g.tgfoid::pg_catalog.regproc::text, g.tgtype, g.tgenabled::text FROM {} AND g.tgenabled <> 'O' ORDER BY 1, 2, 3, 4, 5",
+        each()
     );
     let mut found = Vec::new();
     for row in session.rows("looking for checks that are switched off", &sql, &[]).await? {
@@ -59,8 +70,9 @@ pub async fn read(session: &Session) -> Result<Vec<ConstraintTrigger>, Error> {
 pub async fn switch(session: &Session, triggers: &[ConstraintTrigger]) -> Result<(), Error> {
     let doing = "switching checks of constraints off as they were";
     let sql = format!(
-        "SELECT g.tgname::text FROM {EACH} AND g.tgrelid = $1::text::pg_catalog.regclass AND k.conname = $2 \
-         AND k.conrelid = $3::text::pg_catalog.regclass AND g.tgfoid = $4::text::pg_catalog.regproc AND g.tgtype = $5"
+        "SELECT g.tgname::text FROM {} AND g.tgrelid = $1::text::pg_catalog.regclass AND root.conname = $2 \
+         AND root.conrelid = $3::text::pg_catalog.regclass AND g.tgfoid = $4::text::pg_catalog.regproc AND g.tgtype = $5",
+        each()
     );
     for each in triggers {
         let (table, constraint, of, function) = (&each.table, &each.constraint, &each.of, &each.function);

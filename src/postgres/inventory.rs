@@ -8,6 +8,7 @@
 mod foreign;
 mod others;
 
+use super::constraint_triggers::ROOT;
 use super::error::Error;
 use super::session::Session;
 
@@ -207,10 +208,12 @@ fn parts_of_relations() -> Vec<(&'static str, String)> {
         (
             "constraints",
             format!(
+                // A foreign key to a partitioned table has one more for each partition, which no dump carries.
                 "SELECT 'constraint', quote_ident(k.conname) || ' on ' || {RELATION}, concat_ws(' ', pg_get_constraintdef(k.oid), \
              CASE WHEN NOT k.convalidated THEN 'not validated' END, CASE WHEN NOT k.conislocal THEN 'inherited' END) \
              FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {own}"
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {own} AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint above \
+             WHERE above.oid = k.conparentid AND above.conrelid = k.conrelid)"
             ),
         ),
         (
@@ -252,9 +255,9 @@ fn code() -> Vec<(&'static str, String)> {
              CASE g.tgenabled WHEN 'O' THEN '' WHEN 'D' THEN ' disabled' WHEN 'R' THEN ' replica' ELSE ' always' END \
              FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid \
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT g.tgisinternal AND {own} UNION ALL \
-             SELECT 'constraint trigger', 'of ' || quote_ident(k.conname) || ' on ' || {RELATION}, \
+             SELECT 'constraint trigger', 'of ' || quote_ident(root.conname) || ' on ' || {RELATION}, \
              string_agg(DISTINCT g.tgenabled::text, ' ') FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_constraint k ON k.oid = g.tgconstraint \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_constraint k ON k.oid = g.tgconstraint, {ROOT} \
              WHERE g.tgisinternal AND g.tgenabled <> 'O' AND {own} GROUP BY 1, 2"
             ),
         ),
@@ -363,7 +366,7 @@ fn rest(version: u32) -> Vec<(&'static str, String)> {
              'in ' || (SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE n.oid = d.defaclnamespace)), \
              array_to_string(ARRAY(SELECT x::text FROM unnest(d.defaclacl) x ORDER BY 1), ' ') FROM pg_catalog.pg_default_acl d".to_owned()),
         ("comments", 
-            "SELECT 'comment', i.type || ' ' || i.identity, d.description FROM pg_catalog.pg_description d, \
+            "SELECT 'comment', i.type || ' ' || CASE i.type WHEN 'transform' THEN replace(i.identity, ' on language ', ' language ') ELSE i.identity END, d.description FROM pg_catalog.pg_description d, \
              LATERAL pg_identify_object(d.classoid, d.objoid, d.objsubid) i \
              WHERE d.classoid <> 'pg_catalog.pg_largeobject'::pg_catalog.regclass AND (d.objoid >= 16384 OR d.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass) AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e \
              WHERE e.classid = d.classoid AND e.objid = d.objoid AND e.deptype = 'e') AND i.identity IS NOT NULL".to_owned()),

@@ -155,7 +155,7 @@ const PLANTED: &[(&str, &str)] = &[
         "DROP COLLATION german; CREATE COLLATION german (provider = icu, locale = 'de')",
         "collation public.german: captured",
     ),
-    ("UPDATE pg_transform SET trffromsql = 0", "transform for integer on language sql: captured"),
+    ("UPDATE pg_transform SET trffromsql = 0", "transform for integer language sql: captured"),
     ("REVOKE USAGE ON LANGUAGE plother FROM reader", "language plother: captured"),
     (
         "UPDATE pg_am SET amhandler = 'hashhandler'::regproc WHERE amname = 'tree_too'",

@@ -151,7 +151,7 @@ async fn what_only_18_has_comes_back_on_18() {
     assert_eq!(compare(&target, &captured).await, Comparison::default());
     let fresh = target.fresh();
     assert_eq!(spare.value(&fresh, "SELECT concat(sum(twice), ' ', sum(thrice)) FROM public.t").await, "10100 15150");
-    let options = "SELECT string_agg(concat_ws(' ', member::regrole, inherit_option, set_option, admin_option), ', ' ORDER BY 1) \
+    let options = "SELECT string_agg(concat_ws(' ', member::regrole, inherit_option, set_option, admin_option), ', ' ORDER BY member::regrole::text) \
                    FROM pg_auth_members WHERE roleid = 'owner'::regrole";
     assert_eq!(spare.value("postgres", options).await, "member f t f, other t f t");
     let planted = [

@@ -8,10 +8,10 @@ fn own(catalog: &str, alias: &str) -> String {
     format!("{alias}.oid >= 16384 AND {}", no_member(catalog, &format!("{alias}.oid")))
 }
 
-/// What `pg_identify_object` calls it.
+/// What `pg_identify_object` calls it. Of a transform 17 left out a word.
 fn identity(catalog: &str, alias: &str) -> String {
     format!(
-        "(SELECT i.identity FROM pg_identify_object('pg_catalog.{catalog}'::pg_catalog.regclass, {alias}.oid, 0) i)"
+        "(SELECT CASE i.type WHEN 'transform' THEN replace(i.identity, ' on language ', ' language ') ELSE i.identity END FROM pg_identify_object('pg_catalog.{catalog}'::pg_catalog.regclass, {alias}.oid, 0) i)"
     )
 }
 

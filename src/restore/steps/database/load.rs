@@ -150,9 +150,9 @@ async fn empty_template<S: Source>(session: &Session, source: &S, properties: &P
 async fn run(session: &Session, name: &str, statements: &[&str]) -> Result<(), Error> {
     let tablespaces = catalog::tablespaces(session).await?;
     for statement in statements.iter().filter(|each| !script::is_of_a_newer_server(each, session.version())) {
-        let statement = at_home(statement, &tablespaces);
-        session.execute("running the snapshot's definitions", statement).await.map_err(|source| {
-            DatabaseError::Statement { name: name.to_owned(), statement: shown(statement), source }
+        let statement = script::with_streaming_said(at_home(statement, &tablespaces));
+        session.execute("running the snapshot's definitions", &statement).await.map_err(|source| {
+            DatabaseError::Statement { name: name.to_owned(), statement: shown(&statement), source }
         })?;
     }
     Ok(())
