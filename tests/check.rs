@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::support::postgres::{PostgresServer, programs};
 use crate::support::sites::{Sites, shown};
 
 /// What `check --json` says at `site`, and its exit code.
@@ -201,6 +202,23 @@ async fn what_the_spare_lacks_is_named_and_a_restore_fails_of_it() {
     sites.spare.sql("postgres", "DROP DATABASE app").await;
     ready(&sites, "fra");
     sites.run("fra", &["restore"]);
+}
+
+#[tokio::test]
+async fn a_spare_of_an_older_major_is_named_and_a_restore_fails_of_it() {
+    let sites = Sites::filled().await;
+    let newer = PostgresServer::of(17);
+    newer.create("app", "CREATE TABLE t (a int)").await;
+    let (url, password) = (newer.cluster().url("app"), newer.cluster().password_file().display().to_string());
+    let programs = programs(17).display().to_string();
+    let before = format!("url = \"{}\"", sites.live.cluster().url("app"));
+    sites.edit_configuration(&before, &format!("url = \"{url}\", programs = \"{programs}\""));
+    sites.edit_configuration(&sites.live.cluster().password_file().display().to_string(), &password);
+    ready(&sites, "ams");
+    sites.run("ams", &["capture"]);
+    fails(&sites, "fra", "server", "PostgreSQL 15, but the newest point is of PostgreSQL 17, which is newer");
+    let message = sites.refused("fra", &["restore"], 3);
+    assert!(message.contains("the server is PostgreSQL 15, but the snapshot is of PostgreSQL 17"), "{message}");
 }
 
 /// A header of the newest point's database with other facts, as a server with other extensions had written it, needs the

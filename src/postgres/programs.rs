@@ -200,8 +200,20 @@ fn authorities() -> Option<&'static str> {
         .find(|path| Path::new(path).exists())
 }
 
-/// The folders in which client programs are installed on this host.
+/// The folders in which client programs are installed on this host: where packages put them, and those of `PATH`.
 pub fn installed() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let (wrapped, own): (Vec<PathBuf>, Vec<PathBuf>) =
+        std::env::split_paths(&path).partition(|folder| is_wrapped(folder));
+    let mut folders = packaged();
+    folders.extend(own);
+    folders.retain(|folder| folder.join("pg_dump").exists());
+    // The wrapper chooses a version by its own rules: only where nothing else is found.
+    if folders.is_empty() { wrapped } else { folders }
+}
+
+/// The folders in which packages put the programs of each major version.
+pub fn packaged() -> Vec<PathBuf> {
     let list = |root: &str| {
         let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).collect::<Vec<_>>()
@@ -209,14 +221,12 @@ pub fn installed() -> Vec<PathBuf> {
     let rpm = list(RPM)
         .into_iter()
         .filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("pgsql-")));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders: Vec<PathBuf> = list(DEBIAN).into_iter().chain(rpm).map(|folder| folder.join("bin")).collect();
-    // Debian's /usr/bin/pg_dump is a wrapper that chooses a version by its own rules: only where nothing else is found.
-    if !folders.iter().any(|folder| folder.join("pg_dump").exists()) {
-        folders.extend(std::env::split_paths(&path));
-    }
-    folders.retain(|folder| folder.join("pg_dump").exists());
-    folders
+    list(DEBIAN).into_iter().chain(rpm).map(|folder| folder.join("bin")).collect()
+}
+
+/// Whether `pg_dump` there is Debian's wrapper.
+fn is_wrapped(folder: &Path) -> bool {
+    std::fs::canonicalize(folder.join("pg_dump")).is_ok_and(|path| path.ends_with("pg_wrapper"))
 }
 
 async fn version(folder: &Path) -> Result<Programs, String> {
