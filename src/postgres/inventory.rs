@@ -251,10 +251,11 @@ fn code() -> Vec<(&'static str, String)> {
         (
             "triggers",
             format!(
+                // Before 15 a partition's copy of a trigger counts as internal.
                 "SELECT 'trigger', quote_ident(g.tgname) || ' on ' || {RELATION}, pg_get_triggerdef(g.oid) || \
              CASE g.tgenabled WHEN 'O' THEN '' WHEN 'D' THEN ' disabled' WHEN 'R' THEN ' replica' ELSE ' always' END \
              FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT g.tgisinternal AND {own} UNION ALL \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE (NOT g.tgisinternal OR g.tgparentid <> 0 AND g.tgconstraint = 0) AND {own} UNION ALL \
              SELECT 'constraint trigger', 'of ' || quote_ident(root.conname) || ' on ' || {RELATION}, \
              string_agg(DISTINCT g.tgenabled::text, ' ') FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid \
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_constraint k ON k.oid = g.tgconstraint, {ROOT} \
