@@ -26,7 +26,7 @@ use crate::postgres::identity::Identity;
 use crate::postgres::programs::Programs;
 use crate::postgres::snapshot::{self, Leader, Taken};
 use crate::postgres::watch::{self, Watcher};
-use crate::postgres::{self, Server, Session, catalog, identity, unsupported};
+use crate::postgres::{self, Server, Session, access, catalog, identity, unsupported};
 use crate::stream::Sink;
 
 /// How a database is captured.
@@ -98,6 +98,9 @@ pub struct DatabaseFacts {
     /// Large objects.
     #[serde(default)]
     pub large_objects: u64,
+    /// Whether the hashes of the roles' passwords are missing, because our role may not read them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_passwords: bool,
     /// How many attempts it took.
     pub attempts: u32,
     /// What the pg_dump used calls itself.
@@ -263,7 +266,7 @@ impl Attempt<'_> {
     {
         session.wait_for_locks(self.options.lock_timeout).await?;
         unsupported::refuse_server(&session).await?;
-        unsupported::refuse_unreadable(&session).await?;
+        access::refuse_unreadable(&session).await?;
         unsupported::refuse_objects(&session).await?;
         let programs = Programs::find(self.address.programs.as_deref(), &session).await?;
         watch::mark(&session, session.pid()).await?;
@@ -366,6 +369,7 @@ impl Attempt<'_> {
             rows: totals.rows,
             bytes: totals.bytes + objects.bytes,
             large_objects: objects.rows,
+            without_passwords: !description.passwords,
             attempts: self.number,
             pg_dump: programs.version().to_owned(),
             captured_at,

@@ -14,7 +14,7 @@ use crate::postgres::properties::{self, Properties};
 use crate::postgres::roles::{self, Role};
 use crate::postgres::server_wide::{self, ServerWide};
 use crate::postgres::snapshot::Leader;
-use crate::postgres::{self, Server, watch};
+use crate::postgres::{self, Server, access, watch};
 use crate::stream::{Attributes, Sink, SinkStream, StreamName};
 
 /// What the leader's session says of the database.
@@ -23,6 +23,8 @@ pub struct Description {
     pub sequences: Vec<Sequence>,
     /// The roles it needs.
     pub roles: Vec<Role>,
+    /// Whether the hashes of their passwords could be read.
+    pub passwords: bool,
     /// What belongs to the database itself.
     pub properties: Properties,
     /// What belongs to the whole server.
@@ -45,6 +47,7 @@ pub async fn describe(leader: &Leader, application_roles: &[String]) -> Result<D
         sequences,
         inventory: inventory::read(session).await?,
         server_wide: server_wide::read(session, &names).await?,
+        passwords: access::reads_passwords(session).await?,
         roles,
         properties: properties::read(session).await?,
     })

@@ -52,7 +52,7 @@ JOIN pg_catalog.pg_am m ON m.oid = o.opcmethod WHERE m.amname = 'hash' AND o.opc
 THEN pg_partition_root(c.oid) END";
 
 /// The condition of a table that an extension keeps rows of the operator in.
-const CONDITION: &str = "\
+pub(super) const CONDITION: &str = "\
 SELECT coalesce(t.condition, '') FROM pg_catalog.pg_extension x, unnest(x.extconfig, x.extcondition) AS t(oid, condition) \
 WHERE t.oid = c.oid LIMIT 1";
 

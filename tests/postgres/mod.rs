@@ -2,6 +2,7 @@
 
 mod everything;
 mod fixture;
+mod plain_role;
 mod proof;
 mod races;
 mod refusals;
