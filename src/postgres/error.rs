@@ -247,8 +247,8 @@ impl Explain for Error {
                 "Look into the server's log; if it is starting up or out of connections, try again in a minute."
             }
             Error::Tls { .. } => {
-                "Install the authority that signed the server's certificate on this host, or say sslmode=disable in the \
-                 URL if the network between is trusted."
+                "Install the authority that signed the server's certificate on this host, or name its file in the URL \
+                 (sslrootcert=/path), or say sslmode=disable if the network between is trusted."
             }
             Error::Login { .. } => {
                 "Check the role in the URL, the secret that `password` refers to on this host, and the server's pg_hba.conf."

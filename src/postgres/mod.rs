@@ -11,6 +11,7 @@ pub mod access;
 pub mod catalog;
 pub mod condition;
 pub mod connect;
+mod conninfo;
 pub mod constraint_triggers;
 pub mod copy;
 pub mod error;

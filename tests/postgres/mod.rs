@@ -1,5 +1,6 @@
 //! One database: captured while it works, restored, proven, swapped in.
 
+mod addresses;
 mod everything;
 mod fixture;
 mod plain_role;
