@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::layout;
+use super::layout::{self, ViewFacts};
 use crate::error::Error;
 use crate::postgres::catalog::{self, Sequence};
 use crate::postgres::inventory::{self, Line};
@@ -100,6 +100,17 @@ pub async fn write_description<S: Sink>(sink: &S, description: &Description) -> 
     write(sink, layout::catalog("roles"), layout::to_lines("roles", &description.roles)?).await?;
     write(sink, layout::catalog("sequences"), layout::to_lines("sequences", &description.sequences)?).await?;
     write(sink, layout::catalog("inventory"), inventory).await
+}
+
+/// Writes what the materialized views held, if there are any.
+///
+/// # Errors
+/// The sink's.
+pub async fn write_views<S: Sink>(sink: &S, views: &[ViewFacts]) -> Result<(), Error> {
+    if views.is_empty() {
+        return Ok(());
+    }
+    write(sink, layout::catalog(layout::VIEWS), layout::to_lines(layout::VIEWS, views)?).await
 }
 
 /// Writes the definitions as streams.

@@ -53,9 +53,9 @@ pub async fn refuse_unreadable(session: &Session) -> Result<(), Error> {
 /// Relations that we may not select from, by kind and name.
 async fn unreadable(session: &Session) -> Result<Vec<String>, Error> {
     let sql = format!(
-        "SELECT CASE c.relkind WHEN 'S' THEN 'sequence ' ELSE 'table ' END || quote_ident(n.nspname) || '.' || quote_ident(c.relname) \
+        "SELECT CASE c.relkind WHEN 'S' THEN 'sequence ' WHEN 'm' THEN 'materialized view ' ELSE 'table ' END || quote_ident(n.nspname) || '.' || quote_ident(c.relname) \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't' AND (({CONDITION}) IS NOT NULL OR {OWN_RELATION}) \
+         WHERE c.relkind IN ('r', 'p', 'S', 'm') AND c.relpersistence <> 't' AND (({CONDITION}) IS NOT NULL OR {OWN_RELATION}) \
          AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE')) ORDER BY 1"
     );
     session.texts("checking that every table and sequence can be read", &sql).await

@@ -198,6 +198,16 @@ pub async fn materialized_views(session: &Session) -> Result<Vec<String>, Error>
     Ok(names)
 }
 
+/// The bytes of a relation's rows on disk; `name` is quoted.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn disk_bytes(session: &Session, name: &str) -> Result<u64, Error> {
+    let sql = "SELECT pg_table_size($1::text::pg_catalog.regclass)";
+    let row = session.one(&format!("asking for the size of {name}"), sql, &[&name]).await?;
+    Ok(session.cell::<i64>(&row, 0)?.unsigned_abs())
+}
+
 /// The installed extensions.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ mod races;
 mod refusals;
 mod restore;
 mod round_trip;
+mod soak;
 mod standby;
 mod versions;
 
