@@ -18,6 +18,8 @@ use crate::error::Error;
 pub enum StreamKind {
     /// The rows of one table, `COPY … TO STDOUT` text.
     Table,
+    /// A database's large objects, `COPY … TO STDOUT` text: `description` or `contents`.
+    LargeObjects,
     /// SQL that builds a schema: `pre-data` or `post-data`.
     Ddl,
     /// A list that describes a database: `inventory`, `sequences`, `roles`, `properties`.
@@ -33,6 +35,7 @@ impl StreamKind {
     pub fn as_str(self) -> &'static str {
         match self {
             StreamKind::Table => "table",
+            StreamKind::LargeObjects => "large-objects",
             StreamKind::Ddl => "ddl",
             StreamKind::Catalog => "catalog",
             StreamKind::Export => "export",
@@ -42,9 +45,15 @@ impl StreamKind {
 
     /// The kind a stored word names, if this release knows it.
     pub fn parse(word: &str) -> Option<Self> {
-        [StreamKind::Table, StreamKind::Ddl, StreamKind::Catalog, StreamKind::Export, StreamKind::Manifest]
-            .into_iter()
-            .find(|kind| kind.as_str() == word)
+        let all = [
+            StreamKind::Table,
+            StreamKind::LargeObjects,
+            StreamKind::Ddl,
+            StreamKind::Catalog,
+            StreamKind::Export,
+            StreamKind::Manifest,
+        ];
+        all.into_iter().find(|kind| kind.as_str() == word)
     }
 }
 

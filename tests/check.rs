@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::support::postgres::{PostgresServer, programs};
 use crate::support::sites::{Sites, shown};
 
 /// What `check --json` says at `site`, and its exit code.
@@ -84,10 +85,11 @@ async fn what_the_live_site_lacks_is_named_and_a_capture_fails_of_it() {
     fails(&sites, "ams", "secret", "cannot be read");
     fs::write(&password, right).unwrap();
 
-    sites.live.sql("app", "SELECT lo_create(0)").await;
-    fails(&sites, "ams", "objects", "large object");
+    let lost = "CREATE FUNCTION pg_catalog.lost() RETURNS int LANGUAGE sql AS 'SELECT 1'";
+    sites.live.sql("app", lost).await;
+    fails(&sites, "ams", "objects", "function lost() (");
     sites.refused("ams", &["capture"], 3);
-    sites.live.sql("app", "SELECT lo_unlink(oid) FROM pg_largeobject_metadata").await;
+    sites.live.sql("app", "DROP FUNCTION pg_catalog.lost()").await;
 
     let file = sites.root("ams").join("etc/app");
     fs::rename(&file, sites.path().join("app.aside")).unwrap();
@@ -202,6 +204,23 @@ async fn what_the_spare_lacks_is_named_and_a_restore_fails_of_it() {
     sites.run("fra", &["restore"]);
 }
 
+#[tokio::test]
+async fn a_spare_of_an_older_major_is_named_and_a_restore_fails_of_it() {
+    let sites = Sites::filled().await;
+    let newer = PostgresServer::of(17);
+    newer.create("app", "CREATE TABLE t (a int)").await;
+    let (url, password) = (newer.cluster().url("app"), newer.cluster().password_file().display().to_string());
+    let programs = programs(17).display().to_string();
+    let before = format!("url = \"{}\"", sites.live.cluster().url("app"));
+    sites.edit_configuration(&before, &format!("url = \"{url}\", programs = \"{programs}\""));
+    sites.edit_configuration(&sites.live.cluster().password_file().display().to_string(), &password);
+    ready(&sites, "ams");
+    sites.run("ams", &["capture"]);
+    fails(&sites, "fra", "server", "PostgreSQL 15, but the newest point is of PostgreSQL 17, which is newer");
+    let message = sites.refused("fra", &["restore"], 3);
+    assert!(message.contains("the server is PostgreSQL 15, but the snapshot is of PostgreSQL 17"), "{message}");
+}
+
 /// A header of the newest point's database with other facts, as a server with other extensions had written it, needs the
 /// signing key of the live site: the test has it.
 #[tokio::test]
@@ -268,7 +287,32 @@ async fn connections_that_are_used_up_are_counted_and_a_capture_fails_of_it() {
     sites.live.sql("postgres", "ALTER ROLE reader CONNECTION LIMIT 6").await;
     let report = ready(&sites, "ams");
     assert!(findings(&report, "warning").iter().any(|w| w.contains("passwords of roles are not captured")), "{report}");
+    let text = sites.run("ams", &["capture"]);
+    assert!(text.contains("but NO passwords of roles: ours may not read them"), "{text}");
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_named_with_the_statement_that_gives_it() {
+    let sites = Sites::filled().await;
+    sites.live.sql("postgres", "CREATE ROLE reader LOGIN PASSWORD 'p'").await;
+    sites.live.sql("app", "CREATE TABLE secret (a int); ALTER TABLE secret ENABLE ROW LEVEL SECURITY").await;
+    fs::write(sites.path().join("reader"), "p").unwrap();
+    let port = format!("{}/app", sites.live.cluster().port());
+    sites.edit_configuration(&format!("warmspare@127.0.0.1:{port}"), &format!("reader@127.0.0.1:{port}"));
+    let password = sites.live.cluster().password_file().display().to_string();
+    sites.edit_configuration(&password, &sites.path().join("reader").display().to_string());
+    fails(&sites, "ams", "rights", "; table public.packages; ");
+    sites.refused("ams", &["capture"], 3);
+    let (report, _) = check(&sites, "ams");
+    let failure = report["findings"].as_array().unwrap().iter().find(|finding| finding["level"] == "failure").unwrap();
+    let next = failure["next"].as_str().unwrap();
+    let statements = next.strip_prefix("As a superuser run in that database: ").unwrap_or_else(|| panic!("{next}"));
+    assert_eq!(statements, "GRANT pg_read_all_data TO \"reader\"; ALTER ROLE \"reader\" BYPASSRLS;");
+    sites.live.sql("app", statements).await;
+    let report = ready(&sites, "ams");
+    assert!(!findings(&report, "warning").iter().any(|words| words.contains("passwords of roles")), "{report}");
     sites.run("ams", &["capture"]);
+    sites.run("fra", &["restore"]);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
-use crate::support::postgres::PostgresServer;
+use crate::support::postgres::{PostgresServer, programs};
 use crate::support::sites::shown;
 
 /// A server with a pgbench database, and the folder in which trials happen.
@@ -22,7 +22,10 @@ struct Bench {
 impl Bench {
     async fn new() -> Bench {
         // Autovacuum would take transaction numbers while we count them.
-        let server = PostgresServer::with(&["autovacuum=off"]);
+        Bench::at(PostgresServer::with(&["autovacuum=off"])).await
+    }
+
+    async fn at(server: PostgresServer) -> Bench {
         server.create("bench", "CREATE ROLE bench_owner NOLOGIN").await;
         let made = server.program("pgbench", "bench").args(["-i", "-q", "-s", "2"]).output().unwrap();
         assert!(made.status.success(), "{}", shown(&made));
@@ -85,6 +88,32 @@ async fn a_database_is_tried_proven_measured_and_not_written_to() {
     assert_eq!(report["captured"], "200022 rows in 4 tables");
     assert_eq!((&report["restore"]["outcome"], &report["restore"]["verdict"]), (&"compared".into(), &"equal".into()));
     assert!(report["restore"]["load_millis"].as_u64().unwrap() > 0);
+}
+
+#[tokio::test]
+async fn a_server_of_another_major_is_tried_with_the_programs_that_are_here() {
+    // 15's programs and server are newer than 14's, and will do.
+    let bench = Bench::at(PostgresServer::of(14)).await;
+    let report_14 = report(&bench.run(&["--json"]));
+    assert_eq!(report_14["restore"]["verdict"], "equal", "{report_14}");
+    let compared = report_14["restore"]["compared"].as_str().unwrap();
+    let untold = "NOT compared: pg_dump's own words, which differ between PostgreSQL 14 and 15";
+    assert!(compared.contains(untold), "{compared}");
+
+    let bench = Bench::at(PostgresServer::of(18)).await;
+    let refused = bench.run(&["--json"]);
+    let words = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(3), "{}", shown(&refused));
+    assert!(words.contains("pg_dump of PostgreSQL 18 or newer is needed"), "{words}");
+    assert!(words.contains("Install the client programs (postgresql-client-18)"), "{words}");
+
+    let path = format!("{}:{}", programs(18).display(), std::env::var("PATH").unwrap());
+    let output = bench.with_password(&["--json"]).env("PATH", path).output().unwrap();
+    bench.nothing_is_left();
+    let report_18 = report(&output);
+    assert_eq!(report_18["server_version_num"].as_u64().unwrap() / 10_000, 18);
+    assert_eq!(report_18["restore"]["verdict"], "equal", "{}", shown(&output));
+    assert!(!report_18.to_string().contains("NOT compared"), "{report_18}");
 }
 
 #[tokio::test]
@@ -158,7 +187,8 @@ async fn what_would_be_refused_is_named_and_the_password_is_found_where_psql_fin
     );
     bench.nothing_is_left();
 
-    bench.server.sql("bench", "SELECT lo_create(0)").await;
+    let lost = "CREATE FUNCTION pg_catalog.lost() RETURNS int LANGUAGE sql AS 'SELECT 1'";
+    bench.server.sql("bench", lost).await;
     let file = tempfile::NamedTempFile::new().unwrap();
     let password = bench.server.cluster().password().expose_secret().to_owned();
     let line = format!("127.0.0.1:{}:*:warmspare:{password}\n", bench.server.cluster().port());
@@ -166,7 +196,7 @@ async fn what_would_be_refused_is_named_and_the_password_is_found_where_psql_fin
     let output = bench.command(&[]).env("PGPASSFILE", file.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(3), "{}", shown(&output));
     let words = String::from_utf8_lossy(&output.stderr);
-    assert!(words.contains("cannot be captured yet:") && words.contains("large object"), "{words}");
+    assert!(words.contains("cannot be captured:") && words.contains("function lost() ("), "{words}");
     bench.nothing_is_left();
 
     let url = bench.server.cluster().url("bench").replace("warmspare@", "warmspare:hunter2@");

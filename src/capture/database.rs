@@ -14,18 +14,21 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::ddl;
+use super::materialized_views::Reading;
 use super::tables::{self, Failure, Work};
+use super::{ddl, large_objects};
 use crate::clock::Clock;
 use crate::config::address::DatabaseAddress;
 use crate::error::{Error, Explain};
 use crate::observe::Progress;
 use crate::postgres::catalog::Extension;
 use crate::postgres::copy::Totals;
+use crate::postgres::identity::Identity;
 use crate::postgres::programs::Programs;
+use crate::postgres::properties::Properties;
 use crate::postgres::snapshot::{self, Leader, Taken};
 use crate::postgres::watch::{self, Watcher};
-use crate::postgres::{self, Server, Session, catalog, identity, unsupported};
+use crate::postgres::{self, Server, Session, access, catalog, identity, unsupported};
 use crate::stream::Sink;
 
 /// How a database is captured.
@@ -37,6 +40,8 @@ pub struct DatabaseOptions {
     pub lock_timeout: Duration,
     /// Anybody who waits for us longer than this ends the attempt.
     pub blocked_max: Duration,
+    /// A materialized view larger than this is not read: for the moment that takes, it cannot be refreshed.
+    pub view_bytes_max: u64,
     /// How often it is attempted.
     pub attempts: u32,
     /// The pause after the first attempt; doubled after each, up to [`PAUSE_MAX`].
@@ -52,6 +57,7 @@ impl Default for DatabaseOptions {
             workers: 2,
             lock_timeout: Duration::from_secs(1),
             blocked_max: Duration::from_secs(5),
+            view_bytes_max: 256 << 20,
             attempts: 8,
             pause: Duration::from_secs(1),
         }
@@ -73,6 +79,9 @@ pub struct DatabaseFacts {
     pub database: String,
     /// `pg_current_snapshot()`.
     pub snapshot: String,
+    /// Whether it was captured from a standby; the positions are then those it had replayed.
+    #[serde(default)]
+    pub standby: bool,
     /// Position of the log before the snapshot.
     pub lsn_before: String,
     /// And after it; equal means that the snapshot is exactly that point.
@@ -89,8 +98,14 @@ pub struct DatabaseFacts {
     pub tables: u64,
     /// Rows of all of them.
     pub rows: u64,
-    /// Bytes of their COPY text.
+    /// Bytes of their COPY text and that of the large objects.
     pub bytes: u64,
+    /// Large objects.
+    #[serde(default)]
+    pub large_objects: u64,
+    /// Whether the hashes of the roles' passwords are missing, because our role may not read them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_passwords: bool,
     /// How many attempts it took.
     pub attempts: u32,
     /// What the pg_dump used calls itself.
@@ -111,7 +126,7 @@ pub struct Captured<S> {
 /// Why a database could not be captured though server and sink work.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    /// The application changed its schema, or waited for us, in every attempt.
+    /// The application changed its schema or waited for us, or a standby's replay did, in every attempt.
     #[error("database {database} was not captured in {attempts} attempts; the last one ended because {reason}")]
     Overtaken {
         /// Which database.
@@ -134,7 +149,7 @@ impl Explain for DatabaseError {
         let text = match self {
             DatabaseError::Overtaken { .. } => {
                 "Nothing was kept. If a schema migration is running, capture again when it is done; if a job keeps locking \
-                 tables exclusively, schedule the capture beside it."
+                 tables exclusively, schedule the capture beside it; if it is a standby's replay, set hot_standby_feedback = on there."
             }
             DatabaseError::SinkInUse { .. } => "Report this as a defect of warmspare, and run the capture again.",
         };
@@ -144,7 +159,7 @@ impl Explain for DatabaseError {
 
 /// How an attempt ended, if not well.
 enum Ended {
-    /// The application's DDL wins: try again.
+    /// The application's DDL, or a standby's replay, wins: try again.
     Overtaken(String),
     /// Nothing an attempt more would change.
     Failed(Error),
@@ -152,7 +167,11 @@ enum Ended {
 
 impl From<postgres::Error> for Ended {
     fn from(error: postgres::Error) -> Self {
-        if error.is_of_ddl() { Ended::Overtaken(error.to_string()) } else { Ended::Failed(error.into()) }
+        if error.is_of_ddl() || error.is_of_replay() {
+            Ended::Overtaken(error.to_string())
+        } else {
+            Ended::Failed(error.into())
+        }
     }
 }
 
@@ -194,8 +213,7 @@ where
     let mut pause = options.pause;
     let mut attempt = 1;
     loop {
-        let run = Attempt { address, server: &server, options, clock, progress, number: attempt };
-        match run.watched(&sinks).await {
+        match attempted(&server, address, attempt, &sinks, options, clock, progress).await {
             Ok(captured) => return Ok(captured),
             Err(Ended::Failed(error)) => return Err(error),
             Err(Ended::Overtaken(reason)) if attempt >= options.attempts => {
@@ -213,6 +231,27 @@ where
     }
 }
 
+/// One attempt, at whichever server of the address is there and wanted now; all its sessions are at that one.
+async fn attempted<S, F, Made>(
+    server: &Server,
+    address: &DatabaseAddress,
+    number: u32,
+    sinks: &F,
+    options: &DatabaseOptions,
+    clock: &dyn Clock,
+    progress: &Progress,
+) -> Result<Captured<S>, Ended>
+where
+    S: Sink + 'static,
+    F: Fn(u32) -> Made,
+    Made: Future<Output = Result<S, Error>>,
+{
+    let session = server.connect().await?;
+    let server = server.of(&session);
+    let run = Attempt { address, server: &server, options, clock, progress, number };
+    run.watched(session, sinks).await
+}
+
 struct Attempt<'a> {
     address: &'a DatabaseAddress,
     server: &'a Server,
@@ -224,16 +263,15 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     /// Runs the attempt under the watcher's eye.
-    async fn watched<S, F, Made>(&self, sinks: &F) -> Result<Captured<S>, Ended>
+    async fn watched<S, F, Made>(&self, session: Session, sinks: &F) -> Result<Captured<S>, Ended>
     where
         S: Sink + 'static,
         F: Fn(u32) -> Made,
         Made: Future<Output = Result<S, Error>>,
     {
-        let session = self.server.connect().await?;
         session.wait_for_locks(self.options.lock_timeout).await?;
         unsupported::refuse_server(&session).await?;
-        unsupported::refuse_unreadable(&session).await?;
+        access::refuse_unreadable(&session).await?;
         unsupported::refuse_objects(&session).await?;
         let programs = Programs::find(self.address.programs.as_deref(), &session).await?;
         watch::mark(&session, session.pid()).await?;
@@ -266,6 +304,8 @@ impl Attempt<'_> {
             Taken::Overtaken(reason) => return Err(Ended::Overtaken(reason)),
         };
         let captured_at = self.clock.now();
+        // Now and not at the end: a standby may be promoted meanwhile, and what we read is of before.
+        let identity = identity::read(leader.session()).await?;
         // Again, now inside the snapshot: what was refused a moment ago may have been created since.
         unsupported::refuse_objects(leader.session()).await?;
         let description = ddl::describe(&leader, &self.address.application_roles).await?;
@@ -277,16 +317,32 @@ impl Attempt<'_> {
             let definitions = ddl::define(programs, self.server, &leader, self.options.lock_timeout).await?;
             ddl::write_definitions(&*sink, definitions).await.map_err(Ended::from)
         };
-        let (totals, ()) = tokio::try_join!(tables, definitions)?;
+        let objects = async {
+            self.views(&leader, &*sink, &description.properties).await?;
+            large_objects::copy_all(self.server, &leader, &*sink).await.map_err(Ended::from)
+        };
+        let (totals, objects, ()) = tokio::try_join!(tables, objects, definitions)?;
         if let Some(reason) = ddl::changed_since(self.server, &description.inventory, self.options.lock_timeout).await?
         {
             return Err(Ended::Overtaken(reason));
         }
-        let facts = self.facts(&leader, &description, programs, totals, captured_at).await?;
+        let facts = self.facts(&leader, identity, &description, programs, (totals, objects), captured_at);
         leader.release().await;
         let sink =
             Arc::into_inner(sink).ok_or_else(|| DatabaseError::SinkInUse { database: self.address.name.clone() });
         Ok(Captured { sink: sink.map_err(Error::from)?, facts })
+    }
+
+    async fn views<S: Sink>(&self, leader: &Leader, sink: &S, properties: &Properties) -> Result<(), Ended> {
+        let reading = Reading {
+            server: self.server,
+            leader,
+            encoding: &properties.encoding,
+            lock_timeout: self.options.lock_timeout,
+            bytes_max: self.options.view_bytes_max,
+        };
+        let views = reading.run(&properties.materialized_views).await?;
+        Ok(ddl::write_views(sink, &views).await?)
     }
 
     fn work<S: Sink>(&self, leader: &Leader, sink: Arc<S>, encoding: &str) -> Work<S> {
@@ -304,24 +360,25 @@ impl Attempt<'_> {
         }
     }
 
-    async fn facts(
+    fn facts(
         &self,
         leader: &Leader,
+        identity: Identity,
         description: &ddl::Description,
         programs: &Programs,
-        totals: Totals,
+        (totals, objects): (Totals, Totals),
         captured_at: Timestamp,
-    ) -> Result<DatabaseFacts, postgres::Error> {
+    ) -> DatabaseFacts {
         let session = leader.session();
-        let identity = identity::read(session).await?;
         let properties = &description.properties;
-        Ok(DatabaseFacts {
+        DatabaseFacts {
             system_identifier: identity.system_identifier,
             timeline: identity.timeline,
             server_version_num: session.version(),
             database_oid: identity.database_oid,
             database: self.server.database().to_owned(),
             snapshot: leader.text.clone(),
+            standby: session.is_standby(),
             lsn_before: leader.lsn_before.clone(),
             lsn_after: leader.lsn_after.clone(),
             encoding: properties.encoding.clone(),
@@ -330,10 +387,12 @@ impl Attempt<'_> {
             extensions: properties.extensions.clone(),
             tables: leader.tables.iter().filter(|table| table.has_rows).count() as u64,
             rows: totals.rows,
-            bytes: totals.bytes,
+            bytes: totals.bytes + objects.bytes,
+            large_objects: objects.rows,
+            without_passwords: !description.passwords,
             attempts: self.number,
             pg_dump: programs.version().to_owned(),
             captured_at,
-        })
+        }
     }
 }

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::layout;
+use super::layout::{self, ViewFacts};
 use crate::error::Error;
 use crate::postgres::catalog::{self, Sequence};
 use crate::postgres::inventory::{self, Line};
 use crate::postgres::programs::{Definitions, Programs};
 use crate::postgres::properties::{self, Properties};
 use crate::postgres::roles::{self, Role};
+use crate::postgres::server_wide::{self, ServerWide};
 use crate::postgres::snapshot::Leader;
-use crate::postgres::{self, Server, watch};
+use crate::postgres::{self, Server, access, watch};
 use crate::stream::{Attributes, Sink, SinkStream, StreamName};
 
 /// What the leader's session says of the database.
@@ -22,8 +23,12 @@ pub struct Description {
     pub sequences: Vec<Sequence>,
     /// The roles it needs.
     pub roles: Vec<Role>,
+    /// Whether the hashes of their passwords could be read.
+    pub passwords: bool,
     /// What belongs to the database itself.
     pub properties: Properties,
+    /// What belongs to the whole server.
+    pub server_wide: ServerWide,
     /// Everything that is compared.
     pub inventory: Vec<Line>,
 }
@@ -35,10 +40,15 @@ pub struct Description {
 /// The server's, sorted.
 pub async fn describe(leader: &Leader, application_roles: &[String]) -> Result<Description, postgres::Error> {
     let session = leader.session();
+    let sequences = catalog::sequences(session).await?;
+    let roles = roles::needed(session, application_roles).await?;
+    let names: Vec<String> = roles.iter().map(|role| role.name.clone()).collect();
     Ok(Description {
-        sequences: catalog::sequences(session).await?,
+        sequences,
         inventory: inventory::read(session).await?,
-        roles: roles::needed(session, application_roles).await?,
+        server_wide: server_wide::read(session, &names).await?,
+        passwords: access::reads_passwords(session).await?,
+        roles,
         properties: properties::read(session).await?,
     })
 }
@@ -85,9 +95,22 @@ pub async fn write_description<S: Sink>(sink: &S, description: &Description) -> 
         .map_err(|e| layout::LayoutError::Unreadable { stream: layout::catalog("properties"), what: e.to_string() })?;
     let inventory: String = description.inventory.iter().map(|line| format!("{line}\n")).collect();
     write(sink, layout::catalog("properties"), properties).await?;
+    write(sink, layout::catalog("server"), layout::to_lines("server", std::slice::from_ref(&description.server_wide))?)
+        .await?;
     write(sink, layout::catalog("roles"), layout::to_lines("roles", &description.roles)?).await?;
     write(sink, layout::catalog("sequences"), layout::to_lines("sequences", &description.sequences)?).await?;
     write(sink, layout::catalog("inventory"), inventory).await
+}
+
+/// Writes what the materialized views held, if there are any.
+///
+/// # Errors
+/// The sink's.
+pub async fn write_views<S: Sink>(sink: &S, views: &[ViewFacts]) -> Result<(), Error> {
+    if views.is_empty() {
+        return Ok(());
+    }
+    write(sink, layout::catalog(layout::VIEWS), layout::to_lines(layout::VIEWS, views)?).await
 }
 
 /// Writes the definitions as streams.

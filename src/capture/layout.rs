@@ -3,10 +3,13 @@
 //! | stream | holds |
 //! |---|---|
 //! | `table "schema"."name"` | the table's rows, COPY text in the database's encoding; its attributes are a [`TableFacts`] |
+//! | `large-objects description`, `large-objects contents` | COPY text of the large objects; only if there are any |
 //! | `ddl pre-data`, `ddl post-data` | SQL before and after the rows, as pg_dump wrote it, stable from run to run |
 //! | `catalog sequences` | one JSON [`Sequence`] a line |
 //! | `catalog roles` | one JSON [`Role`] a line, with the hashes of their passwords |
+//! | `catalog server` | one JSON [`ServerWide`] |
 //! | `catalog properties` | one JSON [`Properties`] |
+//! | `catalog materialized-views` | one JSON [`ViewFacts`] a line; only if there are any |
 //! | `catalog inventory` | one [`Line`] a line |
 
 use serde::de::DeserializeOwned;
@@ -16,7 +19,9 @@ use crate::error::{Class, Error, Explain};
 use crate::postgres::catalog::Sequence;
 use crate::postgres::inventory::Line;
 use crate::postgres::properties::Properties;
+use crate::postgres::quote;
 use crate::postgres::roles::Role;
+use crate::postgres::server_wide::ServerWide;
 use crate::stream::{Attributes, Source, SourceStream, StreamEntry, StreamKind, StreamName};
 
 /// Definitions and catalogs are read into memory; none may be larger than this.
@@ -30,6 +35,24 @@ pub fn pre_data() -> StreamName {
 /// `ddl post-data`.
 pub fn post_data() -> StreamName {
     StreamName::new(StreamKind::Ddl, "post-data")
+}
+
+/// `large-objects description`.
+pub fn large_objects() -> StreamName {
+    StreamName::new(StreamKind::LargeObjects, "description")
+}
+
+/// `large-objects contents`.
+pub fn large_object_contents() -> StreamName {
+    StreamName::new(StreamKind::LargeObjects, "contents")
+}
+
+/// The name of the catalog of materialized views.
+pub const VIEWS: &str = "materialized-views";
+
+/// Whether the snapshot has that stream.
+pub fn has<S: Source>(source: &S, name: &StreamName) -> bool {
+    source.entries().iter().any(|entry| entry.name == *name)
 }
 
 /// `catalog NAME`.
@@ -50,6 +73,41 @@ pub struct TableFacts {
     pub rows: u64,
     /// The order-independent hash of its rows, 32 hex digits.
     pub row_hash: String,
+    /// The table is an extension's, and of its rows only those are here that this `WHERE …` (or nothing) selects.
+    #[serde(default)]
+    pub condition: Option<String>,
+    /// Schema and name of the partitioned table through which the rows must be loaded: in another database they belong
+    /// to other partitions.
+    #[serde(default)]
+    pub through: Option<(String, String)>,
+}
+
+/// What is known of a materialized view beside its definition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewFacts {
+    /// Schema and name, quoted.
+    pub view: String,
+    /// What it held.
+    #[serde(flatten)]
+    pub contents: ViewContents,
+}
+
+/// What a materialized view held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ViewContents {
+    /// So many rows.
+    Read {
+        /// How many.
+        rows: u64,
+        /// Their hash, in any order: 32 hex digits.
+        row_hash: String,
+    },
+    /// It was not read.
+    NotRead {
+        /// Why not: `was larger than 256 MiB`.
+        why: String,
+    },
 }
 
 /// A stream that is not there or not what its name says.
@@ -82,13 +140,26 @@ impl TableFacts {
     /// As attributes of the table's stream.
     pub fn attributes(&self) -> Attributes {
         let columns: Vec<serde_json::Value> = self.columns.iter().cloned().map(Into::into).collect();
-        Attributes::from([
+        let mut attributes = Attributes::from([
             ("schema".to_owned(), self.schema.clone().into()),
             ("table".to_owned(), self.table.clone().into()),
             ("columns".to_owned(), columns.into()),
             ("rows".to_owned(), self.rows.into()),
             ("row_hash".to_owned(), self.row_hash.clone().into()),
-        ])
+        ]);
+        if let Some(condition) = &self.condition {
+            attributes.insert("condition".to_owned(), condition.clone().into());
+        }
+        if let Some((schema, table)) = &self.through {
+            attributes.insert("through".to_owned(), vec![schema.clone(), table.clone()].into());
+        }
+        attributes
+    }
+
+    /// The name of the table the rows go back into, quoted.
+    pub fn destination(&self) -> String {
+        let (schema, table) = self.through.as_ref().map_or((&self.schema, &self.table), |(s, t)| (s, t));
+        quote::qualified(schema, table)
     }
 }
 
@@ -141,6 +212,14 @@ pub async fn roles<S: Source>(source: &S) -> Result<Vec<Role>, Error> {
     json_lines(source, "roles").await
 }
 
+/// What belongs to the whole server.
+///
+/// # Errors
+/// As [`text`], and when it is not readable.
+pub async fn server_wide<S: Source>(source: &S) -> Result<ServerWide, Error> {
+    Ok(json_lines(source, "server").await?.pop().unwrap_or_default())
+}
+
 /// The database's properties.
 ///
 /// # Errors
@@ -149,6 +228,14 @@ pub async fn properties<S: Source>(source: &S) -> Result<Properties, Error> {
     let name = catalog("properties");
     let text = text(source, &name).await?;
     Ok(serde_json::from_str(&text).map_err(|e| unreadable(&name, e))?)
+}
+
+/// The materialized views; none in a snapshot of before they were read.
+///
+/// # Errors
+/// As [`text`], and when a line is not one.
+pub async fn materialized_views<S: Source>(source: &S) -> Result<Vec<ViewFacts>, Error> {
+    if has(source, &catalog(VIEWS)) { json_lines(source, VIEWS).await } else { Ok(Vec::new()) }
 }
 
 /// The inventory.

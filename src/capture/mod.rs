@@ -3,5 +3,7 @@
 pub mod database;
 pub mod ddl;
 pub mod export;
+mod large_objects;
 pub mod layout;
+pub mod materialized_views;
 pub mod tables;

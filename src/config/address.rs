@@ -17,7 +17,7 @@ pub struct DatabaseAddress {
     pub password: Option<Reference>,
     /// The roles the application logs in as.
     pub application_roles: Vec<String>,
-    /// Folder of the PostgreSQL client programs (`pg_dump`); the newest found on this host when absent.
+    /// Folder of the PostgreSQL client programs (`pg_dump`); when absent, those on this host that suit the server best.
     pub programs: Option<PathBuf>,
 }
 

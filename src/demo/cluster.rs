@@ -18,6 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::Explain;
+use crate::postgres::programs::{self, Programs};
 
 /// The superuser of such a server.
 pub const SUPERUSER: &str = "warmspare";
@@ -300,22 +301,26 @@ impl Account {
     }
 }
 
-/// The newest server programs on this host.
+/// The newest server programs that packages brought to this host.
 fn newest() -> Option<PathBuf> {
-    installed().into_iter().max().map(|(_, bin)| bin)
+    servers(programs::packaged()).into_iter().max().map(|(_, bin)| bin)
 }
 
-/// The server programs on this host for what came from a server of that major version: the same, or the next newer one.
+/// The server programs on this host for what came from a server of that major version: the same, or the next newer one;
+/// those of `PATH` where no package brought any.
 pub fn programs_for(major: u32) -> Option<PathBuf> {
-    installed().into_iter().filter(|(found, _)| *found >= major).min().map(|(_, bin)| bin)
+    let next = |folders| servers(folders).into_iter().filter(|(found, _)| *found >= major).min().map(|(_, bin)| bin);
+    next(programs::packaged()).or_else(|| next(programs::installed()))
 }
 
-/// Major versions and folders of the server programs on this host.
-fn installed() -> Vec<(u32, PathBuf)> {
-    let entries = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let numbered =
-        entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin"))));
-    numbered.filter(|(_, bin)| bin.join("initdb").exists()).collect()
+/// Those of the folders that hold a server, each with its major version.
+fn servers(folders: Vec<PathBuf>) -> Vec<(u32, PathBuf)> {
+    let version = |bin: &Path| {
+        let output = Command::new(bin.join("postgres")).arg("--version").output().ok()?;
+        Programs::major_of(&String::from_utf8_lossy(&output.stdout))
+    };
+    let whole = folders.into_iter().filter(|bin| bin.join("initdb").exists());
+    whole.filter_map(|bin| Some((version(&bin)?, bin))).collect()
 }
 
 fn file(path: &Path, source: std::io::Error) -> ClusterError {

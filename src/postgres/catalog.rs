@@ -28,6 +28,12 @@ pub struct Table {
     pub disk_bytes: u64,
     /// Whether it has rows of its own; a partitioned parent has not, and is only locked.
     pub has_rows: bool,
+    /// It is an extension's, which keeps rows of the operator in it: the `WHERE …` (or nothing) that tells them from its
+    /// own (`pg_extension_config_dump`).
+    pub condition: Option<String>,
+    /// Schema and name of the partitioned table through which its rows go back: where they belong is told by the numbers
+    /// of an enum's values, which are others in every database.
+    pub through: Option<(String, String)>,
 }
 
 impl Table {
@@ -36,6 +42,19 @@ impl Table {
         quote::qualified(&self.schema, &self.name)
     }
 }
+
+/// A partition whose place among its siblings a restore cannot keep: by hash of an enum, as pg_dump has it
+/// (`getPartitioningInfo`). Yields the root, through which its rows must be loaded.
+const THROUGH: &str = "\
+CASE WHEN c.relispartition AND EXISTS (SELECT FROM pg_partition_ancestors(c.oid) a \
+JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = a.relid JOIN pg_catalog.pg_opclass o ON o.oid = ANY(p.partclass) \
+JOIN pg_catalog.pg_am m ON m.oid = o.opcmethod WHERE m.amname = 'hash' AND o.opcname = 'enum_ops') \
+THEN pg_partition_root(c.oid) END";
+
+/// The condition of a table that an extension keeps rows of the operator in.
+pub(super) const CONDITION: &str = "\
+SELECT coalesce(t.condition, '') FROM pg_catalog.pg_extension x, unnest(x.extconfig, x.extcondition) AS t(oid, condition) \
+WHERE t.oid = c.oid LIMIT 1";
 
 /// A sequence and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,9 +102,14 @@ pub async fn tables(session: &Session, sizes: Sizes) -> Result<Vec<Table>, Error
         "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'r', \
          {size}, \
          ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 \
-         AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum) \
+         AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY (SELECT r.attnum FROM pg_catalog.pg_attribute r \
+         WHERE r.attrelid = w.root AND r.attname = a.attname), a.attnum), \
+         e.condition, (SELECT s.nspname::text FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace s ON s.oid = r.relnamespace WHERE r.oid = w.root), \
+         (SELECT relname::text FROM pg_catalog.pg_class WHERE oid = w.root) \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND {OWN_RELATION} ORDER BY 5 DESC, 2, 3"
+         CROSS JOIN LATERAL (SELECT ({CONDITION}) AS condition) e CROSS JOIN LATERAL (SELECT {THROUGH} AS root) w \
+         WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND (e.condition IS NOT NULL OR {OWN_RELATION}) \
+         ORDER BY 5 DESC, 2, 3"
     );
     let rows = session.rows("listing the tables", &sql, &[]).await?;
     let read = |row| {
@@ -96,6 +120,8 @@ pub async fn tables(session: &Session, sizes: Sizes) -> Result<Vec<Table>, Error
             has_rows: session.cell(row, 3)?,
             disk_bytes: session.cell::<i64>(row, 4)?.unsigned_abs(),
             columns: session.cell(row, 5)?,
+            condition: session.cell(row, 6)?,
+            through: session.cell::<Option<String>>(row, 7)?.zip(session.cell(row, 8)?),
         })
     };
     rows.iter().map(read).collect()
@@ -113,7 +139,7 @@ pub async fn sequences(session: &Session) -> Result<Vec<Sequence>, Error> {
     let sql = format!(
         "SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND {OWN_RELATION} ORDER BY 1, 2"
+         WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND (({CONDITION}) IS NOT NULL OR {OWN_RELATION}) ORDER BY 1, 2"
     );
     let mut names: Vec<(String, String)> = Vec::new();
     for row in session.rows("listing the sequences", &sql, &[]).await? {
@@ -156,8 +182,7 @@ pub async fn set_sequences(session: &Session, sequences: &[Sequence]) -> Result<
 /// # Errors
 /// The server's, sorted.
 pub async fn materialized_views(session: &Session) -> Result<Vec<String>, Error> {
-    let sql = format!(
-        "WITH RECURSIVE reads AS (\
+    let sql = "WITH RECURSIVE reads AS (\
          SELECT DISTINCT r.ev_class AS reader, d.refobjid AS read FROM pg_catalog.pg_rewrite r \
          JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid \
          AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> r.ev_class), \
@@ -165,13 +190,22 @@ pub async fn materialized_views(session: &Session) -> Result<Vec<String>, Error>
          UNION SELECT reads.reader, depth.level + 1 FROM depth JOIN reads ON reads.read = depth.oid WHERE depth.level < 1000) \
          SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN depth ON depth.oid = c.oid \
-         WHERE c.relkind = 'm' AND c.relispopulated AND {OWN_RELATION} GROUP BY 1, 2 ORDER BY max(depth.level), 1, 2"
-    );
+         WHERE c.relkind = 'm' AND c.relispopulated AND n.nspname !~ '^pg_' GROUP BY 1, 2 ORDER BY max(depth.level), 1, 2";
     let mut names = Vec::new();
-    for row in session.rows("ordering the materialized views", &sql, &[]).await? {
+    for row in session.rows("ordering the materialized views", sql, &[]).await? {
         names.push(quote::qualified(&session.cell::<String>(&row, 0)?, &session.cell::<String>(&row, 1)?));
     }
     Ok(names)
+}
+
+/// The bytes of a relation's rows on disk; `name` is quoted.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn disk_bytes(session: &Session, name: &str) -> Result<u64, Error> {
+    let sql = "SELECT pg_table_size($1::text::pg_catalog.regclass)";
+    let row = session.one(&format!("asking for the size of {name}"), sql, &[&name]).await?;
+    Ok(session.cell::<i64>(&row, 0)?.unsigned_abs())
 }
 
 /// The installed extensions.
@@ -194,6 +228,47 @@ pub async fn extensions(session: &Session) -> Result<Vec<Extension>, Error> {
 pub async fn missing_extensions(session: &Session, wanted: &[Extension]) -> Result<Vec<String>, Error> {
     let names: Vec<&str> = wanted.iter().map(|extension| extension.name.as_str()).collect();
     let sql = "SELECT w FROM unnest($1::text[]) w WHERE w NOT IN (SELECT name::text FROM pg_catalog.pg_available_extensions) ORDER BY 1";
-    let rows = session.rows("listing the extensions this server has", sql, &[&names]).await?;
-    rows.iter().map(|row| session.cell(row, 0)).collect()
+    let doing = "listing the extensions this server has";
+    let mut missing = Vec::new();
+    for row in session.rows(doing, sql, &[&names]).await? {
+        let name: String = session.cell(&row, 0)?;
+        // The list leaves out what lies in a further folder (`extension_destdir` of Debian); this looks there too.
+        let sql = "SELECT count(*) FROM pg_extension_update_paths($1)";
+        match session.one(doing, sql, &[&name]).await {
+            Ok(_) => {}
+            Err(Error::Server { .. }) => missing.push(name),
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(missing)
+}
+
+/// The tablespaces of this server.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn tablespaces(session: &Session) -> Result<Vec<String>, Error> {
+    session.texts("listing the tablespaces", "SELECT spcname::text FROM pg_catalog.pg_tablespace ORDER BY 1").await
+}
+
+/// The tables that have parts at other servers: to sample them, `ANALYZE` would go there.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn parents_of_foreign_tables(session: &Session) -> Result<Vec<String>, Error> {
+    let sql = "WITH RECURSIVE above AS (SELECT i.inhparent AS oid FROM pg_catalog.pg_inherits i \
+               JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid WHERE c.relkind = 'f' \
+               UNION SELECT i.inhparent FROM above JOIN pg_catalog.pg_inherits i ON i.inhrelid = above.oid) \
+               SELECT oid::pg_catalog.regclass::text FROM above ORDER BY 1";
+    session.texts("looking for tables with parts at other servers", sql).await
+}
+
+/// What `ANALYZE` of the whole database would go through, quoted where needed.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn analyzable(session: &Session) -> Result<Vec<String>, Error> {
+    let sql = "SELECT oid::pg_catalog.regclass::text FROM pg_catalog.pg_class \
+               WHERE relkind IN ('r', 'p', 'm') AND relpersistence <> 't' ORDER BY 1";
+    session.texts("listing what has statistics", sql).await
 }

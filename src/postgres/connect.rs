@@ -1,20 +1,30 @@
 //! From an address in the configuration to a session.
 //!
-//! Understood are `postgresql://…` URLs and `key=value` strings with one host (TCP or the folder of a Unix socket) and
-//! `sslmode` `disable`, `prefer`, `require`, `verify-full`. Whenever TLS is used the certificate is verified against
-//! the host's authorities; there is no mode that encrypts to somebody unknown.
+//! Understood are the [connection strings](super::conninfo) users of PostgreSQL write, with one or more hosts (TCP or the
+//! folder of a Unix socket) and `sslmode` `disable`, `prefer`, `require`, `verify-full`. Whenever TLS is used the certificate
+//! and the name in it are verified, against the authorities of the host or those that `sslrootcert` names; there is no mode
+//! that encrypts to somebody unknown.
+//!
+//! Several hosts are one cluster: they are tried in their order, and the first that is what `target_session_attrs` asks for
+//! is taken. `read-write` and `primary` are the same here, and so are `read-only` and `standby`: what counts is whether the
+//! server is in recovery, not `default_transaction_read_only`, which we set ourselves.
 
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{ChannelBinding, Host, SslMode, SslNegotiation};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::conninfo::{Conninfo, Role};
 use super::error::{Error, Place};
 use super::session::Session;
 use crate::config::address::DatabaseAddress;
+use crate::config::password_file::PasswordLine;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What TCP sent and nobody acknowledged for this long ends the connection.
@@ -23,19 +33,32 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
 
+/// Where a server's socket is when the address names no host: as Debian builds libpq, and as PostgreSQL itself does.
+const SOCKETS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
+
 /// What every session of ours is called in `pg_stat_activity`.
 pub const APPLICATION_NAME: &str = "warmspare";
 
-/// One server as one role sees it: makes sessions to its databases.
+/// One server, or the servers of one cluster, as one role sees them: makes sessions to their databases.
 #[derive(Clone)]
 pub struct Server {
-    config: Config,
-    password: Option<SecretString>,
+    hosts: Vec<Way>,
+    role: Role,
+    authorities: Option<PathBuf>,
     tls: MakeRustlsConnect,
     database: String,
-    host: String,
-    is_local: bool,
     read_only: bool,
+}
+
+/// The way to one host.
+#[derive(Clone)]
+struct Way {
+    config: Config,
+    password: Option<SecretString>,
+    /// Host and port, or the folder of the socket.
+    label: String,
+    /// Whether it leads to this host.
+    is_local: bool,
 }
 
 /// Where and how a client program connects to the same server.
@@ -44,6 +67,14 @@ pub(super) struct Endpoint {
     pub port: u16,
     pub user: Option<String>,
     pub password: Option<SecretString>,
+    /// The address, where the name of the host is not to be looked up.
+    pub address: Option<String>,
+    /// The file with the authorities to trust, where these are not the host's.
+    pub authorities: Option<PathBuf>,
+    /// `channel_binding`, as libpq calls it.
+    pub channel_binding: &'static str,
+    /// `sslnegotiation`, as libpq calls it.
+    pub negotiation: &'static str,
 }
 
 impl Server {
@@ -53,42 +84,32 @@ impl Server {
     /// [`Error::Address`] when the URL cannot be used, [`Error::Tls`] when this host's certificates cannot be read.
     pub fn new(address: &DatabaseAddress, password: Option<SecretString>) -> Result<Server, Error> {
         let wrong = |what: &str| Error::Address { name: address.name.clone(), what: what.to_owned() };
-        let mut config: Config =
-            without_verify_modes(&address.url).parse().map_err(|error: tokio_postgres::Error| {
-                // The driver's cause names the key it stumbled over, never a value.
-                let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-                wrong(&cause)
-            })?;
-        if config.get_password().is_some() {
-            return Err(wrong("it holds the password itself"));
-        }
+        let info = Conninfo::read(&address.url).map_err(|what| wrong(&what))?;
+        let config: Config = info.driver.parse().map_err(|error: tokio_postgres::Error| {
+            // The driver's cause names the key it stumbled over, never a value.
+            let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            wrong(&cause)
+        })?;
         let database = config.get_dbname().map(str::to_owned).ok_or_else(|| wrong("it names no database"))?;
-        let [host] = config.get_hosts() else { return Err(wrong("it must name exactly one host")) };
-        let port = config.get_ports().first().copied().unwrap_or(5432);
-        let (host, local) = match host {
-            Host::Tcp(name) => (format!("{name}:{port}"), is_loopback(name)),
-            Host::Unix(folder) => (format!("{}:{port}", folder.display()), true),
-        };
-        if local && config.get_ssl_mode() == SslMode::Prefer {
-            // Nothing to gain on the way to ourselves, and Debian's own certificate would be refused.
-            config.ssl_mode(SslMode::Disable);
+        let hosts = hosts(&config);
+        let ports = config.get_ports().to_vec();
+        if ports.len() > 1 && ports.len() != hosts.len() {
+            return Err(wrong("it has another number of ports than of hosts"));
         }
-        config
-            .application_name(APPLICATION_NAME)
-            .tcp_user_timeout(TCP_USER_TIMEOUT)
-            .keepalives(true)
-            .keepalives_idle(KEEPALIVE_IDLE)
-            .keepalives_interval(KEEPALIVE_INTERVAL)
-            .keepalives_retries(KEEPALIVE_RETRIES);
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT_TIMEOUT);
+        let port = |number: usize| ports.get(number).or(ports.first()).copied().unwrap_or(5432);
+        let ways = hosts.iter().enumerate().map(|(number, host)| way(&config, number, host, port(number)));
+        let mut hosts: Vec<Way> = ways.collect();
+        let authorities = info.authorities;
+        for way in &mut hosts {
+            way.password = password.clone();
+            if let (Some(file), None) = (&info.password_file, &password) {
+                way.password = Some(of_file(file, way, &database).map_err(|what| wrong(&what))?);
+            }
+            way.prepare(authorities.is_some());
         }
-        if let Some(password) = &password {
-            config.password(password.expose_secret());
-        }
-        let place = Place { database: database.clone(), host: host.clone() };
-        let tls = MakeRustlsConnect::new(verifying(&place)?);
-        Ok(Server { config, password, tls, database, host, is_local: local, read_only: false })
+        let place = Place { database: database.clone(), host: labels(&hosts) };
+        let tls = MakeRustlsConnect::new(verifying(&place, authorities.as_deref())?);
+        Ok(Server { hosts, role: info.role, authorities, tls, database, read_only: false })
     }
 
     /// The same server, in sessions that can change nothing: the server itself refuses whatever would write.
@@ -96,19 +117,19 @@ impl Server {
         Server { read_only: true, ..self }
     }
 
-    /// Whether the address leads to this host: the folder of a socket, or loopback. A tunnel looks like it, too.
+    /// Whether the address leads to this host alone: the folder of a socket, or loopback. A tunnel looks like it, too.
     pub fn is_local(&self) -> bool {
-        self.is_local
+        self.hosts.iter().all(|way| way.is_local)
     }
 
-    /// Host and port, or the folder of the socket and the port.
-    pub fn host(&self) -> &str {
-        &self.host
+    /// Each host and its port, or the folder of the socket and the port.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.hosts.iter().map(|way| way.label.as_str())
     }
 
     /// The role the address names, if it names one.
     pub fn user(&self) -> Option<&str> {
-        self.config.get_user()
+        self.hosts.first().and_then(|way| way.config.get_user())
     }
 
     /// The database the address names.
@@ -118,7 +139,13 @@ impl Server {
 
     /// Where a database of this server is, for messages.
     pub fn place(&self, database: &str) -> Place {
-        Place { database: database.to_owned(), host: self.host.clone() }
+        Place { database: database.to_owned(), host: labels(&self.hosts) }
+    }
+
+    /// The one server, out of several, that the session is at: a snapshot is shared within one server only.
+    pub fn of(&self, session: &Session) -> Server {
+        let hosts = self.hosts.iter().filter(|way| way.label == session.place().host).cloned().collect();
+        Server { hosts, role: Role::Any, ..self.clone() }
     }
 
     /// A session to the database the address names.
@@ -143,66 +170,207 @@ impl Server {
     /// # Errors
     /// As [`Server::connect`].
     pub async fn connect_to(&self, database: &str) -> Result<Session, Error> {
-        let place = self.place(database);
-        let mut config = self.config.clone();
+        let mut failed = Vec::new();
+        for role in self.role.in_turn() {
+            for way in &self.hosts {
+                match self.connect_by(way, database).await {
+                    Ok(session) if role.is(session.is_standby()) => return Ok(session),
+                    Ok(session) => {
+                        let what = if session.is_standby() { "it is a standby" } else { "it is no standby" };
+                        failed.push(Error::Unreachable { place: session.place().clone(), what: what.to_owned() });
+                        session.close().await;
+                    }
+                    Err(error) => failed.push(error),
+                }
+            }
+        }
+        Err(together(self.place(database), failed))
+    }
+
+    async fn connect_by(&self, way: &Way, database: &str) -> Result<Session, Error> {
+        let place = Place { database: database.to_owned(), host: way.label.clone() };
+        let mut config = way.config.clone();
         config.dbname(database);
         let user = config.get_user().unwrap_or("(the operating system's)").to_owned();
         let (client, connection) =
             config.connect(self.tls.clone()).await.map_err(|error| Error::of_connect(&place, &user, error))?;
-        // What goes wrong on the connection is reported by whatever waits for an answer.
+        let ending = Arc::new(OnceLock::new());
+        let said = ending.clone();
         let connection = tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let mut connection = std::pin::pin!(connection);
+            if let Err(error) = connection.as_mut().await {
                 tracing::debug!(%error, "a database connection ended");
+                // Before the connection is dropped, by which whoever waits for an answer is told.
+                said.get_or_init(|| error);
             }
         });
-        let session = Session::pinned(client, connection, place).await?;
+        let session = Session::pinned(client, connection, ending, place).await?;
         if self.read_only {
             session.execute("making the session read-only", "SET default_transaction_read_only = on").await?;
         }
         Ok(session)
     }
 
-    pub(super) fn endpoint(&self) -> Endpoint {
-        let host = match self.config.get_hosts().first() {
-            Some(Host::Tcp(name)) => name.clone(),
-            Some(Host::Unix(folder)) => folder.display().to_string(),
-            None => String::new(),
+    /// Where a client program finds the server that the session is at.
+    pub(super) fn endpoint(&self, session: &Session) -> Option<Endpoint> {
+        let way = self.hosts.iter().find(|way| way.label == session.place().host)?;
+        let host = match way.config.get_hosts().first()? {
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(folder) => folder.display().to_string(),
         };
-        Endpoint {
+        Some(Endpoint {
             host,
-            port: self.config.get_ports().first().copied().unwrap_or(5432),
-            user: self.config.get_user().map(str::to_owned),
-            password: self.password.clone(),
+            port: way.config.get_ports().first().copied()?,
+            user: way.config.get_user().map(str::to_owned),
+            password: way.password.clone(),
+            address: way.config.get_hostaddrs().first().map(ToString::to_string),
+            authorities: self.authorities.clone(),
+            channel_binding: match way.config.get_channel_binding() {
+                ChannelBinding::Disable => "disable",
+                ChannelBinding::Require => "require",
+                _ => "prefer",
+            },
+            negotiation: if way.config.get_ssl_negotiation() == SslNegotiation::Direct { "direct" } else { "postgres" },
+        })
+    }
+}
+
+/// The hosts, and without any what libpq takes: the address to be used, or this host's socket.
+fn hosts(config: &Config) -> Vec<Host> {
+    if !config.get_hosts().is_empty() {
+        return config.get_hosts().to_vec();
+    }
+    if !config.get_hostaddrs().is_empty() {
+        return config.get_hostaddrs().iter().map(|address| Host::Tcp(address.to_string())).collect();
+    }
+    let there = SOCKETS.iter().find(|folder| Path::new(folder).is_dir());
+    there.iter().map(|folder| Host::Unix(PathBuf::from(folder))).collect()
+}
+
+/// The password in the file that the address names. libpq would do without one if no line fits; whoever names a file
+/// counts on it.
+fn of_file(file: &Path, way: &Way, database: &str) -> Result<SecretString, String> {
+    let user = way.config.get_user().map(str::to_owned).or_else(|| std::env::var("USER").ok()).unwrap_or_default();
+    let (host, port) = way.label.rsplit_once(':').unwrap_or((&way.label, ""));
+    let (host, port, database) = (host.to_owned(), port.to_owned(), database.to_owned());
+    let line = PasswordLine { file: file.to_owned(), host, port, database, user };
+    match line.find() {
+        Ok(Some(password)) => Ok(password),
+        Ok(None) => Err(line.missing().to_string()),
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            Err(format!("{error}{cause}"))
         }
     }
 }
 
-impl std::fmt::Debug for Server {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Server({} at {})", self.database, self.host)
+fn labels(hosts: &[Way]) -> String {
+    hosts.iter().map(|way| way.label.as_str()).collect::<Vec<_>>().join(",")
+}
+
+/// The way to one of the hosts of `config`, every option of which holds for each of them.
+fn way(config: &Config, number: usize, host: &Host, port: u16) -> Way {
+    let mut alone = Config::new();
+    let (label, is_local) = match host {
+        Host::Tcp(name) => {
+            alone.host(name);
+            (format!("{name}:{port}"), is_loopback(name))
+        }
+        Host::Unix(folder) => {
+            alone.host_path(folder);
+            (format!("{}:{port}", folder.display()), true)
+        }
+    };
+    alone.port(port).ssl_mode(config.get_ssl_mode()).ssl_negotiation(config.get_ssl_negotiation());
+    alone.channel_binding(config.get_channel_binding());
+    if let Some(address) = config.get_hostaddrs().get(number) {
+        alone.hostaddr(*address);
+    }
+    if let Some(user) = config.get_user() {
+        alone.user(user);
+    }
+    if let Some(options) = config.get_options() {
+        alone.options(options);
+    }
+    if let Some(timeout) = config.get_connect_timeout() {
+        alone.connect_timeout(*timeout);
+    }
+    Way { config: alone, password: None, label, is_local }
+}
+
+impl Way {
+    /// Gives it what every connection of ours has, whatever the address says.
+    fn prepare(&mut self, has_authorities: bool) {
+        let config = &mut self.config;
+        if self.is_local && config.get_ssl_mode() == SslMode::Prefer && !has_authorities {
+            // Nothing to gain on the way to ourselves, and Debian's own certificate would be refused.
+            config.ssl_mode(SslMode::Disable);
+        }
+        config
+            .application_name(APPLICATION_NAME)
+            .tcp_user_timeout(TCP_USER_TIMEOUT)
+            .keepalives(true)
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .keepalives_interval(KEEPALIVE_INTERVAL)
+            .keepalives_retries(KEEPALIVE_RETRIES);
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        if let Some(password) = &self.password {
+            config.password(password.expose_secret());
+        }
     }
 }
 
-/// libpq's two verifying modes are what we always do; the driver does not know their names.
-fn without_verify_modes(url: &str) -> String {
-    url.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require")
+/// One error of several hosts: the one that says more than that a host is not there or not what is wanted, else all.
+fn together(place: Place, mut failed: Vec<Error>) -> Error {
+    let telling = failed.iter().position(|error| !matches!(error, Error::Unreachable { .. }));
+    if let Some(at) = telling.or(if failed.len() == 1 { Some(0) } else { None }) {
+        return failed.swap_remove(at);
+    }
+    let each = failed.into_iter().filter_map(|error| match error {
+        Error::Unreachable { place, what } => Some(format!("{}: {what}", place.host)),
+        _ => None,
+    });
+    let mut whats: Vec<String> = each.collect();
+    whats.dedup();
+    Error::Unreachable { place, what: whats.join("; ") }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Server({} at {})", self.database, labels(&self.hosts))
+    }
 }
 
 fn is_loopback(name: &str) -> bool {
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// TLS that verifies against the authorities this host trusts.
-fn verifying(place: &Place) -> Result<rustls::ClientConfig, Error> {
+/// TLS that verifies against the authorities in the file, or else those this host trusts.
+fn verifying(place: &Place, authorities: Option<&Path>) -> Result<rustls::ClientConfig, Error> {
     let fail = |what: String| Error::Tls { place: place.clone(), what };
     let mut roots = rustls::RootCertStore::empty();
-    // A host without any authority is fine as long as no TLS is asked for: then the handshake names the unknown issuer.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    match authorities {
+        Some(file) => {
+            let unusable = |error: &dyn std::fmt::Display| fail(format!("sslrootcert {}: {error}", file.display()));
+            for certificate in CertificateDer::pem_file_iter(file).map_err(|error| unusable(&error))? {
+                roots.add(certificate.map_err(|error| unusable(&error))?).map_err(|error| unusable(&error))?;
+            }
+        }
+        // A host without any authority is fine as long as no TLS is asked for: then the handshake names the unknown issuer.
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| fail(error.to_string()))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    // Without it a server of 17 refuses TLS that begins at once (`sslnegotiation=direct`).
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    Ok(config)
 }
 
 #[cfg(test)]
@@ -226,6 +394,8 @@ mod tests {
             ("postgresql://hab@10.1.0.5/builder", "database builder at 10.1.0.5:5432"),
             ("host=10.1.0.5 port=6543 dbname=builder sslmode=verify-full", "database builder at 10.1.0.5:6543"),
             ("postgresql:///builder?host=/run/postgresql", "database builder at /run/postgresql:5432"),
+            ("postgresql://a,b:6543/builder?target_session_attrs=primary", "database builder at a:5432,b:6543"),
+            ("host=a,b port=6543 dbname=builder", "database builder at a:6543,b:6543"),
         ] {
             let server = server(url).unwrap();
             assert_eq!(server.place(server.database()).to_string(), place);
@@ -242,7 +412,8 @@ mod tests {
     fn what_cannot_be_used_is_said() {
         for (url, what) in [
             ("postgresql://h", "it names no database"),
-            ("postgresql://a,b/c", "it must name exactly one host"),
+            ("host=a,b,c port=1,2 dbname=d", "it has another number of ports than of hosts"),
+            ("postgresql://a/c?target_session_attrs=best", "invalid value for option `target_session_attrs`"),
             ("postgresql://a/c?sslcert=x", "unknown option `sslcert`"),
         ] {
             let error = server(url).unwrap_err().to_string();

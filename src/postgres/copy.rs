@@ -44,32 +44,68 @@ impl Totals {
     }
 }
 
-/// The rows of one table, as COPY text.
+/// The rows of one table or query, as COPY text.
 pub struct Rows<'a> {
     session: &'a Session,
-    table: String,
+    doing: String,
     stream: Pin<Box<CopyOutStream>>,
     totals: Totals,
     ended: bool,
 }
 
-/// Starts to read the rows of `table` (quoted), of its `columns` (not quoted) in that order.
+/// Which rows of which table.
+#[derive(Clone, Copy, Debug)]
+pub struct Selection<'a> {
+    /// The table, quoted.
+    pub table: &'a str,
+    /// Its columns, not quoted, in the order in which they stand in the text.
+    pub columns: &'a [String],
+    /// `WHERE …`, where not all of the rows are meant.
+    pub condition: Option<&'a str>,
+}
+
+/// Starts to read rows of a table.
 ///
 /// # Errors
 /// The server's, sorted.
-pub async fn copy_out<'a>(
+pub async fn copy_out<'a>(session: &'a Session, rows: Selection<'_>, encoding: &str) -> Result<Rows<'a>, Error> {
+    let Selection { table, columns, condition } = rows;
+    let quoted: Vec<String> = columns.iter().map(|column| quote::identifier(column)).collect();
+    let from = match condition {
+        Some(condition) => format!("(SELECT {} FROM ONLY {table} {condition})", quoted.join(", ")),
+        None => format!("{table}{}", list(columns)),
+    };
+    begin(session, format!("reading table {table}"), &from, encoding).await
+}
+
+/// Starts to read the rows of a query; `doing` says what it is for.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn copy_out_query<'a>(
     session: &'a Session,
-    table: &str,
-    columns: &[String],
+    doing: &str,
+    query: &str,
     encoding: &str,
 ) -> Result<Rows<'a>, Error> {
-    let sql = format!("COPY {table}{} TO STDOUT (ENCODING {})", list(columns), quote::literal(encoding));
-    let stream = session
-        .client()
-        .copy_out(&sql)
-        .await
-        .map_err(|e| Error::of(session.place(), &format!("reading table {table}"), e))?;
-    Ok(Rows { session, table: table.to_owned(), stream: Box::pin(stream), totals: Totals::default(), ended: false })
+    begin(session, doing.to_owned(), &format!("({query})"), encoding).await
+}
+
+/// Reads a materialized view to its end, for what its rows amount to. `COPY` of a view itself is of PostgreSQL 18.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn count_view(session: &Session, view: &str, encoding: &str) -> Result<Totals, Error> {
+    let doing = format!("reading materialized view {view}");
+    let mut rows = copy_out_query(session, &doing, &format!("SELECT * FROM {view}"), encoding).await?;
+    while rows.next().await?.is_some() {}
+    Ok(rows.totals())
+}
+
+async fn begin<'a>(session: &'a Session, doing: String, from: &str, encoding: &str) -> Result<Rows<'a>, Error> {
+    let sql = format!("COPY {from} TO STDOUT (ENCODING {})", quote::literal(encoding));
+    let stream = session.client().copy_out(&sql).await.map_err(|e| Error::of(session.place(), &doing, e))?;
+    Ok(Rows { session, doing, stream: Box::pin(stream), totals: Totals::default(), ended: false })
 }
 
 impl Rows<'_> {
@@ -89,10 +125,7 @@ impl Rows<'_> {
                     }
                     batch.extend_from_slice(&row);
                 }
-                Some(Err(error)) => {
-                    let doing = format!("reading table {}", self.table);
-                    return Err(Error::of(self.session.place(), &doing, error));
-                }
+                Some(Err(error)) => return Err(Error::of(self.session.place(), &self.doing, error)),
                 None => self.ended = true,
             }
         }
@@ -112,20 +145,30 @@ pub struct Loading<'a> {
     sink: Pin<Box<CopyInSink<Bytes>>>,
 }
 
-/// Starts to write the rows of `table` (quoted), in a transaction that empties it first: what a killed load left is gone,
+/// Starts to write rows into a table that holds others which must stay, in a transaction.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn copy_more_in<'a>(session: &'a Session, rows: Selection<'_>, encoding: &str) -> Result<Loading<'a>, Error> {
+    session.execute("beginning", "BEGIN").await?;
+    write(session, rows, &format!("ENCODING {}", quote::literal(encoding))).await
+}
+
+/// Starts to write all rows of a table, in a transaction that empties it first: what a killed load left is gone,
 /// and only into a table emptied by the same transaction does COPY append strictly in order (`TABLE_INSERT_SKIP_FSM`);
 /// else a small row may go back to a page with room, and the restored table would not dump to the same bytes.
 ///
 /// # Errors
 /// The server's, sorted.
-pub async fn copy_in<'a>(
-    session: &'a Session,
-    table: &str,
-    columns: &[String],
-    encoding: &str,
-) -> Result<Loading<'a>, Error> {
+pub async fn copy_in<'a>(session: &'a Session, rows: Selection<'_>, encoding: &str) -> Result<Loading<'a>, Error> {
+    let table = rows.table;
     session.execute(&format!("emptying table {table}"), &format!("BEGIN; TRUNCATE ONLY {table}")).await?;
-    let sql = format!("COPY {table}{} FROM STDIN (FREEZE, ENCODING {})", list(columns), quote::literal(encoding));
+    write(session, rows, &format!("FREEZE, ENCODING {}", quote::literal(encoding))).await
+}
+
+async fn write<'a>(session: &'a Session, rows: Selection<'_>, options: &str) -> Result<Loading<'a>, Error> {
+    let table = rows.table;
+    let sql = format!("COPY {table}{} FROM STDIN ({options})", list(rows.columns));
     let sink = session
         .client()
         .copy_in(&sql)

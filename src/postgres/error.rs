@@ -1,9 +1,11 @@
 //! What a PostgreSQL server answered, sorted by what a person can do about it.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
 
+use super::quote::identifier;
 use super::unsupported::Unsupported;
 use crate::error::{Class, Explain};
 
@@ -93,12 +95,34 @@ pub enum Error {
         /// The server's words.
         what: String,
     },
+    /// Our role may not read all of the database.
+    #[error("{place}: role {role} may not read {} of this database:{}", counted(objects.len()), listed(objects))]
+    Access {
+        /// Where.
+        place: Place,
+        /// Our role.
+        role: String,
+        /// Each of them, by kind and name.
+        objects: Vec<String>,
+        /// The statements by which a superuser lets it.
+        statements: Vec<String>,
+    },
     /// A lock was not granted in time.
     #[error("{place}: a lock was not granted in time while {doing}: {what}")]
     LockTimeout {
         /// Where.
         place: Place,
         /// What was tried.
+        doing: String,
+        /// The server's words.
+        what: String,
+    },
+    /// A standby ended what we did, because what it replays would wait for it.
+    #[error("{place}: the standby's replay did not wait for us while {doing}: {what}")]
+    RecoveryConflict {
+        /// Where.
+        place: Place,
+        /// What was going on.
         doing: String,
         /// The server's words.
         what: String,
@@ -144,7 +168,7 @@ pub enum Error {
         what: String,
     },
     /// The database has objects that this release cannot bring back.
-    #[error("{place}: {} of this database cannot be captured yet:{}", objects(list.len()), lines(list))]
+    #[error("{place}: {} of this database cannot be captured:{}", counted(list.len()), listed(list))]
     Unsupported {
         /// Where.
         place: Place,
@@ -185,19 +209,26 @@ pub enum Error {
     },
 }
 
-fn objects(count: usize) -> String {
+fn counted(count: usize) -> String {
     if count == 1 { "one object".to_owned() } else { format!("{count} objects") }
 }
 
-fn lines(list: &[Unsupported]) -> String {
-    list.iter().map(|object| format!("\n  {object}")).collect()
+/// How many objects an error names, each on its line.
+const LISTED_MAX: usize = 100;
+
+fn listed(list: &[impl fmt::Display]) -> String {
+    let more = list.len().saturating_sub(LISTED_MAX);
+    let named = list.iter().take(LISTED_MAX).map(|object| format!("\n  {object}"));
+    named.chain((more > 0).then(|| format!("\n  and {more} more"))).collect()
 }
 
 impl Explain for Error {
     fn class(&self) -> Class {
         match self {
             Error::Address { .. } => Class::Usage,
-            Error::Unsupported { .. } | Error::ServerKind { .. } | Error::Program { .. } => Class::Refused,
+            Error::Access { .. } | Error::Unsupported { .. } | Error::ServerKind { .. } | Error::Program { .. } => {
+                Class::Refused
+            }
             _ => Class::Failed,
         }
     }
@@ -210,14 +241,14 @@ impl Explain for Error {
             }
             Error::Unreachable { .. } => {
                 "Check that PostgreSQL runs there, that host and port in the configuration are right, and that no \
-                 firewall is in between."
+                 firewall is in between; where the URL asks for a primary, wait until one is promoted."
             }
             Error::NotReady { .. } => {
                 "Look into the server's log; if it is starting up or out of connections, try again in a minute."
             }
             Error::Tls { .. } => {
-                "Install the authority that signed the server's certificate on this host, or say sslmode=disable in the \
-                 URL if the network between is trusted."
+                "Install the authority that signed the server's certificate on this host, or name its file in the URL \
+                 (sslrootcert=/path), or say sslmode=disable if the network between is trusted."
             }
             Error::Login { .. } => {
                 "Check the role in the URL, the secret that `password` refers to on this host, and the server's pg_hba.conf."
@@ -229,9 +260,15 @@ impl Explain for Error {
             Error::Permission { .. } => {
                 "Let warmspare connect as a superuser, or grant its role what the message names."
             }
+            Error::Access { statements, .. } => {
+                return Some(format!("As a superuser run in that database: {};", statements.join("; ")));
+            }
             Error::LockTimeout { .. } => {
                 "Something holds an exclusive lock for long; find it in pg_stat_activity and pg_locks, and run the command \
                  again when it is done."
+            }
+            Error::RecoveryConflict { .. } => {
+                "Set hot_standby_feedback = on at the standby, or raise its max_standby_streaming_delay, and run the command again."
             }
             Error::SnapshotGone { .. } => {
                 "Run the command again; if it happens twice, see in the server's log who ended our session."
@@ -243,8 +280,8 @@ impl Explain for Error {
                 "The server's log says more; when what its words name is put right, run the command again."
             }
             Error::Unsupported { .. } => {
-                "Nothing was captured, so that nothing is lost in silence. Remove the objects if they are not needed, or \
-                 protect this database by other means until a release supports them."
+                "Nothing was captured, so that nothing is lost in silence. Change each as its line says, or remove it if it is \
+                 not needed."
             }
             Error::ServerKind { next, .. } => next,
             Error::Program { needed, .. } => {
@@ -262,12 +299,13 @@ impl Explain for Error {
 
 impl Error {
     /// Sorts an error of the driver.
-    pub(super) fn of(place: &Place, doing: &str, error: tokio_postgres::Error) -> Error {
+    pub(super) fn of(place: &Place, doing: &str, error: impl Borrow<tokio_postgres::Error>) -> Error {
+        let error = error.borrow();
         let (place, doing) = (place.clone(), doing.to_owned());
         match error.as_db_error() {
             Some(answer) => Error::of_answer(place, doing, answer),
-            None if error.is_closed() || is_io(&error) => Error::Lost { place, doing, what: chain(&error) },
-            None => Error::Answer { place, doing, what: chain(&error) },
+            None if error.is_closed() || is_io(error) => Error::Lost { place, doing, what: chain(error) },
+            None => Error::Answer { place, doing, what: chain(error) },
         }
     }
 
@@ -278,6 +316,8 @@ impl Error {
             _ if *code == SqlState::INSUFFICIENT_PRIVILEGE => Error::Permission { place, doing, what },
             _ if *code == SqlState::LOCK_NOT_AVAILABLE => Error::LockTimeout { place, doing, what },
             _ if *code == SqlState::INVALID_CATALOG_NAME => Error::NoDatabase { place },
+            // We only read, so nothing of ours can fail to serialise but against a standby's replay.
+            _ if *code == SqlState::T_R_SERIALIZATION_FAILURE => Error::RecoveryConflict { place, doing, what },
             Some("53") => Error::Exhausted { place, doing, what },
             // 57P01..57P05: the server ends the session; 08: the connection failed.
             Some("57") if *code != SqlState::QUERY_CANCELED => Error::Lost { place, doing, what },
@@ -302,6 +342,12 @@ impl Error {
         };
         let what = words(answer);
         match answer.code() {
+            code if *code == SqlState::INSUFFICIENT_PRIVILEGE => {
+                let grant =
+                    format!("GRANT CONNECT ON DATABASE {} TO {}", identifier(&place.database), identifier(user));
+                let objects = vec![format!("the database itself ({what})")];
+                Error::Access { place, role: user.to_owned(), objects, statements: vec![grant] }
+            }
             code if code.code().starts_with("28") => Error::Login { place, user: user.to_owned(), what },
             code if *code == SqlState::INVALID_CATALOG_NAME => Error::NoDatabase { place },
             code if code.code().starts_with("57") || code.code().starts_with("53") => Error::NotReady { place, what },
@@ -324,6 +370,12 @@ impl Error {
             }
             _ => false,
         }
+    }
+
+    /// Whether a standby's replay ended it, itself or by ending the session that held our snapshot. Trying again helps, until
+    /// the same happens again.
+    pub fn is_of_replay(&self) -> bool {
+        matches!(self, Error::RecoveryConflict { .. } | Error::SnapshotGone { .. })
     }
 
     /// The five letters, if the server gave them and no variant of their own stands for them.

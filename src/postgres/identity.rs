@@ -19,9 +19,18 @@ pub struct Identity {
 /// # Errors
 /// The server's, sorted.
 pub async fn read(session: &Session) -> Result<Identity, Error> {
-    let sql = "SELECT (SELECT system_identifier::text FROM pg_control_system()), (SELECT timeline_id FROM pg_control_checkpoint()), \
-               (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())";
-    let row = session.one("asking the server who it is", sql, &[]).await?;
+    // The last checkpoint may be of the timeline before a promotion; the file being written, or the end that recovery
+    // must reach, is not.
+    let timeline = if session.is_standby() {
+        "(SELECT greatest(c.timeline_id, r.min_recovery_end_timeline) FROM pg_control_checkpoint() c, pg_control_recovery() r)"
+    } else {
+        "('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int4"
+    };
+    let sql = format!(
+        "SELECT (SELECT system_identifier::text FROM pg_control_system()), {timeline}, \
+         (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())"
+    );
+    let row = session.one("asking the server who it is", &sql, &[]).await?;
     Ok(Identity {
         system_identifier: session.cell(&row, 0)?,
         timeline: session.cell::<i32>(&row, 1)?.unsigned_abs(),

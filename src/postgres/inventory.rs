@@ -5,8 +5,15 @@
 //! which things were created. What a dump rightly does not carry (an invalid index, a privilege list that says
 //! no more than the default) is brought to the form it has after a restore.
 
+mod foreign;
+mod others;
+
+use super::constraint_triggers::ROOT;
 use super::error::Error;
 use super::session::Session;
+
+/// The kind of the lines that say in which tablespace something is: a server may lack it.
+pub const TABLESPACE: &str = "tablespace";
 
 /// What every query below leaves out: the system's own schemas. `NS` is the alias of pg_namespace.
 const USER_SCHEMA: &str = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'";
@@ -65,7 +72,8 @@ fn unescaped(text: &str) -> String {
 /// The server's, sorted.
 pub async fn read(session: &Session) -> Result<Vec<Line>, Error> {
     let mut lines = Vec::new();
-    for (about, sql) in queries(session.version()) {
+    let superuser = session.text("asking who we are", "SELECT current_setting('is_superuser')").await? == "on";
+    for (about, sql) in queries(session.version(), superuser) {
         for row in session.rows(&format!("listing the {about}"), &sql, &[]).await? {
             lines.push(Line {
                 kind: session.cell(&row, 0)?,
@@ -104,11 +112,13 @@ fn own_relation() -> String {
     format!("{USER_SCHEMA} AND c.relpersistence <> 't' AND {}", no_member("pg_class", "c.oid"))
 }
 
-fn queries(version: u32) -> Vec<(&'static str, String)> {
+fn queries(version: u32, superuser: bool) -> Vec<(&'static str, String)> {
     let mut all = relations();
     all.extend(parts_of_relations());
     all.extend(code());
     all.extend(types());
+    all.extend(foreign::queries());
+    all.extend(others::queries(version, superuser));
     all.extend(rest(version));
     all
 }
@@ -118,7 +128,7 @@ const FROM_RELATION: &str = "pg_catalog.pg_class c JOIN pg_catalog.pg_namespace 
 fn relations() -> Vec<(&'static str, String)> {
     let own = own_relation();
     let kind = "CASE c.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WHEN 'v' THEN 'view' \
-                WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' WHEN 'c' THEN 'composite type' ELSE 'relation' END";
+                WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' WHEN 'c' THEN 'composite type' WHEN 'f' THEN 'foreign table' ELSE 'relation' END";
     vec![
         (
             "schemas",
@@ -133,9 +143,9 @@ fn relations() -> Vec<(&'static str, String)> {
             "owners and privileges of relations",
             format!(
                 "SELECT {kind} || ' owner', {RELATION}, pg_get_userbyid(c.relowner)::text FROM {FROM_RELATION} \
-             WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S') AND {own} UNION ALL \
+             WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND {own} UNION ALL \
              SELECT {kind} || ' privileges', {RELATION}, CASE WHEN c.relkind = 'S' THEN {} ELSE {} END FROM {FROM_RELATION} \
-             WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S') AND {own}",
+             WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND {own}",
                 acl("s", "c.relacl", "c.relowner"),
                 acl("r", "c.relacl", "c.relowner")
             ),
@@ -179,11 +189,11 @@ fn parts_of_relations() -> Vec<(&'static str, String)> {
              'generated ' || NULLIF(a.attgenerated::text, ''), 'default ' || pg_get_expr(d.adbin, d.adrelid), \
              'statistics ' || NULLIF(a.attstattarget, -1), 'storage ' || NULLIF(a.attstorage, t.typstorage)::text, \
              'compression ' || NULLIF(a.attcompression::text, ''), 'options ' || NULLIF(array_to_string(ARRAY(SELECT o FROM unnest(a.attoptions) o WHERE {OPERATORS_OWN} ORDER BY 1), ','), ''), \
-             CASE WHEN NOT a.attislocal THEN 'inherited' END) \
+             'fdw options ' || NULLIF(array_to_string(ARRAY(SELECT o FROM unnest(a.attfdwoptions) o ORDER BY 1), ', '), ''), CASE WHEN NOT a.attislocal THEN 'inherited' END) \
              FROM {FROM_RELATION} JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
              JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
              LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
-             WHERE c.relkind IN ('r', 'p', 'v', 'm', 'c') AND {own}"
+             WHERE c.relkind IN ('r', 'p', 'v', 'm', 'c', 'f') AND {own}"
             ),
         ),
         (
@@ -198,10 +208,12 @@ fn parts_of_relations() -> Vec<(&'static str, String)> {
         (
             "constraints",
             format!(
+                // A foreign key to a partitioned table has one more for each partition, which no dump carries.
                 "SELECT 'constraint', quote_ident(k.conname) || ' on ' || {RELATION}, concat_ws(' ', pg_get_constraintdef(k.oid), \
              CASE WHEN NOT k.convalidated THEN 'not validated' END, CASE WHEN NOT k.conislocal THEN 'inherited' END) \
              FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {own}"
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {own} AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint above \
+             WHERE above.oid = k.conparentid AND above.conrelid = k.conrelid)"
             ),
         ),
         (
@@ -210,7 +222,10 @@ fn parts_of_relations() -> Vec<(&'static str, String)> {
                 // pg_dump leaves out an index that a failed CREATE INDEX CONCURRENTLY left behind; so does this.
                 "SELECT 'index', quote_ident(n.nspname) || '.' || quote_ident(ic.relname), concat_ws(' ', pg_get_indexdef(i.indexrelid), \
              CASE WHEN NOT i.indisvalid THEN 'invalid' END, CASE WHEN i.indisclustered THEN 'clustered' END, \
-             CASE WHEN i.indisreplident THEN 'replica identity' END) FROM pg_catalog.pg_index i \
+             CASE WHEN i.indisreplident THEN 'replica identity' END, \
+             'attached to ' || (SELECT h.inhparent::pg_catalog.regclass::text FROM pg_catalog.pg_inherits h WHERE h.inhrelid = i.indexrelid), \
+             (SELECT 'statistics ' || string_agg(a.attnum || '=' || a.attstattarget, ' ' ORDER BY a.attnum) FROM pg_catalog.pg_attribute a \
+             WHERE a.attrelid = i.indexrelid AND a.attstattarget >= 0)) FROM pg_catalog.pg_index i \
              JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid JOIN pg_catalog.pg_class c ON c.oid = i.indrelid \
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE (i.indisvalid OR c.relkind = 'p') AND {own}"
             ),
@@ -219,7 +234,7 @@ fn parts_of_relations() -> Vec<(&'static str, String)> {
             "sequences",
             format!(
                 "SELECT 'sequence', {RELATION}, concat_ws(' ', format_type(s.seqtypid, NULL), 'start', s.seqstart, 'increment', s.seqincrement, \
-             'max', s.seqmax, 'min', s.seqmin, 'cache', s.seqcache, CASE WHEN s.seqcycle THEN 'cycle' END, \
+             'max', s.seqmax, 'min', s.seqmin, 'cache', s.seqcache, CASE WHEN s.seqcycle THEN 'cycle' END, CASE c.relpersistence WHEN 'u' THEN 'unlogged' END, \
              'owned by ' || (SELECT d.refobjid::pg_catalog.regclass || '.' || quote_ident(a.attname) FROM pg_catalog.pg_depend d \
              JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid \
              WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype IN ('a', 'i') LIMIT 1)) \
@@ -236,13 +251,14 @@ fn code() -> Vec<(&'static str, String)> {
         (
             "triggers",
             format!(
+                // Before 15 a partition's copy of a trigger counts as internal.
                 "SELECT 'trigger', quote_ident(g.tgname) || ' on ' || {RELATION}, pg_get_triggerdef(g.oid) || \
              CASE g.tgenabled WHEN 'O' THEN '' WHEN 'D' THEN ' disabled' WHEN 'R' THEN ' replica' ELSE ' always' END \
              FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT g.tgisinternal AND {own} UNION ALL \
-             SELECT 'constraint trigger', 'of ' || quote_ident(k.conname) || ' on ' || {RELATION}, \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE (NOT g.tgisinternal OR g.tgparentid <> 0 AND g.tgconstraint = 0) AND {own} UNION ALL \
+             SELECT 'constraint trigger', 'of ' || quote_ident(root.conname) || ' on ' || {RELATION}, \
              string_agg(DISTINCT g.tgenabled::text, ' ') FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_class c ON c.oid = g.tgrelid \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_constraint k ON k.oid = g.tgconstraint \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_constraint k ON k.oid = g.tgconstraint, {ROOT} \
              WHERE g.tgisinternal AND g.tgenabled <> 'O' AND {own} GROUP BY 1, 2"
             ),
         ),
@@ -271,7 +287,8 @@ fn code() -> Vec<(&'static str, String)> {
                 "SELECT CASE p.prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' ELSE 'function' END, \
              p.oid::pg_catalog.regprocedure::text, CASE WHEN p.prokind = 'a' THEN (SELECT concat_ws(' ', a.aggtransfn, a.aggfinalfn, \
              a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn, a.aggkind, \
-             format_type(a.aggtranstype, NULL), a.agginitval, a.aggminitval, a.aggsortop::pg_catalog.regoperator, p.proparallel) \
+             format_type(a.aggtranstype, NULL), a.agginitval, a.aggminitval, format_type(NULLIF(a.aggmtranstype, 0), NULL), a.aggtransspace, a.aggnumdirectargs, \
+             a.aggfinalextra, a.aggmfinalextra, a.aggfinalmodify, a.aggmfinalmodify, a.aggsortop::pg_catalog.regoperator, p.proparallel) \
              FROM pg_catalog.pg_aggregate a WHERE a.aggfnoid = p.oid) ELSE pg_get_functiondef(p.oid) END \
              FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE {USER_SCHEMA} AND {member} \
              UNION ALL SELECT 'function owner', p.oid::pg_catalog.regprocedure::text, pg_get_userbyid(p.proowner)::text \
@@ -302,8 +319,11 @@ fn types() -> Vec<(&'static str, String)> {
              CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END, CASE WHEN t.typnotnull THEN 'not null' END, \
              'default ' || t.typdefault, \
              (SELECT concat_ws(' ', format_type(r.rngsubtype, NULL), o.opcname, NULLIF(r.rngcollation, 0)::pg_catalog.regcollation, \
-             r.rngcanonical, r.rngsubdiff) FROM pg_catalog.pg_range r JOIN pg_catalog.pg_opclass o ON o.oid = r.rngsubopc WHERE r.rngtypid = t.oid), \
-             CASE WHEN t.typtype = 'b' THEN concat_ws(' ', t.typinput, t.typoutput, t.typlen, t.typalign, t.typstorage) END) FROM {from} WHERE {own}"
+             r.rngcanonical, r.rngsubdiff, 'multirange', r.rngmultitypid::pg_catalog.regtype) FROM pg_catalog.pg_range r JOIN pg_catalog.pg_opclass o ON o.oid = r.rngsubopc WHERE r.rngtypid = t.oid), \
+             CASE WHEN t.typtype = 'b' THEN concat_ws(' ', t.typinput, t.typoutput, \
+             t.typreceive, t.typsend, t.typmodin, t.typmodout, t.typanalyze, t.typlen, CASE WHEN t.typbyval THEN 'by value' END, t.typalign, \
+             t.typstorage, t.typcategory, t.typispreferred, t.typdelim, NULLIF(t.typelem, 0)::pg_catalog.regtype) END, \
+             NULLIF(t.typcollation, 0)::pg_catalog.regcollation) FROM {from} WHERE {own}"
             ),
         ),
         (
@@ -326,50 +346,36 @@ fn types() -> Vec<(&'static str, String)> {
 }
 
 fn rest(version: u32) -> Vec<(&'static str, String)> {
-    // Objects that pg_identify_object names: those created by the operator (16384 is FirstNormalObjectId), not by an extension.
-    let other = |catalog: &str| {
-        format!(
-            "SELECT i.type, i.identity, ''::text FROM pg_catalog.{catalog} o, LATERAL pg_identify_object('pg_catalog.{catalog}'::pg_catalog.regclass, o.oid, 0) i \
-             WHERE o.oid >= 16384 AND {}",
-            no_member(catalog, "o.oid")
-        )
+    let (provider, locale) = match version {
+        ..150_000 => ("'c'", "NULL"),
+        150_000..170_000 => ("d.datlocprovider::text", "d.daticulocale"),
+        170_000.. => ("d.datlocprovider::text", "d.datlocale"),
     };
-    let provider = if version >= 150_000 { "d.datlocprovider::text" } else { "'c'" };
-    let others = [
-        "pg_cast",
-        "pg_collation",
-        "pg_conversion",
-        "pg_language",
-        "pg_operator",
-        "pg_opclass",
-        "pg_opfamily",
-        "pg_ts_config",
-        "pg_ts_dict",
-        "pg_ts_parser",
-        "pg_ts_template",
-        "pg_transform",
-        "pg_am",
-    ];
     vec![
         ("extensions", "SELECT 'extension', x.extname::text, concat_ws(' ', x.extversion, 'in', n.nspname) \
              FROM pg_catalog.pg_extension x JOIN pg_catalog.pg_namespace n ON n.oid = x.extnamespace".to_owned()),
         ("extended statistics", format!(
             "SELECT 'statistics', quote_ident(n.nspname) || '.' || quote_ident(s.stxname), concat_ws(' ', pg_get_statisticsobjdef(s.oid), \
-             'owner', pg_get_userbyid(s.stxowner)) FROM pg_catalog.pg_statistic_ext s \
+             'target ' || NULLIF(s.stxstattarget, -1), 'owner', pg_get_userbyid(s.stxowner)) FROM pg_catalog.pg_statistic_ext s \
              JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace WHERE {USER_SCHEMA}")),
-        ("other objects", others.map(other).join(" UNION ALL ")),
+        ("tablespaces", format!(
+            "SELECT 'tablespace', {RELATION}, (SELECT t.spcname::text FROM pg_catalog.pg_tablespace t WHERE t.oid = c.reltablespace) \
+             FROM {FROM_RELATION} WHERE c.reltablespace <> 0 AND {} UNION ALL SELECT 'tablespace', 'of the database', t.spcname::text \
+             FROM pg_catalog.pg_database d JOIN pg_catalog.pg_tablespace t ON t.oid = d.dattablespace \
+             WHERE d.datname = current_database() AND t.spcname <> 'pg_default'", own_relation())),
         ("default privileges", "SELECT 'default privileges', concat_ws(' ', 'of', pg_get_userbyid(d.defaclrole), 'for', d.defaclobjtype, \
              'in ' || (SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE n.oid = d.defaclnamespace)), \
              array_to_string(ARRAY(SELECT x::text FROM unnest(d.defaclacl) x ORDER BY 1), ' ') FROM pg_catalog.pg_default_acl d".to_owned()),
         ("comments", 
-            "SELECT 'comment', i.type || ' ' || i.identity, d.description FROM pg_catalog.pg_description d, \
+            "SELECT 'comment', i.type || ' ' || CASE i.type WHEN 'transform' THEN replace(i.identity, ' on language ', ' language ') ELSE i.identity END, d.description FROM pg_catalog.pg_description d, \
              LATERAL pg_identify_object(d.classoid, d.objoid, d.objsubid) i \
-             WHERE (d.objoid >= 16384 OR d.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass) AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e \
+             WHERE d.classoid <> 'pg_catalog.pg_largeobject'::pg_catalog.regclass AND (d.objoid >= 16384 OR d.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass) AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e \
              WHERE e.classid = d.classoid AND e.objid = d.objoid AND e.deptype = 'e') AND i.identity IS NOT NULL".to_owned()),
+        // PostgreSQL 16 began to write ICU's locales as language tags: `de_DE` became `de-DE`.
         ("properties of the database", format!(
             "SELECT 'database', p.name, p.value FROM pg_catalog.pg_database d, LATERAL (VALUES \
              ('encoding', pg_encoding_to_char(d.encoding)::text), ('collate', d.datcollate::text), ('ctype', d.datctype::text), \
-             ('locale provider', {provider}), \
+             ('locale provider', {provider}), ('locale', coalesce(replace({locale}, '_', '-'), '')), \
              ('owner', pg_get_userbyid(d.datdba)::text), ('privileges', {}), ('connection limit', d.datconnlimit::text), \
              ('comment', coalesce(shobj_description(d.oid, 'pg_database'), ''))) p(name, value) WHERE d.datname = current_database() UNION ALL \
              SELECT 'database setting', concat_ws(' ', split_part(s.pair, '=', 1), 'of ' || NULLIF(s.role, '')), \

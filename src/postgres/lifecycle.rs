@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::connect::Server;
 use super::error::Error;
 use super::quote::{identifier, literal};
 use super::session::Session;
@@ -134,13 +135,35 @@ pub async fn allow_connections(session: &Session, database: &str, allowed: bool)
     session.execute("opening or closing the database for sessions", &sql).await
 }
 
-/// Removes a database, its sessions first.
+/// Removes a database, its sessions first; a subscription in it, which would forbid it, goes with it and leaves what is
+/// at the publisher alone.
 ///
 /// # Errors
 /// The server's, sorted.
-pub async fn drop_database(session: &Session, database: &str) -> Result<(), Error> {
+pub async fn drop_database(server: &Server, session: &Session, database: &str) -> Result<(), Error> {
+    drop_subscriptions(server, session, database).await?;
     let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", identifier(database));
     session.execute(&format!("dropping database {database}"), &sql).await
+}
+
+async fn drop_subscriptions(server: &Server, session: &Session, database: &str) -> Result<(), Error> {
+    let sql = "SELECT s.subname::text FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid \
+               WHERE d.datname = $1 ORDER BY 1";
+    let doing = "dropping the subscriptions of the database";
+    let rows = session.rows(doing, sql, &[&database]).await?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let inside = server.connect_to(database).await?;
+    for row in &rows {
+        let name = identifier(&session.cell::<String>(row, 0)?);
+        for rest in ["DISABLE", "SET (slot_name = NONE)"] {
+            inside.execute(doing, &format!("ALTER SUBSCRIPTION {name} {rest}")).await?;
+        }
+        inside.execute(doing, &format!("DROP SUBSCRIPTION {name}")).await?;
+    }
+    inside.close().await;
+    Ok(())
 }
 
 /// Several statements in one transaction.

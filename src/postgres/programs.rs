@@ -121,7 +121,8 @@ impl Programs {
         let mut command = self.command("pg_dump");
         command
             .args(["--format=custom", "--compress=0", "--encoding=UTF8", "--no-password"])
-            .args(["--section=pre-data", "--section=post-data"])
+            // Where large objects belong to a section depends on the version; they are carried natively.
+            .args(["--section=pre-data", "--section=post-data", "--no-blobs"])
             .arg(format!("--lock-wait-timeout={lock_timeout_ms}"));
         if let Some(snapshot) = snapshot {
             command.arg(format!("--snapshot={snapshot}"));
@@ -159,7 +160,11 @@ impl Programs {
         session: &Session,
         label: &str,
     ) -> Result<(), Error> {
-        let endpoint = server.endpoint();
+        let endpoint = server.endpoint(session).ok_or_else(|| Error::ProgramFailed {
+            place: session.place().clone(),
+            program: "pg_dump".to_owned(),
+            what: "it was not told a host".to_owned(),
+        })?;
         command
             .env("PGHOST", endpoint.host)
             .env("PGPORT", endpoint.port.to_string())
@@ -167,7 +172,12 @@ impl Programs {
             .env("PGAPPNAME", label)
             .env("PGCONNECT_TIMEOUT", "10")
             // libpq would else read ~/.pgpass and ~/.postgresql of whoever runs us.
-            .env("PGPASSFILE", "/dev/null");
+            .env("PGPASSFILE", "/dev/null")
+            .env("PGCHANNELBINDING", endpoint.channel_binding)
+            .env("PGSSLNEGOTIATION", endpoint.negotiation);
+        if let Some(address) = endpoint.address {
+            command.env("PGHOSTADDR", address);
+        }
         if let Some(user) = endpoint.user {
             command.env("PGUSER", user);
         }
@@ -178,7 +188,7 @@ impl Programs {
         let row = session.one("asking whether TLS is used", sql, &[]).await?;
         if session.cell(&row, 0)? {
             command.env("PGSSLMODE", "verify-full");
-            if let Some(bundle) = authorities() {
+            if let Some(bundle) = endpoint.authorities.or_else(|| authorities().map(PathBuf::from)) {
                 command.env("PGSSLROOTCERT", bundle);
             }
         } else {
@@ -195,8 +205,20 @@ fn authorities() -> Option<&'static str> {
         .find(|path| Path::new(path).exists())
 }
 
-/// The folders in which client programs are installed on this host.
+/// The folders in which client programs are installed on this host: where packages put them, and those of `PATH`.
 pub fn installed() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let (wrapped, own): (Vec<PathBuf>, Vec<PathBuf>) =
+        std::env::split_paths(&path).partition(|folder| is_wrapped(folder));
+    let mut folders = packaged();
+    folders.extend(own);
+    folders.retain(|folder| folder.join("pg_dump").exists());
+    // The wrapper chooses a version by its own rules: only where nothing else is found.
+    if folders.is_empty() { wrapped } else { folders }
+}
+
+/// The folders in which packages put the programs of each major version.
+pub fn packaged() -> Vec<PathBuf> {
     let list = |root: &str| {
         let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).collect::<Vec<_>>()
@@ -204,14 +226,12 @@ pub fn installed() -> Vec<PathBuf> {
     let rpm = list(RPM)
         .into_iter()
         .filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("pgsql-")));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders: Vec<PathBuf> = list(DEBIAN).into_iter().chain(rpm).map(|folder| folder.join("bin")).collect();
-    // Debian's /usr/bin/pg_dump is a wrapper that chooses a version by its own rules: only where nothing else is found.
-    if !folders.iter().any(|folder| folder.join("pg_dump").exists()) {
-        folders.extend(std::env::split_paths(&path));
-    }
-    folders.retain(|folder| folder.join("pg_dump").exists());
-    folders
+    list(DEBIAN).into_iter().chain(rpm).map(|folder| folder.join("bin")).collect()
+}
+
+/// Whether `pg_dump` there is Debian's wrapper.
+fn is_wrapped(folder: &Path) -> bool {
+    std::fs::canonicalize(folder.join("pg_dump")).is_ok_and(|path| path.ends_with("pg_wrapper"))
 }
 
 async fn version(folder: &Path) -> Result<Programs, String> {
@@ -275,6 +295,10 @@ async fn run(session: &Session, program: &str, mut command: Command, input: Vec<
     let text = String::from_utf8_lossy(&words);
     let start = text.char_indices().rev().nth(WORDS_BYTES_MAX).map_or(0, |(at, _)| at);
     let what = format!("{status}: {}", text.get(start..).unwrap_or_default().trim());
+    if what.contains("conflict with recovery") {
+        let doing = format!("{program} read the definitions");
+        return Err(Error::RecoveryConflict { place: session.place().clone(), doing, what });
+    }
     if LOST.iter().any(|words| what.contains(words)) {
         let doing = format!("{program} read the definitions");
         return Err(Error::Lost { place: session.place().clone(), doing, what });

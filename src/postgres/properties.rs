@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::catalog::Extension;
+use super::constraint_triggers::ConstraintTrigger;
 use super::error::Error;
 use super::quote::{identifier, literal};
 use super::session::Session;
@@ -43,17 +44,65 @@ pub struct Properties {
     pub extensions: Vec<Extension>,
     /// The populated materialized views, quoted, in the order in which they can be refreshed.
     pub materialized_views: Vec<String>,
+    /// The schema `public` of a server before PostgreSQL 15; see [`PublicSchema`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_schema: Option<PublicSchema>,
+    /// The tablespace it is in, where that is not `pg_default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tablespace: Option<String>,
+    /// Its security labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<Label>,
+    /// Checks of constraints that are switched off or otherwise than usual; a dump switches them on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constraint_triggers: Vec<ConstraintTrigger>,
 }
 
-/// A privilege on the database.
+/// A security label.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Label {
+    /// Who gives it a meaning.
+    pub provider: String,
+    /// The label.
+    pub label: String,
+}
+
+impl Label {
+    /// Labels from two lists of the same length.
+    pub(super) fn pairs(providers: Vec<String>, labels: Vec<String>) -> Vec<Label> {
+        providers.into_iter().zip(labels).map(|(provider, label)| Label { provider, label }).collect()
+    }
+
+    /// The statement that puts it on `object`: `ROLE "x"`.
+    pub(super) fn sql(&self, object: &str) -> String {
+        format!("SECURITY LABEL FOR {} ON {object} IS {}", identifier(&self.provider), literal(&self.label))
+    }
+}
+
+/// What pg_dump 14 leaves out of the schema `public`: its owner and comment always, its privileges where they are what
+/// initdb gave it, which since PostgreSQL 15 is no longer `CREATE` for everybody (release notes of 15, E.19.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicSchema {
+    /// The role that owns it.
+    pub owner: String,
+    /// What is granted.
+    pub grants: Vec<Grant>,
+    /// Its comment.
+    pub comment: Option<String>,
+}
+
+/// A privilege on the database or on its schema `public`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     /// To whom; `None` is everybody.
     pub grantee: Option<String>,
-    /// `CONNECT`, `CREATE` or `TEMPORARY`.
+    /// `CONNECT`, `CREATE` or `TEMPORARY`; `CREATE` or `USAGE`.
     pub privilege: String,
     /// Whether it may be passed on.
     pub grantable: bool,
+    /// By whom, if not by the owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// One setting.
@@ -66,6 +115,9 @@ pub struct Setting {
     /// Its value, as `pg_db_role_setting` holds it.
     pub value: String,
 }
+
+const LABELS: &str =
+    "pg_catalog.pg_shseclabel l WHERE l.objoid = d.oid AND l.classoid = 'pg_catalog.pg_database'::pg_catalog.regclass";
 
 /// Reads the properties of the database this session is in.
 ///
@@ -80,7 +132,9 @@ pub async fn read(session: &Session) -> Result<Properties, Error> {
     };
     let sql = format!(
         "SELECT pg_encoding_to_char(d.encoding)::text, d.datcollate::text, d.datctype::text, pg_get_userbyid(d.datdba)::text, \
-         d.datacl IS NOT NULL, shobj_description(d.oid, 'pg_database'), d.datconnlimit, {locale} \
+         d.datacl IS NOT NULL, shobj_description(d.oid, 'pg_database'), d.datconnlimit, {locale}, \
+         (SELECT t.spcname::text FROM pg_catalog.pg_tablespace t WHERE t.oid = d.dattablespace AND t.spcname <> 'pg_default'), \
+         ARRAY(SELECT l.provider FROM {LABELS} ORDER BY 1), ARRAY(SELECT l.label FROM {LABELS} ORDER BY l.provider) \
          FROM pg_catalog.pg_database d WHERE d.datname = current_database()"
     );
     let doing = "reading the database's properties";
@@ -91,7 +145,7 @@ pub async fn read(session: &Session) -> Result<Properties, Error> {
         collate: session.cell(&row, 1)?,
         ctype: session.cell(&row, 2)?,
         owner: session.cell(&row, 3)?,
-        grants: if granted { Some(grants(session).await?) } else { None },
+        grants: if granted { Some(grants(session, OF_DATABASE).await?) } else { None },
         comment: session.cell(&row, 5)?,
         connection_limit: session.cell(&row, 6)?,
         locale_provider: session.cell(&row, 7)?,
@@ -101,27 +155,53 @@ pub async fn read(session: &Session) -> Result<Properties, Error> {
         settings: settings(session).await?,
         extensions: super::catalog::extensions(session).await?,
         materialized_views: super::catalog::materialized_views(session).await?,
+        tablespace: session.cell(&row, 11)?,
+        labels: Label::pairs(session.cell(&row, 12)?, session.cell(&row, 13)?),
+        constraint_triggers: super::constraint_triggers::read(session).await?,
+        public_schema: if session.version() < 150_000 { public_schema(session).await? } else { None },
     })
 }
 
-async fn grants(session: &Session) -> Result<Vec<Grant>, Error> {
-    let sql = "SELECT CASE WHEN a.grantee = 0 THEN NULL ELSE pg_get_userbyid(a.grantee)::text END, a.privilege_type, a.is_grantable \
-               FROM pg_catalog.pg_database d, aclexplode(d.datacl) a WHERE d.datname = current_database() ORDER BY 1 NULLS FIRST, 2";
+async fn public_schema(session: &Session) -> Result<Option<PublicSchema>, Error> {
+    let sql = "SELECT pg_get_userbyid(n.nspowner)::text, obj_description(n.oid, 'pg_namespace') \
+               FROM pg_catalog.pg_namespace n WHERE n.nspname = 'public'";
+    let rows = session.rows("reading the schema public", sql, &[]).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let grants = grants(session, OF_PUBLIC).await?;
+    Ok(Some(PublicSchema { owner: session.cell(row, 0)?, grants, comment: session.cell(row, 1)? }))
+}
+
+/// Owner and privileges of the database.
+const OF_DATABASE: &str =
+    "SELECT d.datdba, d.datacl FROM pg_catalog.pg_database d WHERE d.datname = current_database()";
+/// And of its schema `public`.
+const OF_PUBLIC: &str = "SELECT n.nspowner, coalesce(n.nspacl, acldefault('n', n.nspowner)) FROM pg_catalog.pg_namespace n WHERE n.nspname = 'public'";
+
+async fn grants(session: &Session, of: &str) -> Result<Vec<Grant>, Error> {
+    // The owner's first: what others grant, they were granted before.
+    let sql = format!(
+        "SELECT CASE WHEN a.grantee = 0 THEN NULL ELSE pg_get_userbyid(a.grantee)::text END, a.privilege_type, a.is_grantable, \
+         CASE WHEN a.grantor <> o.owner THEN pg_get_userbyid(a.grantor)::text END \
+         FROM ({of}) o(owner, acl), aclexplode(o.acl) WITH ORDINALITY a \
+         ORDER BY a.grantor <> o.owner, CASE WHEN a.grantor <> o.owner THEN a.ordinality END, 1 NULLS FIRST, 2"
+    );
     let mut found = Vec::new();
-    for row in session.rows("reading the database's privileges", sql, &[]).await? {
+    for row in session.rows("reading privileges", &sql, &[]).await? {
         found.push(Grant {
             grantee: session.cell(&row, 0)?,
             privilege: session.cell(&row, 1)?,
             grantable: session.cell(&row, 2)?,
+            by: session.cell(&row, 3)?,
         });
     }
     Ok(found)
 }
 
 async fn settings(session: &Session) -> Result<Vec<Setting>, Error> {
-    let sql = "SELECT CASE WHEN s.setrole = 0 THEN NULL ELSE pg_get_userbyid(s.setrole)::text END, unnest(s.setconfig) \
-               FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase \
-               WHERE d.datname = current_database() ORDER BY 1 NULLS FIRST, 2";
+    let sql = "SELECT CASE WHEN s.setrole = 0 THEN NULL ELSE pg_get_userbyid(s.setrole)::text END, c.pair \
+               FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase, \
+               unnest(s.setconfig) WITH ORDINALITY c(pair, place) WHERE d.datname = current_database() \
+               ORDER BY 1 NULLS FIRST, c.place";
     let mut found = Vec::new();
     for row in session.rows("reading the database's settings", sql, &[]).await? {
         let pair: String = session.cell(&row, 1)?;
@@ -134,9 +214,10 @@ async fn settings(session: &Session) -> Result<Vec<Setting>, Error> {
 }
 
 impl Properties {
-    /// The statement that creates an empty database of this encoding and locale on a server of that version. The provider is
+    /// The statement that creates an empty database of this encoding and locale on a server of that version, in its
+    /// tablespace if the server has it. The provider is
     /// always said: template0 has the one the server's administrator chose, under which texts may sort otherwise.
-    pub fn create(&self, name: &str, version: u32) -> String {
+    pub fn create(&self, name: &str, version: u32, tablespaces: &[String]) -> String {
         let mut sql = format!(
             "CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}",
             identifier(name),
@@ -144,6 +225,9 @@ impl Properties {
             literal(&self.collate),
             literal(&self.ctype)
         );
+        if let Some(tablespace) = self.tablespace.as_ref().filter(|wanted| tablespaces.contains(wanted)) {
+            sql.push_str(&format!(" TABLESPACE {}", identifier(tablespace)));
+        }
         if version < 150_000 {
             return sql;
         }
@@ -174,18 +258,58 @@ impl Properties {
         ];
         if let Some(grants) = &self.grants {
             sql.push(format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC, {owner}"));
-            sql.extend(grants.iter().map(|grant| grant.sql(&database)));
+            sql.extend(grants.iter().map(|grant| grant.sql(&format!("DATABASE {database}"))));
         }
         sql.extend(self.settings.iter().map(|setting| setting.sql(&database)));
+        sql.extend(self.labels.iter().map(|label| label.sql(&format!("DATABASE {database}"))));
+        sql
+    }
+
+    /// Takes out the settings of these names, which the server does not have.
+    #[must_use]
+    pub fn without(mut self, settings: &[String]) -> Properties {
+        self.settings.retain(|setting| !settings.contains(&setting.name));
+        self
+    }
+}
+
+impl PublicSchema {
+    /// The statements, run in the database, that make the schema what it was. Running them again changes nothing.
+    pub fn apply(&self) -> Vec<String> {
+        let owner = identifier(&self.owner);
+        let mut sql = vec![
+            format!("ALTER SCHEMA public OWNER TO {owner}"),
+            format!("COMMENT ON SCHEMA public IS {}", self.comment.as_deref().map_or("NULL".to_owned(), literal)),
+            format!("REVOKE ALL ON SCHEMA public FROM PUBLIC, {owner}"),
+        ];
+        sql.extend(self.grants.iter().map(|grant| grant.sql("SCHEMA public")));
         sql
     }
 }
 
+/// Those of the settings `names` that this server does not have: PostgreSQL drops and renames some from one major version to
+/// the next. A role that may not see every setting gets none, and is then told by the statement that fails.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn unknown_settings(session: &Session, names: &[String]) -> Result<Vec<String>, Error> {
+    // A name with a dot belongs to an extension and may be set before it is loaded.
+    let sql = "SELECT DISTINCT n FROM unnest($1::text[]) n WHERE strpos(n, '.') = 0 \
+               AND pg_has_role('pg_read_all_settings', 'USAGE') \
+               AND NOT EXISTS (SELECT FROM pg_catalog.pg_settings s WHERE lower(s.name) = lower(n)) ORDER BY 1";
+    let rows = session.rows("looking which settings the server has", sql, &[&names]).await?;
+    rows.iter().map(|row| session.cell(row, 0)).collect()
+}
+
 impl Grant {
-    fn sql(&self, database: &str) -> String {
+    fn sql(&self, on: &str) -> String {
         let to = self.grantee.as_deref().map_or("PUBLIC".to_owned(), identifier);
         let option = if self.grantable { " WITH GRANT OPTION" } else { "" };
-        format!("GRANT {} ON DATABASE {database} TO {to}{option}", self.privilege)
+        let sql = format!("GRANT {} ON {on} TO {to}{option}", self.privilege);
+        match &self.by {
+            Some(by) => format!("SET SESSION AUTHORIZATION {}; {sql}; RESET SESSION AUTHORIZATION", identifier(by)),
+            None => sql,
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::access::reads_passwords;
 use super::error::Error;
-use super::properties::{setting_name, setting_value};
+use super::properties::{Label, setting_name, setting_value};
 use super::quote::{identifier, literal};
 use super::session::Session;
 
@@ -39,6 +40,9 @@ pub struct Role {
     pub member_of: Vec<Membership>,
     /// Its comment.
     pub comment: Option<String>,
+    /// Its security labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<Label>,
 }
 
 /// A membership in another role.
@@ -48,6 +52,15 @@ pub struct Membership {
     pub role: String,
     /// `WITH ADMIN OPTION`.
     pub admin: bool,
+    /// Who granted it, where that was no superuser.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// `WITH INHERIT`, which PostgreSQL 16 brought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inherit: Option<bool>,
+    /// `WITH SET`, which PostgreSQL 16 brought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<bool>,
 }
 
 impl std::fmt::Debug for Role {
@@ -65,8 +78,7 @@ impl std::fmt::Debug for Role {
 /// The server's, sorted. Where `pg_authid` may not be read the roles come without their passwords.
 pub async fn needed(session: &Session, also: &[String]) -> Result<Vec<Role>, Error> {
     let doing = "reading the roles";
-    let readable = session.one(doing, "SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')", &[]).await?;
-    let password = if session.cell(&readable, 0)? {
+    let password = if reads_passwords(session).await? {
         "(SELECT rolpassword FROM pg_catalog.pg_authid p WHERE p.oid = r.oid)"
     } else {
         "NULL::text"
@@ -84,14 +96,22 @@ pub async fn needed(session: &Session, also: &[String]) -> Result<Vec<Role>, Err
          UNION SELECT oid FROM pg_catalog.pg_roles WHERE rolname = ANY($1::text[])), \
          lower AS (SELECT oid FROM touched UNION SELECT m.member FROM lower JOIN pg_catalog.pg_auth_members m ON m.roleid = lower.oid \
          JOIN pg_catalog.pg_roles g ON g.oid = m.roleid WHERE g.rolname !~ '^pg_'), \
-         wanted AS (SELECT oid FROM lower UNION SELECT m.roleid FROM wanted JOIN pg_catalog.pg_auth_members m ON m.member = wanted.oid) \
+         wanted AS (SELECT oid FROM lower UNION SELECT v.oid FROM wanted JOIN pg_catalog.pg_auth_members m ON m.member = wanted.oid, \
+         LATERAL (VALUES (m.roleid), (m.grantor)) v(oid) \
+         WHERE v.oid = m.roleid OR NOT (SELECT s.rolsuper FROM pg_catalog.pg_roles s WHERE s.oid = v.oid)) \
          SELECT r.rolname::text, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin, r.rolreplication, \
          r.rolbypassrls, r.rolconnlimit, r.rolvaliduntil::text, {password}, \
          coalesce((SELECT setconfig FROM pg_catalog.pg_db_role_setting s WHERE s.setrole = r.oid AND s.setdatabase = 0), '{{}}'), \
          shobj_description(r.oid, 'pg_authid'), \
-         ARRAY(SELECT pg_get_userbyid(m.roleid)::text FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid GROUP BY m.roleid ORDER BY 1), \
-         ARRAY(SELECT bool_or(m.admin_option) FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid GROUP BY m.roleid \
-         ORDER BY pg_get_userbyid(m.roleid)::text) \
+         coalesce((SELECT jsonb_agg(jsonb_build_object('role', pg_get_userbyid(m.roleid), 'admin', m.admin_option, \
+         'by', (SELECT g.rolname FROM pg_catalog.pg_roles g WHERE g.oid = m.grantor AND NOT g.rolsuper), \
+         'inherit', to_jsonb(m) -> 'inherit_option', 'set', to_jsonb(m) -> 'set_option') \
+         ORDER BY pg_get_userbyid(m.roleid), pg_get_userbyid(m.grantor)) \
+         FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid), '[]')::text, \
+         ARRAY(SELECT l.provider FROM pg_catalog.pg_shseclabel l WHERE l.objoid = r.oid \
+         AND l.classoid = 'pg_catalog.pg_authid'::pg_catalog.regclass ORDER BY 1), \
+         ARRAY(SELECT l.label FROM pg_catalog.pg_shseclabel l WHERE l.objoid = r.oid \
+         AND l.classoid = 'pg_catalog.pg_authid'::pg_catalog.regclass ORDER BY l.provider) \
          FROM pg_catalog.pg_roles r WHERE r.oid IN (SELECT oid FROM wanted) AND r.rolname !~ '^pg_' ORDER BY 1"
     );
     let rows = session.rows(doing, &sql, &[&also]).await?;
@@ -99,8 +119,12 @@ pub async fn needed(session: &Session, also: &[String]) -> Result<Vec<Role>, Err
 }
 
 fn role(session: &Session, row: &tokio_postgres::Row) -> Result<Role, Error> {
-    let roles: Vec<String> = session.cell(row, 13)?;
-    let admins: Vec<bool> = session.cell(row, 14)?;
+    let memberships: String = session.cell(row, 13)?;
+    let member_of = serde_json::from_str(&memberships).map_err(|error| Error::Answer {
+        place: session.place().clone(),
+        doing: "reading the memberships of roles".to_owned(),
+        what: error.to_string(),
+    })?;
     Ok(Role {
         name: session.cell(row, 0)?,
         superuser: session.cell(row, 1)?,
@@ -115,7 +139,8 @@ fn role(session: &Session, row: &tokio_postgres::Row) -> Result<Role, Error> {
         password_hash: session.cell(row, 10)?,
         settings: session.cell(row, 11)?,
         comment: session.cell(row, 12)?,
-        member_of: roles.into_iter().zip(admins).map(|(role, admin)| Membership { role, admin }).collect(),
+        member_of,
+        labels: Label::pairs(session.cell(row, 14)?, session.cell(row, 15)?),
     })
 }
 
@@ -129,6 +154,44 @@ pub async fn existing(session: &Session, names: &[String]) -> Result<Vec<String>
     rows.iter().map(|row| session.cell(row, 0)).collect()
 }
 
+/// A statement that makes a role a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joining {
+    /// The statement.
+    pub sql: String,
+    by: Option<String>,
+    admin: bool,
+}
+
+impl Joining {
+    /// Who grants must have been granted before: superusers' grants first, then those that may be passed on.
+    pub fn order(&self) -> impl Ord + use<> {
+        (self.by.is_some(), !self.admin)
+    }
+}
+
+impl Membership {
+    fn sql(&self, member: &str) -> String {
+        let yes = |on: bool| if on { "TRUE" } else { "FALSE" };
+        let mut options = Vec::new();
+        if self.inherit.is_some() || self.set.is_some() {
+            options.push(format!("ADMIN {}", yes(self.admin)));
+            options.extend(self.inherit.map(|on| format!("INHERIT {}", yes(on))));
+            options.extend(self.set.map(|on| format!("SET {}", yes(on))));
+        } else if self.admin {
+            options.push("ADMIN OPTION".to_owned());
+        }
+        let mut sql = format!("GRANT {} TO {}", identifier(&self.role), identifier(member));
+        if !options.is_empty() {
+            sql.push_str(&format!(" WITH {}", options.join(", ")));
+        }
+        if let Some(by) = &self.by {
+            sql.push_str(&format!(" GRANTED BY {}", identifier(by)));
+        }
+        sql
+    }
+}
+
 impl Role {
     /// The statement that creates it for a rehearsal: without any right and without a login, so that its existence
     /// changes nothing.
@@ -138,13 +201,19 @@ impl Role {
     }
 
     /// The statements that make it a member of what it was a member of.
-    pub fn join(&self) -> Vec<String> {
-        let member = identifier(&self.name);
-        let grant = |each: &Membership| {
-            let option = if each.admin { " WITH ADMIN OPTION" } else { "" };
-            format!("GRANT {} TO {member}{option}", identifier(&each.role))
-        };
-        self.member_of.iter().map(grant).collect()
+    pub fn join(&self) -> Vec<Joining> {
+        let joining = |each: &Membership| Joining { sql: each.sql(&self.name), by: each.by.clone(), admin: each.admin };
+        self.member_of.iter().map(joining).collect()
+    }
+
+    /// The names of its settings.
+    pub fn setting_names(&self) -> Vec<String> {
+        self.settings.iter().map(|pair| setting_of(pair).0.to_owned()).collect()
+    }
+
+    /// Takes out the settings of these names, which the server does not have.
+    pub fn forget(&mut self, names: &[String]) {
+        self.settings.retain(|pair| !names.iter().any(|name| name == setting_of(pair).0));
     }
 
     /// The statements that give it, at promotion, its attributes, password and settings. They may hold the password's
@@ -166,10 +235,11 @@ impl Role {
         attributes.extend(self.valid_until.iter().map(|until| format!("VALID UNTIL {}", literal(until))));
         let mut sql = vec![format!("ALTER ROLE {name} {}", attributes.join(" "))];
         for setting in &self.settings {
-            let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
+            let (key, value) = setting_of(setting);
             sql.push(format!("ALTER ROLE {name} SET {} = {}", setting_name(key), setting_value(key, value)));
         }
         sql.extend(self.comment.iter().map(|comment| format!("COMMENT ON ROLE {name} IS {}", literal(comment))));
+        sql.extend(self.labels.iter().map(|label| label.sql(&format!("ROLE {name}"))));
         sql
     }
 
@@ -193,7 +263,8 @@ impl Role {
         if self.password_hash.is_some() && self.password_hash != there.password_hash {
             words.push("its password is another".to_owned());
         }
-        if self.member_of != there.member_of {
+        let same = |(one, other): (&Membership, &Membership)| one.is_same(other);
+        if self.member_of.len() != there.member_of.len() || !self.member_of.iter().zip(&there.member_of).all(same) {
             words.push("its memberships are others".to_owned());
         }
         if self.settings != there.settings {
@@ -201,6 +272,22 @@ impl Role {
         }
         if words.is_empty() { None } else { Some(format!("role {}: {}", self.name, words.join("; "))) }
     }
+}
+
+impl Membership {
+    /// Whether it is the same membership, as far as both servers know its options.
+    fn is_same(&self, other: &Membership) -> bool {
+        let same = |one: Option<bool>, other: Option<bool>| one.is_none() || other.is_none() || one == other;
+        self.role == other.role
+            && self.admin == other.admin
+            && same(self.inherit, other.inherit)
+            && same(self.set, other.set)
+    }
+}
+
+/// `name=value`, as `pg_db_role_setting` holds it.
+fn setting_of(pair: &str) -> (&str, &str) {
+    pair.split_once('=').unwrap_or((pair, ""))
 }
 
 fn yes(on: bool) -> &'static str {

@@ -3,6 +3,8 @@
 //! The statements are run by ourselves and not by `psql`: it stops at the first error with the statement that failed,
 //! and no backslash command that a hostile object name smuggled into a dump is ever interpreted (CVE-2025-8714).
 
+use std::borrow::Cow;
+
 /// The statements of a script, without comments between them, each without its semicolon.
 pub fn statements(script: &str) -> Vec<&str> {
     let mut found = Vec::new();
@@ -18,6 +20,26 @@ pub fn statements(script: &str) -> Vec<&str> {
             found.push(statement);
         }
         rest = rest.get(end + 1..).unwrap_or_default();
+    }
+}
+
+/// Whether the statement pins a setting that a server of this version does not have: a newer pg_dump writes it into every
+/// script, also for an older server, and `psql` would run on after the error.
+pub fn is_of_a_newer_server(statement: &str, version: u32) -> bool {
+    version < 170_000 && statement == "SET transaction_timeout = 0"
+}
+
+/// The statement; of a subscription that does not stream, with words that say so: before 18 a dump leaves them out, and since 18
+/// `CREATE SUBSCRIPTION` takes silence for the contrary.
+pub fn with_streaming_said(statement: &str) -> Cow<'_, str> {
+    let options = statement.rsplit_once(" WITH (connect = false").map(|(_, options)| options);
+    match (options, statement.strip_suffix(')')) {
+        (Some(options), Some(open))
+            if statement.starts_with("CREATE SUBSCRIPTION ") && !options.contains("streaming = ") =>
+        {
+            Cow::Owned(format!("{open}, streaming = off)"))
+        }
+        _ => Cow::Borrowed(statement),
     }
 }
 
@@ -204,6 +226,15 @@ pub fn stable(script: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_subscription_that_does_not_stream_says_so() {
+        let bare = "CREATE SUBSCRIPTION s CONNECTION 'x WITH (connect = false, streaming = on' PUBLICATION p WITH (connect = false, slot_name = 's')";
+        assert!(with_streaming_said(bare).ends_with("slot_name = 's', streaming = off)"));
+        let streams = bare.replace("slot_name = 's'", "slot_name = 's', streaming = parallel");
+        assert_eq!(with_streaming_said(&streams), streams);
+        assert_eq!(with_streaming_said("CREATE TABLE t (a int)"), "CREATE TABLE t (a int)");
+    }
 
     #[test]
     fn a_semicolon_ends_a_statement_only_where_it_is_one() {

@@ -1,5 +1,6 @@
 //! One connection, with every setting pinned that could change a byte of what we read or how long we wait.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -30,20 +31,29 @@ pub struct Session {
     client: Client,
     connection: JoinHandle<()>,
     place: Place,
+    /// What the server said when it ended the connection while nobody waited for an answer.
+    ending: Arc<OnceLock<tokio_postgres::Error>>,
     pid: i32,
     version: u32,
+    standby: bool,
 }
 
 impl Session {
-    pub(super) async fn pinned(client: Client, connection: JoinHandle<()>, place: Place) -> Result<Session, Error> {
-        let mut session = Session { client, connection, place, pid: 0, version: 0 };
+    pub(super) async fn pinned(
+        client: Client,
+        connection: JoinHandle<()>,
+        ending: Arc<OnceLock<tokio_postgres::Error>>,
+        place: Place,
+    ) -> Result<Session, Error> {
+        let mut session = Session { client, connection, place, ending, pid: 0, version: 0, standby: false };
         let doing = "pinning the session's settings";
         session.execute(doing, PINS).await?;
         session.execute(doing, NEWER_PINS).await?;
-        let sql = "SELECT pg_backend_pid(), current_setting('server_version_num')::int4";
+        let sql = "SELECT pg_backend_pid(), current_setting('server_version_num')::int4, pg_is_in_recovery()";
         let row = session.one("asking the server's version", sql, &[]).await?;
         session.pid = session.cell(&row, 0)?;
         session.version = session.cell::<i32>(&row, 1)?.unsigned_abs();
+        session.standby = session.cell(&row, 2)?;
         Ok(session)
     }
 
@@ -62,6 +72,20 @@ impl Session {
         self.version
     }
 
+    /// Whether the server was a standby (in recovery) when the session began.
+    pub fn is_standby(&self) -> bool {
+        self.standby
+    }
+
+    /// Sorts an error of the driver. An idle session learns only by the next question that it was ended; why, the server had
+    /// said before.
+    fn error(&self, doing: &str, error: tokio_postgres::Error) -> Error {
+        match self.ending.get().filter(|ending| error.is_closed() && ending.as_db_error().is_some()) {
+            Some(ending) => Error::of(&self.place, doing, ending),
+            None => Error::of(&self.place, doing, error),
+        }
+    }
+
     /// Waits for a single lock no longer than this from now on; for ever is the default.
     ///
     /// # Errors
@@ -76,7 +100,7 @@ impl Session {
     /// # Errors
     /// The server's, sorted; `doing` says what it was for.
     pub async fn execute(&self, doing: &str, sql: &str) -> Result<(), Error> {
-        self.client.batch_execute(sql).await.map_err(|e| Error::of(&self.place, doing, e))
+        self.client.batch_execute(sql).await.map_err(|e| self.error(doing, e))
     }
 
     /// The rows of a query.
@@ -86,12 +110,12 @@ impl Session {
         sql: &str,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Error> {
-        self.client.query(sql, parameters).await.map_err(|e| Error::of(&self.place, doing, e))
+        self.client.query(sql, parameters).await.map_err(|e| self.error(doing, e))
     }
 
     /// The only row of a query.
     pub(super) async fn one(&self, doing: &str, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Row, Error> {
-        self.client.query_one(sql, parameters).await.map_err(|e| Error::of(&self.place, doing, e))
+        self.client.query_one(sql, parameters).await.map_err(|e| self.error(doing, e))
     }
 
     /// One cell of a row.

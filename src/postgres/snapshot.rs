@@ -24,7 +24,7 @@ pub struct Leader {
     pub id: String,
     /// `pg_current_snapshot()`: xmin, xmax and the transactions in between.
     pub text: String,
-    /// The end of the write-ahead log just before the snapshot was taken.
+    /// The end of the write-ahead log just before the snapshot was taken; at a standby, what it had replayed of it.
     pub lsn_before: String,
     /// And just after it. Equal: the snapshot is exactly that point; else a bracket.
     pub lsn_after: String,
@@ -48,7 +48,11 @@ pub async fn take(session: Session) -> Result<Taken, Error> {
     let before = catalog::tables(&session, Sizes::Unasked).await?;
     let doing = "taking the snapshot";
     // Any statement in the transaction but LOCK takes its snapshot, so the position "before" is read outside of it.
-    let position = "SELECT pg_current_wal_insert_lsn()::text";
+    let position = if session.is_standby() {
+        "SELECT pg_last_wal_replay_lsn()::text"
+    } else {
+        "SELECT pg_current_wal_insert_lsn()::text"
+    };
     let lsn_before = session.text(doing, position).await?;
     session.execute("beginning the capture", BEGIN).await?;
     for part in before.chunks(TABLES_PER_LOCK) {

@@ -255,12 +255,22 @@ impl<'a> Step<'a> {
                 for role in &prepared.differing_roles {
                     tracing::warn!("{role}");
                 }
+                for tablespace in &prepared.missing_tablespaces {
+                    tracing::warn!("there is no tablespace {tablespace} here: what was in it goes to the default one");
+                }
                 let loaded = database::load(&target, &snapshot, progress).await?;
                 let bytes = Bytes(loaded.bytes);
                 let mut summary = format!("{} rows in {} tables ({bytes})", loaded.rows, loaded.tables);
                 if !prepared.created_roles.is_empty() {
                     // The application cannot log in with them until a person lets it.
                     summary += &format!("; roles made here without login: {}", prepared.created_roles.join(", "));
+                }
+                if captured.without_passwords {
+                    summary += "; the point has NO passwords of roles: set them before these roles are to log in";
+                }
+                if !loaded.unknown_settings.is_empty() {
+                    let names = loaded.unknown_settings.join(", ");
+                    summary += &format!("; settings this server does not have, and which were not set: {names}");
                 }
                 Ok(Loaded { summary, kept: Vec::new() })
             }
@@ -297,9 +307,12 @@ impl<'a> Step<'a> {
             StepKind::Database => {
                 let (target, captured) = (self.target()?, self.captured()?);
                 let found = database::prove(&target, &snapshot, &captured, progress).await?;
-                let summary =
+                let mut summary =
                     format!("every row of {} tables, sequences, definitions, owners, grants", captured.tables);
-                Ok(Compared::new(summary, found.iter().map(ToString::to_string)))
+                if !found.not_compared.is_empty() {
+                    summary += &format!("; NOT compared: {}", found.not_compared.join("; "));
+                }
+                Ok(Compared::new(summary, found.differences.iter().map(ToString::to_string)))
             }
             StepKind::Files => {
                 let into = self.around.into.map(Path::new);

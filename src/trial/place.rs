@@ -152,7 +152,7 @@ impl Scratch {
             self.database
         );
         for database in session.texts("listing the trial's databases", &sql).await? {
-            lifecycle::drop_database(session, &database).await?;
+            lifecycle::drop_database(&self.server, session, &database).await?;
         }
         for role in &self.new_roles {
             let sql = format!("DROP ROLE IF EXISTS {}", identifier(role));

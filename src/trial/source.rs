@@ -33,13 +33,17 @@ pub(super) fn address(name: &str, url: &str, password: Option<Reference>) -> Res
 }
 
 fn of_password_file(server: &Server) -> Result<Option<Reference>, ReferenceError> {
-    let (Some(file), Some((host, port))) = (PasswordLine::file_of_libpq(), server.host().rsplit_once(':')) else {
-        return Ok(None);
-    };
+    let Some(file) = PasswordLine::file_of_libpq() else { return Ok(None) };
     let user = server.user().map(str::to_owned).or_else(|| std::env::var("USER").ok()).unwrap_or_default();
-    let (host, port) = (host.to_owned(), port.to_owned());
-    let line = PasswordLine { file, host, port, database: server.database().to_owned(), user };
-    Ok(line.find()?.map(|_| Reference::PasswordFile(line)))
+    // Of several hosts the first that has a line: they are one cluster, with the same roles.
+    for (host, port) in server.hosts().filter_map(|host| host.rsplit_once(':')) {
+        let (file, host, port) = (file.clone(), host.to_owned(), port.to_owned());
+        let line = PasswordLine { file, host, port, database: server.database().to_owned(), user: user.clone() };
+        if line.find()?.is_some() {
+            return Ok(Some(Reference::PasswordFile(line)));
+        }
+    }
+    Ok(None)
 }
 
 /// The server behind an address.

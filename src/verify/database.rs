@@ -2,17 +2,20 @@
 //!
 //! Rows are read out again by the same COPY in the same order, so equal tables are equal bytes. Everything else is in the
 //! inventory, compared line by line, so that each difference names the object; and where both sides run the
-//! same major version, pg_dump's own words are compared too. Nothing is ever repaired here: a proof looks.
+//! same major version, pg_dump's own words are compared too. Nothing is ever repaired here: a proof looks. What it could not
+//! compare this time (two major versions, another pg_dump) it says.
 //!
-//! Not compared: the contents of materialized views (they are computed anew) and the attributes of roles (they belong to
-//! the server, and are held back until promotion).
+//! Never compared: the attributes of roles (they belong to the server, and are held back until promotion).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::try_join_all;
 
+use super::large_objects;
+use super::majors::Majors;
+use super::materialized_views;
 use super::settled::settled;
 use crate::capture::database::DatabaseFacts;
 use crate::capture::layout::{self, TableFacts};
@@ -20,8 +23,10 @@ use crate::config::address::DatabaseAddress;
 use crate::error::Error;
 use crate::observe::{Meter, Progress};
 use crate::postgres::catalog::{self, Sequence};
+use crate::postgres::copy::Selection;
 use crate::postgres::inventory::{self, Line};
 use crate::postgres::programs::Programs;
+use crate::postgres::properties::unknown_settings;
 use crate::postgres::{self, Server, Session, copy, snapshot};
 use crate::stream::{Source, StreamEntry};
 
@@ -70,6 +75,15 @@ fn short(text: &str, from: usize) -> String {
     format!("{start}{shown}{end}")
 }
 
+/// What came of comparing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// What is not as it was captured; empty means proven.
+    pub differences: Vec<Difference>,
+    /// What could not be compared between these two servers, each in words.
+    pub not_compared: Vec<String>,
+}
+
 /// Compares the database called `name` at `address` with the snapshot. No difference means proven.
 ///
 /// # Errors
@@ -82,17 +96,53 @@ pub async fn prove<S: Source>(
     captured: &DatabaseFacts,
     workers: usize,
     progress: &Progress,
-) -> Result<Vec<Difference>, Error> {
+) -> Result<Comparison, Error> {
     let session = snapshot::alone(server, name).await?;
+    let majors = Majors::of(captured.server_version_num, session.version());
     let mut differences = tables(server, name, source, workers, progress).await?;
-    differences.extend(sequences(&layout::sequences(source).await?, &catalog::sequences(&session).await?));
-    differences.extend(lines(&layout::inventory(source).await?, &inventory::read(&session).await?));
-    if session.version() / 10_000 == captured.server_version_num / 10_000 {
-        differences.extend(definitions(server, &session, address, source, captured).await?);
+    differences.extend(large_objects::compare(&session, source).await?);
+    differences.extend(sequences(&layout::sequences(source).await?, &catalog::sequences(&session).await?, majors));
+    let mut objects = majors.comparable(layout::inventory(source).await?, inventory::read(&session).await?);
+    let unknown = unknown(&session, source).await?;
+    let lacking = lacking(&objects.captured, &catalog::tablespaces(&session).await?);
+    // What this server does not have was left out on purpose.
+    objects.captured.retain(|line| !sets_one_of(line, &unknown) && !is_in_one_of(line, &lacking));
+    let mut not_compared = objects.not_compared;
+    differences.extend(lines(&objects.captured, &objects.found, majors));
+    not_compared.extend(unknown.iter().map(|name| format!("setting {name}, which this server does not have")));
+    not_compared.extend(lacking.iter().map(|name| format!("tablespace {name}, which this server does not have")));
+    let encoding = layout::properties(source).await?.encoding;
+    not_compared.extend(materialized_views::compare(&session, source, &encoding).await?);
+    match definitions(server, &session, address, source, captured, majors).await? {
+        Words::Compared(different) => differences.extend(different),
+        Words::Others(why) => not_compared.push(why),
     }
     session.close().await;
     differences.sort();
-    Ok(differences)
+    Ok(Comparison { differences, not_compared })
+}
+
+/// Settings of the captured database that this server does not have; a restore leaves them out and says so.
+async fn unknown<S: Source>(session: &Session, source: &S) -> Result<Vec<String>, Error> {
+    let settings = layout::properties(source).await?.settings;
+    let names: Vec<String> = settings.into_iter().map(|setting| setting.name).collect();
+    Ok(unknown_settings(session, &names).await?)
+}
+
+/// Whether the line tells the value of one of the settings `names`, of the database or of a role in it.
+fn sets_one_of(line: &Line, names: &[String]) -> bool {
+    line.kind == "database setting" && names.iter().any(|name| line.name.split(' ').next() == Some(name))
+}
+
+/// The tablespaces of the captured database that are none of `here`.
+fn lacking(captured: &[Line], here: &[String]) -> BTreeSet<String> {
+    let used = captured.iter().filter(|line| line.kind == inventory::TABLESPACE).map(|line| &line.definition);
+    used.filter(|name| !here.contains(name)).cloned().collect()
+}
+
+/// Whether the line tells that something is in one of these tablespaces.
+fn is_in_one_of(line: &Line, tablespaces: &BTreeSet<String>) -> bool {
+    line.kind == inventory::TABLESPACE && tablespaces.contains(&line.definition)
 }
 
 struct Work<'a> {
@@ -100,7 +150,22 @@ struct Work<'a> {
     name: &'a str,
     encoding: String,
     queue: Mutex<VecDeque<(StreamEntry, TableFacts)>>,
+    spread: Mutex<BTreeMap<String, Sides>>,
     meter: Box<dyn Meter>,
+}
+
+/// Rows of a table whose partitions share them otherwise in every database: only their sum is compared.
+#[derive(Clone, Copy, Default)]
+struct Sides {
+    captured: (u64, u128),
+    found: (u64, u128),
+}
+
+impl Sides {
+    fn difference(self, root: &str) -> Option<Difference> {
+        let words = |(rows, hash): (u64, u128)| Some(format!("{rows} rows in all partitions, row hash {hash:032x}"));
+        (self.captured != self.found).then(|| difference("table", root, words(self.captured), words(self.found)))
+    }
 }
 
 async fn tables<S: Source>(
@@ -114,9 +179,11 @@ async fn tables<S: Source>(
     let bytes = tables.iter().map(|(entry, _)| entry.bytes).sum();
     let meter = progress.begin(&format!("proof of database {name}"), Some(bytes));
     let encoding = layout::properties(source).await?.encoding;
-    let work = Work { server, name, encoding, queue: Mutex::new(tables.into()), meter };
+    let work = Work { server, name, encoding, queue: Mutex::new(tables.into()), spread: Mutex::default(), meter };
     let found = try_join_all((0..workers.max(1)).map(|_| worker(&work))).await?;
-    let differences: Vec<Difference> = found.into_iter().flatten().collect();
+    let mut differences: Vec<Difference> = found.into_iter().flatten().collect();
+    let spread = work.spread.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    differences.extend(spread.into_iter().filter_map(|(root, sides)| sides.difference(&root)));
     work.meter.finish(&format!("{} different tables", differences.len()));
     Ok(differences)
 }
@@ -159,17 +226,30 @@ async fn compare(
     facts: &TableFacts,
 ) -> Result<Option<Difference>, postgres::Error> {
     let name = postgres::quote::qualified(&facts.schema, &facts.table);
-    let mut rows = copy::copy_out(session, &name, &facts.columns, &work.encoding).await?;
+    let selection = Selection { table: &name, columns: &facts.columns, condition: facts.condition.as_deref() };
+    let mut rows = copy::copy_out(session, selection, &work.encoding).await?;
     let mut hasher = blake3::Hasher::new();
     while let Some(batch) = rows.next().await? {
         hasher.update(&batch);
         work.meter.advance(batch.len() as u64);
     }
     let totals = rows.totals();
+    if facts.through.is_some() {
+        let mut spread = work.spread.lock().unwrap_or_else(PoisonError::into_inner);
+        let sides = spread.entry(facts.destination()).or_default();
+        let hash = u128::from_str_radix(&facts.row_hash, 16).unwrap_or_default();
+        sides.captured = (sides.captured.0 + facts.rows, sides.captured.1.wrapping_add(hash));
+        sides.found = (sides.found.0 + totals.rows, sides.found.1.wrapping_add(totals.row_hash));
+        return Ok(None);
+    }
     if totals.bytes == entry.bytes && hasher.finalize() == entry.blake3 {
         return Ok(None);
     }
     if totals.rows == facts.rows && totals.row_hash_hex() == facts.row_hash {
+        if facts.condition.is_some() {
+            // They went among the extension's own rows, wherever there was room.
+            return Ok(None);
+        }
         let (expected, found) = ("rows in the captured order".to_owned(), "the same rows in another order".to_owned());
         return Ok(Some(difference("table", &name, Some(expected), Some(found))));
     }
@@ -183,17 +263,17 @@ fn difference(kind: &str, object: &str, expected: Option<String>, found: Option<
     Difference { kind: kind.to_owned(), object: object.to_owned(), expected, found }
 }
 
-fn sequences(captured: &[Sequence], found: &[Sequence]) -> Vec<Difference> {
+fn sequences(captured: &[Sequence], found: &[Sequence], majors: Majors) -> Vec<Difference> {
     let line = |sequence: &Sequence| Line {
         kind: "sequence value".to_owned(),
         name: postgres::quote::qualified(&sequence.schema, &sequence.name),
         definition: format!("{}{}", sequence.last_value, if sequence.is_called { "" } else { " (not given out)" }),
     };
-    lines(&captured.iter().map(line).collect::<Vec<_>>(), &found.iter().map(line).collect::<Vec<_>>())
+    lines(&captured.iter().map(line).collect::<Vec<_>>(), &found.iter().map(line).collect::<Vec<_>>(), majors)
 }
 
 /// The differences of two inventories. What has the same kind and name on both sides is one difference, not two.
-fn lines(captured: &[Line], found: &[Line]) -> Vec<Difference> {
+fn lines(captured: &[Line], found: &[Line], majors: Majors) -> Vec<Difference> {
     type Sides = (Vec<String>, Vec<String>);
     let mut objects: BTreeMap<(&str, &str), Sides> = BTreeMap::new();
     for line in captured {
@@ -206,33 +286,48 @@ fn lines(captured: &[Line], found: &[Line]) -> Vec<Difference> {
     let differing = objects.into_iter().filter_map(|((kind, name), (mut captured, mut found))| {
         captured.sort();
         found.sort();
-        let settled = |side: &[String]| side.iter().map(|each| settled(each)).collect::<Vec<_>>();
-        (captured != found && settled(&captured) != settled(&found))
-            .then(|| difference(kind, name, joined(captured), joined(found)))
+        let same = captured.len() == found.len()
+            && captured.iter().zip(&found).all(|(captured, found)| majors.same(captured, found));
+        (!same).then(|| difference(kind, name, joined(captured), joined(found)))
     });
     differing.collect()
 }
 
-/// pg_dump's words for both, object by object. Only where both were written by the same major version of it.
+/// pg_dump's words for both sides.
+enum Words {
+    /// They were compared.
+    Compared(Vec<Difference>),
+    /// They cannot be, and why.
+    Others(String),
+}
+
+/// Compares pg_dump's words for both, object by object, where the same major version of it wrote both of the same major
+/// version of a server.
 async fn definitions<S: Source>(
     server: &Server,
     session: &Session,
     address: &DatabaseAddress,
     source: &S,
     captured: &DatabaseFacts,
-) -> Result<Vec<Difference>, Error> {
+    majors: Majors,
+) -> Result<Words, Error> {
+    if majors.differ() {
+        return Ok(Words::Others(format!("pg_dump's own words, which differ between {majors}")));
+    }
     let programs = Programs::find(address.programs.as_deref(), session).await?;
     if Programs::major_of(&captured.pg_dump) != Programs::major_of(programs.version()) {
-        return Ok(Vec::new());
+        // The inventory has compared every object; only this second witness is missing.
+        let (there, here) = (&captured.pg_dump, programs.version());
+        return Ok(Words::Others(format!("pg_dump's own words, which were {there} there and are {here} here")));
     }
     let found = programs.definitions(server, session, None, "warmspare proof", LOCK_TIMEOUT_MS).await?;
     let mut differences = Vec::new();
     for (name, found) in [(layout::pre_data(), found.pre_data), (layout::post_data(), found.post_data)] {
-        let captured = layout::text(source, &name).await?;
+        let (captured, found) = (comparable(&layout::text(source, &name).await?), comparable(&found));
         if settled(&captured) == settled(&found) {
             continue;
         }
-        let blocks = lines(&blocks(&name.to_string(), &captured), &blocks(&name.to_string(), &found));
+        let blocks = lines(&blocks(&name.to_string(), &captured), &blocks(&name.to_string(), &found), majors);
         if blocks.is_empty() {
             let (expected, found) =
                 ("in the captured order".to_owned(), "the same objects in another order".to_owned());
@@ -240,8 +335,28 @@ async fn definitions<S: Source>(
         }
         differences.extend(blocks);
     }
-    Ok(differences)
+    Ok(Words::Compared(differences))
 }
+
+/// A script without its tablespaces, which the inventory compares.
+fn comparable(script: &str) -> String {
+    let mut text = String::with_capacity(script.len());
+    let mut skipped = false;
+    for line in script.split_inclusive('\n') {
+        // With the blank line behind it.
+        let skip = line.starts_with("SET default_tablespace = ") || (skipped && line == "\n");
+        match line.split_once("; Tablespace: ") {
+            _ if skip => {}
+            Some((name, _)) if line.starts_with("-- Name: ") => text.extend([name, "\n"]),
+            _ => text.push_str(line),
+        }
+        skipped = skip && line != "\n";
+    }
+    text
+}
+
+/// Objects whose definition may hold a password; a difference shows only that there is one.
+const SECRET: [&str; 2] = ["; Type: USER MAPPING;", "; Type: SUBSCRIPTION;"];
 
 /// Nobody else is in the database; waiting long for a lock would mean that somebody is.
 const LOCK_TIMEOUT_MS: u64 = 10_000;
@@ -259,12 +374,17 @@ fn blocks(kind: &str, script: &str) -> Vec<Line> {
             block.definition.push('\n');
         }
     }
+    for block in blocks.iter_mut().filter(|block| SECRET.iter().any(|kind| block.name.contains(kind))) {
+        block.definition = format!("(not shown) BLAKE3 {}", blake3::hash(block.definition.as_bytes()));
+    }
     blocks
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SAME: Majors = Majors::of(150_018, 150_018);
 
     fn line(kind: &str, name: &str, definition: &str) -> Line {
         Line { kind: kind.into(), name: name.into(), definition: definition.into() }
@@ -278,7 +398,7 @@ mod tests {
             line("view", "v", "1"),
         ];
         let found = [line("trigger", "t on public.x", "O disabled"), line("view", "v", "1"), line("view", "w", "2")];
-        let words: Vec<String> = lines(&captured, &found).iter().map(ToString::to_string).collect();
+        let words: Vec<String> = lines(&captured, &found, SAME).iter().map(ToString::to_string).collect();
         assert_eq!(
             words,
             [
@@ -294,7 +414,7 @@ mod tests {
         let script = |comment: &str| {
             format!("SET a;\n-- Name: t; Type: TABLE\nCREATE TABLE t;\n-- Name: x; Type: COMMENT\n{comment}\n")
         };
-        let found = lines(&blocks("ddl pre-data", &script("one")), &blocks("ddl pre-data", &script("two")));
+        let found = lines(&blocks("ddl pre-data", &script("one")), &blocks("ddl pre-data", &script("two")), SAME);
         let objects: Vec<&str> = found.iter().map(|difference| difference.object.as_str()).collect();
         assert_eq!(objects, ["x; Type: COMMENT"]);
     }

@@ -2,5 +2,8 @@
 
 pub mod database;
 pub mod files;
+mod large_objects;
+mod majors;
+mod materialized_views;
 pub mod object;
 mod settled;

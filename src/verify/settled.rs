@@ -3,7 +3,8 @@
 //! `status IN ('a', 'b')` on a varchar column is shown by PostgreSQL as a cast of the array:
 //! `(ARRAY['a'::character varying, …])::text[]`. Read in again, the cast goes to the elements (`parse_coerce.c`), and from then
 //! on it is shown as `ARRAY[('a'::character varying)::text, …]`. Both mean the same, and a restored database always has the
-//! second; so both sides of a comparison are brought to it.
+//! second; so both sides of a comparison are brought to it. Likewise `- 1::int` is shown as `(- 1)` and comes back as the
+//! constant `'-1'::integer`.
 
 /// `text` with every cast of an array of expressions moved to its elements. Literals stay as they are.
 pub(super) fn settled(text: &str) -> String {
@@ -15,11 +16,30 @@ pub(super) fn settled(text: &str) -> String {
             rest = rest.get(length..).unwrap_or_default();
             continue;
         }
+        if let Some((constant, length)) = negated(rest) {
+            out.push_str(&constant);
+            rest = rest.get(length..).unwrap_or_default();
+            continue;
+        }
         let length = token(rest);
         out.push_str(rest.get(..length).unwrap_or_default());
         rest = rest.get(length..).unwrap_or_default();
     }
     out
+}
+
+/// `(- 1)` at the start of `text` as the constant the parser folds it to (`doNegate` of gram.y), and how long it was.
+fn negated(text: &str) -> Option<(String, usize)> {
+    let inner = text.strip_prefix("(- ")?;
+    let end = inner.find(')')?;
+    let number = inner.get(..end)?;
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let length = text.len() - inner.len() + end + 1;
+    match number.split_once('.') {
+        Some((whole, fraction)) if digits(whole) && digits(fraction) => Some((format!("(-{number})"), length)),
+        None if digits(number) => Some((format!("'-{number}'::integer"), length)),
+        _ => None,
+    }
 }
 
 const ARRAY: &str = "(ARRAY[";
@@ -86,6 +106,10 @@ mod tests {
             "ARRAY[(f(a, b[1]))::character varying(5), (('x' || c))::character varying(5)]",
         );
         check("((ARRAY[(ARRAY[a])::text[]])::x[])", "(ARRAY[(ARRAY[(a)::text])::x])");
+        check(
+            "SELECT (- 1) AS x, (- 1.5), '(- 1)', (- a), (- 2)",
+            "SELECT '-1'::integer AS x, (-1.5), '(- 1)', (- a), '-2'::integer",
+        );
         for same in [
             "ARRAY['a'::text, 'b'::text]",
             "'(ARRAY[a])::text[]'",

@@ -1,11 +1,17 @@
 //! One database: captured while it works, restored, proven, swapped in.
 
+mod addresses;
+mod everything;
 mod fixture;
+mod plain_role;
 mod proof;
 mod races;
 mod refusals;
 mod restore;
 mod round_trip;
+mod soak;
+mod standby;
+mod versions;
 
 use std::time::Duration;
 
@@ -19,6 +25,9 @@ use warmspare::verify::database::Difference;
 
 use crate::support::memory::MemorySink;
 use crate::support::postgres::PostgresServer;
+
+/// A finished capture in memory.
+type Taken = Captured<MemorySink>;
 
 const POINT: &str = "0000000000-0000000007";
 
@@ -53,7 +62,7 @@ async fn bring_back(target: &Target, captured: &Captured<MemorySink>) -> Prepare
 }
 
 async fn differences(target: &Target, captured: &Captured<MemorySink>) -> Vec<Difference> {
-    prove(target, &captured.sink.source(), &captured.facts, &Progress::silent()).await.unwrap()
+    prove(target, &captured.sink.source(), &captured.facts, &Progress::silent()).await.unwrap().differences
 }
 
 fn words(differences: &[Difference]) -> String {

@@ -1,12 +1,13 @@
 #!/bin/sh
 # Installs what `make demo`, `test` or `bench` needs from Debian's packages, and says what. Needs nothing but /bin/sh and
 # apt-get; run as root, or as a user with sudo. Does nothing, and asks for no password, when everything is there.
+# For `test` it then calls postgres-servers.sh beside it, which brings PostgreSQL servers that Debian 12 does not have.
 set -eu
 
 case "${1:-}" in
 bench) wanted="gcc libc6-dev" ;;
 demo) wanted="gcc libc6-dev ca-certificates postgresql-15 util-linux" ;;
-test) wanted="gcc g++ libc6-dev ca-certificates git curl postgresql-15 util-linux age zstd openssh-client ceph-mon ceph-osd ceph-mgr radosgw ceph-common" ;;
+test) wanted="gcc g++ libc6-dev ca-certificates git curl postgresql-15 util-linux age zstd openssh-client python3-pip ceph-mon ceph-osd ceph-mgr radosgw ceph-common" ;;
 *)
     echo "usage: $0 demo|test|bench" >&2
     exit 2
@@ -25,11 +26,19 @@ is_installed() {
 command -v cargo >/dev/null || fail "there is no cargo; install a Rust toolchain first: https://rustup.rs"
 command -v apt-get >/dev/null || fail "this is not Debian; install the equivalents of: $wanted, and call cargo as the Makefile does"
 
+# What is no Debian package comes last, when the programs that bring it are there.
+further_servers() {
+    [ "$1" != test ] || "$(dirname "$0")/postgres-servers.sh"
+}
+
 missing=""
 for package in $wanted; do
     is_installed "$package" || missing="$missing $package"
 done
-[ -n "$missing" ] || exit 0
+if [ -z "$missing" ]; then
+    further_servers "$1"
+    exit 0
+fi
 
 as_root=""
 if [ "$(id -u)" -ne 0 ]; then
@@ -69,3 +78,4 @@ apt install --no-install-recommends $missing
 for package in $missing; do
     is_installed "$package" || fail "$package was installed, but dpkg does not say so"
 done
+further_servers "$1"

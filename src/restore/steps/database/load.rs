@@ -6,20 +6,21 @@ use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::try_join_all;
 
+use super::large_objects;
 use super::prepare::recreate;
 use super::{CREATED, DatabaseError, LOADED, LOADING, STATE, Target};
 use crate::capture::layout::{self, TableFacts};
 use crate::error::Error;
 use crate::failpoint;
 use crate::observe::{Meter, Progress};
-use crate::postgres::catalog::set_sequences;
-use crate::postgres::properties::Properties;
-use crate::postgres::quote;
-use crate::postgres::{Session, copy, lifecycle, script};
+use crate::postgres::catalog::{self, set_sequences};
+use crate::postgres::copy::Selection;
+use crate::postgres::properties::{Properties, unknown_settings};
+use crate::postgres::{Session, constraint_triggers, copy, lifecycle, quote, script};
 use crate::stream::{Source, SourceStream, StreamEntry};
 
 /// What was loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
     /// Tables.
     pub tables: u64,
@@ -29,6 +30,8 @@ pub struct Loaded {
     pub bytes: u64,
     /// It had been loaded by an earlier run; nothing was done.
     pub already: bool,
+    /// Settings of the database that this server does not have, and which were not set.
+    pub unknown_settings: Vec<String>,
 }
 
 /// The characters of a failed statement that are shown.
@@ -53,14 +56,19 @@ pub async fn load<S: Source>(target: &Target, source: &S, progress: &Progress) -
     set_state(target, LOADING).await?;
     let session = target.server.connect_to(&fresh).await?;
     empty_template(&session, source, &properties).await?;
-    run(&session, &fresh, &layout::text(source, &layout::pre_data()).await?).await?;
+    let pre_data = layout::text(source, &layout::pre_data()).await?;
+    run(&session, &fresh, &script::statements(&pre_data)).await?;
+    for statement in properties.public_schema.iter().flat_map(|schema| schema.apply()) {
+        session.execute("giving the schema public its owner, privileges and comment", &statement).await?;
+    }
     failpoint::hit("database.pre-data");
-    let loaded = rows(target, source, &properties.encoding, progress).await?;
+    let mut loaded = rows(target, source, &properties.encoding, progress).await?;
+    large_objects::load(&session, source).await?;
     set_sequences(&session, &layout::sequences(source).await?).await?;
     failpoint::hit("database.sequences");
     finish(&session, &fresh, source, &properties).await?;
     session.close().await;
-    apply_properties(target, &properties).await?;
+    loaded.unknown_settings = apply_properties(target, properties).await?;
     set_state(target, LOADED).await?;
     Ok(loaded)
 }
@@ -69,14 +77,45 @@ pub async fn load<S: Source>(target: &Target, source: &S, progress: &Progress) -
 async fn finish<S: Source>(session: &Session, fresh: &str, source: &S, properties: &Properties) -> Result<(), Error> {
     // A fresh session's settings again: the first script set its own.
     session.execute("preparing to build the indexes", "SET maintenance_work_mem = '256MB'").await?;
-    run(session, fresh, &layout::text(source, &layout::post_data()).await?).await?;
+    let post_data = layout::text(source, &layout::post_data()).await?;
+    let mut statements = script::statements(&post_data);
+    // pg_restore has them behind the event triggers, where they would be seen.
+    statements.retain(|each| !each.starts_with("REFRESH MATERIALIZED VIEW "));
+    let (objects, event_triggers) = statements.split_at(first_event_trigger(&statements));
+    run(session, fresh, objects).await?;
     failpoint::hit("database.post-data");
+    constraint_triggers::switch(session, &properties.constraint_triggers).await?;
+    failpoint::hit("database.constraint-triggers");
     for view in &properties.materialized_views {
         session.execute(&format!("refreshing {view}"), &format!("REFRESH MATERIALIZED VIEW {view}")).await?;
         failpoint::hit("database.view-refreshed");
     }
-    session.execute("gathering statistics", "ANALYZE").await?;
+    analyze(session).await?;
     failpoint::hit("database.analyzed");
+    run(session, fresh, event_triggers).await?;
+    failpoint::hit("database.event-triggers");
+    Ok(())
+}
+
+/// pg_restore writes the event triggers, and what is said of them, last. They must not see what we still do: each would
+/// do to the restored rows what it does to the application's.
+fn first_event_trigger(statements: &[&str]) -> usize {
+    statements.iter().position(|each| each.starts_with("CREATE EVENT TRIGGER ")).unwrap_or(statements.len())
+}
+
+/// Gathers statistics, but of no table that would have to ask another server for its sample: that one may not be
+/// reachable from here, least of all today.
+async fn analyze(session: &Session) -> Result<(), Error> {
+    let doing = "gathering statistics";
+    let spread = catalog::parents_of_foreign_tables(session).await?;
+    if spread.is_empty() {
+        return Ok(session.execute(doing, "ANALYZE").await?);
+    }
+    tracing::info!("not analyzed, because parts of them are at other servers: {}", spread.join(", "));
+    let names = catalog::analyzable(session).await?;
+    for name in names.iter().filter(|name| !spread.contains(name)) {
+        session.execute(doing, &format!("ANALYZE {name}")).await?;
+    }
     Ok(())
 }
 
@@ -107,18 +146,34 @@ async fn empty_template<S: Source>(session: &Session, source: &S, properties: &P
     Ok(())
 }
 
-/// Runs a script statement by statement and stops at the first that fails.
-async fn run(session: &Session, name: &str, script: &str) -> Result<(), Error> {
-    for statement in script::statements(script) {
-        session.execute("running the snapshot's definitions", statement).await.map_err(|source| {
-            DatabaseError::Statement {
-                name: name.to_owned(),
-                statement: statement.chars().take(SHOWN_CHARS_MAX).collect(),
-                source,
-            }
+/// Runs statements one by one and stops at the first that fails.
+async fn run(session: &Session, name: &str, statements: &[&str]) -> Result<(), Error> {
+    let tablespaces = catalog::tablespaces(session).await?;
+    for statement in statements.iter().filter(|each| !script::is_of_a_newer_server(each, session.version())) {
+        let statement = script::with_streaming_said(at_home(statement, &tablespaces));
+        session.execute("running the snapshot's definitions", &statement).await.map_err(|source| {
+            DatabaseError::Statement { name: name.to_owned(), statement: shown(&statement), source }
         })?;
     }
     Ok(())
+}
+
+/// The beginning of a statement, but nothing of what may hold a password.
+fn shown(statement: &str) -> String {
+    let secret = match statement {
+        text if text.starts_with("CREATE USER MAPPING ") => " OPTIONS ",
+        text if text.starts_with("CREATE SUBSCRIPTION ") => " CONNECTION ",
+        _ => "\0",
+    };
+    let text = statement.split(secret).next().unwrap_or_default();
+    text.chars().take(SHOWN_CHARS_MAX).collect()
+}
+
+/// The statement, or the default tablespace instead of one that this server does not have.
+fn at_home<'a>(statement: &'a str, tablespaces: &[String]) -> &'a str {
+    let Some(wanted) = statement.strip_prefix("SET default_tablespace = ") else { return statement };
+    let here = |name: &String| wanted == name || wanted == quote::identifier(name);
+    if tablespaces.iter().any(here) { statement } else { "SET default_tablespace = ''" }
 }
 
 struct Work<'a, S> {
@@ -173,9 +228,15 @@ async fn fill<S: Source>(
     entry: &StreamEntry,
     facts: &TableFacts,
 ) -> Result<(), Error> {
-    let table = quote::qualified(&facts.schema, &facts.table);
+    let table = facts.destination();
+    let selection = Selection { table: &table, columns: &facts.columns, condition: None };
     let mut stream = work.source.read(&entry.name).await?;
-    let mut copying = copy::copy_in(session, &table, &facts.columns, work.encoding).await?;
+    // An extension's table holds the extension's own rows; of one reached through its root a sibling may be on its way.
+    let mut copying = if facts.condition.is_some() || facts.through.is_some() {
+        copy::copy_more_in(session, selection, work.encoding).await?
+    } else {
+        copy::copy_in(session, selection, work.encoding).await?
+    };
     while let Some(data) = stream.next().await? {
         work.meter.advance(data.len() as u64);
         copying.write(data).await?;
@@ -188,12 +249,16 @@ async fn fill<S: Source>(
     Err(DatabaseError::Rows { name: work.fresh.clone(), table, expected: facts.rows, found }.into())
 }
 
-async fn apply_properties(target: &Target, properties: &Properties) -> Result<(), Error> {
+/// The settings this server does not have are left out; their names are returned.
+async fn apply_properties(target: &Target, properties: Properties) -> Result<Vec<String>, Error> {
     let session = target.server.maintenance().await?;
+    let names: Vec<String> = properties.settings.iter().map(|setting| setting.name.clone()).collect();
+    let unknown = unknown_settings(&session, &names).await?;
+    let properties = properties.without(&unknown);
     for statement in properties.apply(&target.fresh()) {
         session.execute("giving the database its owner, privileges and settings", &statement).await?;
         failpoint::hit("database.property");
     }
     session.close().await;
-    Ok(())
+    Ok(unknown)
 }

@@ -10,13 +10,14 @@
 //! the end. Each function may be killed anywhere and run again: what it left half-done it finds by the marks every
 //! database of ours carries (`warmspare.point`, `.term`, `.state`), and does over.
 
+mod large_objects;
 mod load;
 mod prepare;
 mod swap;
 
 pub use load::{Loaded, load};
 pub use prepare::{Prepared, prepare};
-pub use swap::{Kept, Sessions, Swapped, drop_kept, kept, promote_roles, swap};
+pub use swap::{Kept, Promoted, Sessions, Swapped, drop_kept, kept, promote_roles, swap};
 
 use secrecy::SecretString;
 
@@ -28,7 +29,7 @@ use crate::postgres::lifecycle::{self, InUse, Marks};
 use crate::postgres::quote::derived_name;
 use crate::postgres::{self, Server, Session};
 use crate::stream::Source;
-use crate::verify::database::{Difference, prove as compare};
+use crate::verify::database::{Comparison, prove as compare};
 
 /// The mark that says which recovery point a database was restored from.
 const POINT: &str = "point";
@@ -276,7 +277,7 @@ pub async fn prove<S: Source>(
     source: &S,
     captured: &DatabaseFacts,
     progress: &Progress,
-) -> Result<Vec<Difference>, Error> {
+) -> Result<Comparison, Error> {
     let session = target.server.maintenance().await?;
     let name = loaded_as(target, &session).await?;
     session.close().await;

@@ -1,5 +1,7 @@
 //! An empty database of the right encoding and locale, and the roles that will own what comes into it.
 
+use std::collections::BTreeSet;
+
 use super::{CREATED, DatabaseError, POINT, STATE, TERM, Target};
 use crate::capture::database::DatabaseFacts;
 use crate::capture::layout;
@@ -7,7 +9,7 @@ use crate::error::Error;
 use crate::failpoint;
 use crate::postgres::properties::Properties;
 use crate::postgres::roles::{self, Role};
-use crate::postgres::{self, Session, catalog, lifecycle};
+use crate::postgres::{self, Session, catalog, inventory, lifecycle};
 use crate::stream::Source;
 
 /// What was prepared.
@@ -19,6 +21,8 @@ pub struct Prepared {
     pub created_roles: Vec<String>,
     /// Roles that existed and differ from the captured ones, in words; they were left as they are.
     pub differing_roles: Vec<String>,
+    /// Tablespaces of the snapshot that this server lacks; what was in them goes to the default one.
+    pub missing_tablespaces: Vec<String>,
 }
 
 /// Checks that the server can take the snapshot, creates missing roles without a login, and creates the fresh database;
@@ -35,8 +39,17 @@ pub async fn prepare<S: Source>(target: &Target, source: &S, captured: &Database
     make_room(target, &session).await?;
     let (created_roles, differing_roles) = complete_roles(&session, &wanted).await?;
     create(target, &session, &properties).await?;
+    let missing_tablespaces = missing_tablespaces(&session, source).await?;
     session.close().await;
-    Ok(Prepared { fresh: target.fresh(), created_roles, differing_roles })
+    Ok(Prepared { fresh: target.fresh(), created_roles, differing_roles, missing_tablespaces })
+}
+
+async fn missing_tablespaces<S: Source>(session: &Session, source: &S) -> Result<Vec<String>, Error> {
+    let here = catalog::tablespaces(session).await?;
+    let lines = layout::inventory(source).await?;
+    let wanted = lines.into_iter().filter(|line| line.kind == inventory::TABLESPACE).map(|line| line.definition);
+    let missing: BTreeSet<String> = wanted.filter(|name| !here.contains(name)).collect();
+    Ok(missing.into_iter().collect())
 }
 
 async fn can_take(
@@ -45,6 +58,15 @@ async fn can_take(
     properties: &Properties,
     captured: &DatabaseFacts,
 ) -> Result<(), Error> {
+    if session.is_standby() {
+        let error = postgres::Error::ServerKind {
+            place: session.place().clone(),
+            what: "the server is a standby (in recovery), into which nothing can be restored".to_owned(),
+            next: "Let the URL of this site point to a server of its own; promote this one only if it is not the source's standby."
+                .to_owned(),
+        };
+        return Err(error.into());
+    }
     let (found, needed) = (session.version() / 10_000, captured.server_version_num / 10_000);
     if found < needed {
         return Err(DatabaseError::Older { place: target.place(), found, captured: needed }.into());
@@ -66,14 +88,16 @@ async fn make_room(target: &Target, session: &Session) -> Result<(), Error> {
             return Err(DatabaseError::Occupied { name: fresh }.into());
         }
     }
-    lifecycle::drop_database(session, &fresh).await?;
+    lifecycle::drop_database(&target.server, session, &fresh).await?;
     failpoint::hit("database.fresh-dropped");
     Ok(())
 }
 
 async fn create(target: &Target, session: &Session, properties: &Properties) -> Result<(), postgres::Error> {
     let fresh = target.fresh();
-    session.execute(&format!("creating database {fresh}"), &properties.create(&fresh, session.version())).await?;
+    let tablespaces = catalog::tablespaces(session).await?;
+    let sql = properties.create(&fresh, session.version(), &tablespaces);
+    session.execute(&format!("creating database {fresh}"), &sql).await?;
     failpoint::hit("database.created");
     let marks = [
         lifecycle::mark(&fresh, POINT, &target.point),
@@ -104,8 +128,10 @@ async fn complete_roles(session: &Session, wanted: &[Role]) -> Result<(Vec<Strin
         session.execute(&format!("creating role {}", role.name), &role.create()).await?;
         failpoint::hit("database.role-created");
     }
-    for statement in missing.iter().flat_map(|role| role.join()) {
-        session.execute("making the new roles members", &statement).await?;
+    let mut joining: Vec<_> = missing.iter().flat_map(|role| role.join()).collect();
+    joining.sort_by_key(roles::Joining::order);
+    for joining in joining {
+        session.execute("making the new roles members", &joining.sql).await?;
         failpoint::hit("database.role-joined");
     }
     let found = roles::needed(session, &names).await?;

@@ -7,7 +7,9 @@ use super::{DatabaseError, LOADED, REPLACED_BY, STATE, Target};
 use crate::capture::layout;
 use crate::error::Error;
 use crate::failpoint;
+use crate::postgres::properties::unknown_settings;
 use crate::postgres::quote::{derived_name, identifier};
+use crate::postgres::roles::Role;
 use crate::postgres::{self, Session, lifecycle};
 use crate::stream::Source;
 
@@ -36,6 +38,15 @@ pub struct Kept {
     pub database: String,
     /// The point that replaced it.
     pub replaced_by: String,
+}
+
+/// What a promotion gave to the roles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Promoted {
+    /// Their names.
+    pub roles: Vec<String>,
+    /// Settings of theirs that this server does not have, and which were not set.
+    pub unknown_settings: Vec<String>,
 }
 
 /// How long ended sessions may take to be gone.
@@ -190,20 +201,20 @@ pub async fn drop_kept(target: &Target, database: &str) -> Result<(), Error> {
     if !marks.is_some_and(|marks| marks.contains_key(REPLACED_BY)) || database == target.name {
         return Err(DatabaseError::NotKept { name: database.to_owned() }.into());
     }
-    lifecycle::drop_database(&session, database).await?;
+    lifecycle::drop_database(&target.server, &session, database).await?;
     failpoint::hit("database.kept-dropped");
     session.close().await;
     Ok(())
 }
 
-/// Gives the roles of the snapshot their attributes, logins, passwords and settings: what turns a spare into a live
+/// Gives the roles of the snapshot their attributes, logins, passwords and settings, and the server the settings of all: what turns a spare into a live
 /// site, and so is done only when this site is or becomes the live one. The role we are connected as is left alone, or a
 /// password of the other site would lock us out. Running it again changes nothing.
 ///
 /// # Errors
 /// The server's, the snapshot's.
-pub async fn promote_roles<S: Source>(target: &Target, source: &S) -> Result<Vec<String>, Error> {
-    let roles = layout::roles(source).await?;
+pub async fn promote_roles<S: Source>(target: &Target, source: &S) -> Result<Promoted, Error> {
+    let mut roles = layout::roles(source).await?;
     let session = target.server.maintenance().await?;
     // The statements hold password hashes, which do not belong in the server's log.
     let quiet = "SELECT pg_catalog.set_config('log_statement', 'none', false), \
@@ -211,12 +222,19 @@ pub async fn promote_roles<S: Source>(target: &Target, source: &S) -> Result<Vec
                  pg_catalog.set_config('log_min_duration_statement', '-1', false)";
     session.execute("keeping passwords out of the server's log", quiet).await?;
     let own = session.text("asking who we are", "SELECT session_user::text").await?;
+    let names: Vec<String> = roles.iter().flat_map(Role::setting_names).collect();
+    let unknown_settings = unknown_settings(&session, &names).await?;
+    roles.iter_mut().for_each(|role| role.forget(&unknown_settings));
     for role in roles.iter().filter(|role| role.name != own) {
         for statement in role.promote() {
             session.execute(&format!("giving role {} its attributes", role.name), &statement).await?;
             failpoint::hit("database.role-promoted");
         }
     }
+    for statement in layout::server_wide(source).await?.apply() {
+        session.execute("applying what belongs to the whole server", &statement).await?;
+        failpoint::hit("database.server-setting");
+    }
     session.close().await;
-    Ok(roles.into_iter().map(|role| role.name).collect())
+    Ok(Promoted { roles: roles.into_iter().map(|role| role.name).collect(), unknown_settings })
 }

@@ -1,0 +1,34 @@
+//! The large objects: a session of its own in the snapshot of all others.
+
+use super::layout;
+use super::tables::Failure;
+use crate::postgres::copy::{Rows, Totals};
+use crate::postgres::snapshot::Leader;
+use crate::postgres::{Server, large_objects, snapshot, watch};
+use crate::stream::{Attributes, Sink, SinkStream, StreamName};
+
+/// Writes both streams of the large objects, if there are any; how many, and the bytes of their text.
+///
+/// # Errors
+/// The server's, the sink's.
+pub async fn copy_all<S: Sink>(server: &Server, leader: &Leader, sink: &S) -> Result<Totals, Failure> {
+    if large_objects::count(leader.session()).await? == 0 {
+        return Ok(Totals::default());
+    }
+    let session = snapshot::join(server, &leader.id).await?;
+    watch::mark(&session, leader.session().pid()).await?;
+    let described = write(sink, layout::large_objects(), large_objects::describe(&session).await?).await?;
+    let contents = write(sink, layout::large_object_contents(), large_objects::contents(&session).await?).await?;
+    session.close().await;
+    Ok(Totals { rows: described.rows, bytes: described.bytes + contents.bytes, row_hash: 0 })
+}
+
+async fn write<S: Sink>(sink: &S, name: StreamName, mut rows: Rows<'_>) -> Result<Totals, Failure> {
+    let mut stream = sink.open(name).await?;
+    while let Some(batch) = rows.next().await? {
+        stream.write(batch).await?;
+    }
+    let totals = rows.totals();
+    stream.finish(Attributes::from([("rows".to_owned(), totals.rows.into())])).await?;
+    Ok(totals)
+}

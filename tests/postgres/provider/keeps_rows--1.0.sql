@@ -1,0 +1,11 @@
+CREATE TABLE configured (id serial, name text, builtin bool DEFAULT true);
+INSERT INTO configured (name) VALUES ('first'), ('second');
+CREATE TABLE all_mine (a text);
+CREATE SEQUENCE numbers;
+CREATE TABLE inner_workings (a int);
+INSERT INTO inner_workings VALUES (1);
+CREATE MATERIALIZED VIEW summary AS SELECT count(*) FROM configured;
+SELECT pg_extension_config_dump('configured', 'WHERE NOT builtin');
+SELECT pg_extension_config_dump('configured_id_seq', '');
+SELECT pg_extension_config_dump('all_mine', '');
+SELECT pg_extension_config_dump('numbers', '');
