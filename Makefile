@@ -12,7 +12,7 @@ help:
 	@echo "make test   every check: format, lints, documentation, licences, tidiness, unit to end-to-end"
 	@echo "make fuzz   ten minutes of fuzzing for each parser of what others may have written"
 	@echo "make soak   10,000 points and 200,000 packs, a row of 500 MB: the time and memory they take"
-	@echo "make bench  what each stage of the pipeline costs on this machine"
+	@echo "make bench  what each stage of the pipeline costs, and a database beside pg_dump, restic and pg_restore"
 
 demo: install-demo
 	cargo build --locked --release
@@ -49,6 +49,7 @@ soak: install-bench
 
 bench: install-bench
 	cargo bench --locked --bench pipeline
+	WARMSPARE_BENCH_PG16="$$(tests/support/postgres-servers.sh folder 16)" cargo bench --locked --bench database
 
 # Asks for nothing when everything is there.
 install-demo install-test install-bench:

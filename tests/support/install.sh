@@ -1,11 +1,11 @@
 #!/bin/sh
 # Installs what `make demo`, `test` or `bench` needs from Debian's packages, and says what. Needs nothing but /bin/sh and
 # apt-get; run as root, or as a user with sudo. Does nothing, and asks for no password, when everything is there.
-# For `test` it then calls postgres-servers.sh beside it, which brings PostgreSQL servers that Debian 12 does not have.
+# For `test` and `bench` it then calls postgres-servers.sh beside it, which brings PostgreSQL servers that Debian 12 does not have.
 set -eu
 
 case "${1:-}" in
-bench) wanted="gcc libc6-dev" ;;
+bench) wanted="gcc libc6-dev postgresql-15 python3-pip restic time util-linux" ;;
 demo) wanted="gcc libc6-dev ca-certificates postgresql-15 util-linux" ;;
 test) wanted="gcc g++ libc6-dev ca-certificates git curl postgresql-15 util-linux age zstd openssh-client python3-pip ceph-mon ceph-osd ceph-mgr radosgw ceph-common" ;;
 *)
@@ -28,7 +28,7 @@ command -v apt-get >/dev/null || fail "this is not Debian; install the equivalen
 
 # What is no Debian package comes last, when the programs that bring it are there.
 further_servers() {
-    [ "$1" != test ] || "$(dirname "$0")/postgres-servers.sh"
+    [ "$1" = demo ] || "$(dirname "$0")/postgres-servers.sh"
 }
 
 missing=""

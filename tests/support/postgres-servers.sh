@@ -24,6 +24,12 @@ fail() {
     exit 1
 }
 
+# `postgres-servers.sh folder 16` says where the programs of that major are.
+if [ "${1:-}" = folder ]; then
+    echo "$cache/postgresql-$(echo "$servers" | sed -n "s/^\($2\.[^ ]*\) .*/\1/p")/bin"
+    exit 0
+fi
+
 # Downloads and unpacks one version. Another run may do the same at the same time: whole folders take their place.
 bring() {
     version=$1
