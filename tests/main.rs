@@ -6,6 +6,7 @@ mod export;
 mod export_process;
 mod golden;
 mod keeper;
+mod kept;
 mod keys;
 mod kill;
 mod leaving;

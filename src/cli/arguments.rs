@@ -253,6 +253,14 @@ pub(super) struct VerifyCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct RestoreCommand {
+    /// List the databases that restores have left at this site: in place, replaced, scratch, unfinished.
+    #[arg(long, conflicts_with_all = ["point", "only", "into", "dry_run", "replace", "on_live"])]
+    pub kept: bool,
+
+    /// Swap the databases back that the last restore (or --only) replaced; its own are kept. Undone again, they swap again.
+    #[arg(long, conflicts_with_all = ["kept", "point", "into", "replace"])]
+    pub undo: bool,
+
     /// The point to restore [default: the newest].
     #[arg(long, value_name = "ID")]
     pub point: Option<String>,

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::error::RestoreError;
 use super::plan::{PlannedStep, StepKind};
 use super::steps::bucket_check;
-use super::steps::database::{self, Sessions, Standing, Target};
+use super::steps::database::{self, Dropped, Origin, Owner, Sessions, Standing, Target};
 use super::steps::files::{self, Effect, Places};
 use crate::capture::database::DatabaseFacts;
-use crate::config::Here;
 use crate::config::address::{BucketAddress, DatabaseAddress, ExportAddress};
+use crate::config::{Here, SourceName};
 use crate::error::Error;
 use crate::keys::Identity;
 use crate::observe::Progress;
@@ -71,6 +71,20 @@ pub(super) struct Swapped {
     pub kept: Vec<String>,
 }
 
+/// Which databases that restores have left are those of the source at this site.
+pub(super) fn owner(here: &Here, source: &SourceName) -> Owner {
+    Owner { system: here.config.system.clone(), site: here.site.name.clone(), source: source.to_string() }
+}
+
+/// Which of the databases that earlier restores have left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Those never swapped in.
+    Unfinished,
+    /// Those that were replaced, before the one that this run replaced.
+    Replaced,
+}
+
 /// All that is the same for every step of a run.
 pub(super) struct Surroundings<'a> {
     pub here: &'a Here,
@@ -80,6 +94,8 @@ pub(super) struct Surroundings<'a> {
     pub point: &'a ListedPoint,
     /// The run's own folder.
     pub folder: &'a Path,
+    /// When the run began.
+    pub since: jiff::Timestamp,
 }
 
 /// A step and what it works on.
@@ -130,7 +146,19 @@ impl<'a> Step<'a> {
         let password = here.resolve(&format!("databases.{}.password", address.name), address.password.as_ref())?;
         let PointId { term, .. } = self.around.point.id;
         let (point, workers) = (self.around.point.id.to_string(), here.config.capture.workers);
-        Ok(Target::new(address, password, self.around.into, term, &point, workers)?)
+        let target = Target::new(address, password, self.around.into, term, &point, workers)?;
+        Ok(target.made_by(self.origin()))
+    }
+
+    fn origin(&self) -> Origin {
+        let Surroundings { here, into, folder, since, .. } = self.around;
+        Origin {
+            owner: owner(here, &self.planned.source),
+            run: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            since: since.to_string(),
+            snapshot: format!("{} {}", self.id, self.header.body.blake3),
+            scratch: into.is_some(),
+        }
     }
 
     fn captured(&self) -> Result<DatabaseFacts, Error> {
@@ -341,5 +369,34 @@ impl<'a> Step<'a> {
         let done = database::swap(&target, sessions).await?;
         let summary = Some(format!("point {} is now database {}", self.around.point.id, target.name()));
         Ok(Swapped { summary, kept: done.kept.iter().map(|name| format!("the database before as {name}")).collect() })
+    }
+
+    /// The databases that earlier restores of this source have left and that this run drops.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn left(&self, which: Left) -> Result<Vec<String>, Error> {
+        // What is restored into a scratch place touches nothing else.
+        if self.planned.kind != StepKind::Database || self.around.into.is_some() {
+            return Ok(Vec::new());
+        }
+        match which {
+            Left::Unfinished => database::standing_unfinished(&self.target()?).await,
+            Left::Replaced => database::replaced_before(&self.target()?).await,
+        }
+    }
+
+    /// Drops those of `names` that [`Step::left`] names still.
+    ///
+    /// # Errors
+    /// When the server cannot be asked. One that cannot be dropped is told, and stays.
+    pub async fn drop_left(&self, which: Left, names: &[String]) -> Result<Vec<Dropped>, Error> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        match which {
+            Left::Unfinished => database::drop_unfinished(&self.target()?, names).await,
+            Left::Replaced => database::drop_replaced(&self.target()?, names).await,
+        }
     }
 }

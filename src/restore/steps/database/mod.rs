@@ -8,17 +8,25 @@
 //!
 //! Nothing is ever written into the database that bears the name: the snapshot is loaded beside it and takes its name at
 //! the end. Each function may be killed anywhere and run again: what it left half-done it finds by the marks every
-//! database of ours carries (`warmspare.point`, `.term`, `.state`), and does over.
+//! database of ours carries (`warmspare.point`, `.term`, `.state`, …), and does over. What it leaves behind is listed, dropped
+//! when its time has come, and swapped back, by marks as well.
 
 mod large_objects;
 mod load;
+mod marks;
 mod prepare;
+mod remains;
 mod swap;
+mod undo;
 
 pub use load::{Loaded, load};
+pub use marks::{Origin, Owner, Part, Remaining, remaining};
 pub use prepare::{Prepared, prepare};
-pub use swap::{Kept, Promoted, Sessions, Swapped, drop_kept, kept, promote_roles, swap};
+pub use remains::{Dropped, drop_replaced, drop_unfinished, replaced_before, standing_unfinished};
+pub use swap::{Promoted, Sessions, Swapped, promote_roles, swap};
+pub use undo::{Exchange, Side, exchange_of};
 
+use marks::{LOADED, POINT, STATE, TERM};
 use secrecy::SecretString;
 
 use crate::capture::database::DatabaseFacts;
@@ -31,19 +39,6 @@ use crate::postgres::{self, Server, Session};
 use crate::stream::Source;
 use crate::verify::database::{Comparison, prove as compare};
 
-/// The mark that says which recovery point a database was restored from.
-const POINT: &str = "point";
-/// The mark that says at which term it was captured.
-const TERM: &str = "term";
-/// The mark that says how far the load is: one of the three below.
-const STATE: &str = "state";
-/// The mark of a database that was replaced: by which point.
-const REPLACED_BY: &str = "replaced_by";
-
-const CREATED: &str = "created";
-const LOADING: &str = "loading";
-const LOADED: &str = "loaded";
-
 /// What is restored, and where to.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -53,6 +48,7 @@ pub struct Target {
     point: String,
     term: u64,
     workers: usize,
+    origin: Origin,
 }
 
 /// What bears the name now.
@@ -139,9 +135,9 @@ pub enum DatabaseError {
         /// By whom.
         sessions: Vec<InUse>,
     },
-    /// A database whose removal was asked for is not one that a restore replaced.
-    #[error("database {name} is not one that a restore replaced")]
-    NotKept {
+    /// Since the undo was begun somebody has renamed or dropped one of its databases.
+    #[error("database {name} is not where it was when the undo was begun")]
+    Moved {
         /// The database.
         name: String,
     },
@@ -183,7 +179,9 @@ impl Explain for DatabaseError {
                 "Stop the application at this site, or say --replace to end its sessions, and run the restore again; \
                  it goes on where it stopped."
             }
-            DatabaseError::NotKept { .. } => "Drop it by hand if you are sure.",
+            DatabaseError::Moved { .. } => {
+                "`warmspare restore --kept` shows what is where; `warmspare restore --undo --only SOURCE` begins anew from that."
+            }
         };
         Some(text.to_owned())
     }
@@ -204,7 +202,14 @@ impl Target {
     ) -> Result<Target, postgres::Error> {
         let server = Server::new(address, password)?;
         let name = into.unwrap_or(server.database()).to_owned();
-        Ok(Target { address: address.clone(), server, name, point: point.to_owned(), term, workers })
+        let (address, point, origin) = (address.clone(), point.to_owned(), Origin::default());
+        Ok(Target { address, server, name, point, term, workers, origin })
+    }
+
+    /// The same, made by the run that `origin` names.
+    #[must_use]
+    pub fn made_by(self, origin: Origin) -> Target {
+        Target { origin, ..self }
     }
 
     /// The name it shall bear.
