@@ -211,3 +211,45 @@ async fn an_undo_killed_at_any_durable_step_is_completed_by_the_next_one() {
         assert_eq!(left(&sites).len(), 2, "{moment}");
     }
 }
+
+#[tokio::test]
+async fn what_the_spare_holds_already_is_proven_in_place_and_loaded_only_when_it_is_different() {
+    let sites = Sites::filled().await;
+    sites.run("ams", &["capture"]);
+    sites.run("fra", &["restore"]);
+    let oid = async || sites.spare.value("postgres", "SELECT oid::text FROM pg_database WHERE datname = 'app'").await;
+    let first = oid().await;
+    let place = sites.run("fra", &["restore", "--dry-run"]);
+    assert!(place.contains("database app: holds it already, loaded again only if it is different"), "{place}");
+    let reader = sites.spare.session("app").await;
+    let report = sites.run("fra", &["restore"]);
+    assert!(report.starts_with("EQUAL") && report.contains("  loaded   held already, nothing was loaded"), "{report}");
+    assert!(!report.contains("swapped"), "{report}");
+    reader.execute("", "SELECT 1").await.expect("nothing was swapped, so nobody was thrown out");
+    reader.close().await;
+    let proofs = sites.points("fra")[0]["proofs"].clone();
+    let summary = proofs[1]["steps"][1]["summary"].as_str().unwrap().to_owned();
+    assert!(summary.starts_with("held already, nothing was loaded; every row of"), "{summary}");
+    assert_eq!((oid().await, left(&sites)), (first.clone(), vec!["app in-place 0-1 -".to_owned()]));
+
+    // Somebody worked in it; and the restore is killed while it loads again, and once more before it swaps.
+    sites.spare.sql("app", "UPDATE public.packages SET body = 'x' WHERE id = 7").await;
+    killed(&sites, &["restore"], "database.table");
+    killed(&sites, &["restore"], "restore.placed");
+    let report = sites.run("fra", &["restore"]);
+    assert!(report.starts_with("EQUAL") && report.contains("swapped  point 0-1 is now database app"), "{report}");
+    assert_ne!(oid().await, first);
+    assert_eq!(left(&sites), ["app in-place 0-1 -", "app__before_0-1 replaced 0-1 0-1"]);
+    assert_eq!(sites.spare.value("app", "SELECT count(*)::text FROM public.packages WHERE body = 'x'").await, "0");
+
+    // What a killed swap has closed cannot be looked into, and is no dead end.
+    sites.spare.sql("postgres", "ALTER DATABASE app ALLOW_CONNECTIONS false").await;
+    assert!(sites.run("fra", &["restore"]).contains("swapped  point 0-1 is now database app"));
+
+    // The same marks on a database that an undo brought back tell what it was made from, and the proof what it is.
+    sites.spare.sql("app", "DELETE FROM public.packages WHERE id = 7").await;
+    sites.run("fra", &["restore", "--undo"]);
+    sites.spare.sql("app", "DELETE FROM public.packages WHERE id = 7").await;
+    let report = sites.run("fra", &["restore"]);
+    assert!(report.contains("; what was held is different"), "{report}");
+}

@@ -183,6 +183,15 @@ pub async fn allow_connections(session: &Session, database: &str, allowed: bool)
     session.execute("opening or closing the database for sessions", &allowing_connections(database, allowed)).await
 }
 
+/// Whether there is such a database and it takes sessions.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn takes_connections(session: &Session, database: &str) -> Result<bool, Error> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1 AND datallowconn)";
+    session.cell(&session.one("looking whether the database is open", sql, &[&database]).await?, 0)
+}
+
 /// Removes a database, its sessions first; a subscription in it, which would forbid it, goes with it and leaves what is
 /// at the publisher alone.
 ///

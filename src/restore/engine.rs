@@ -331,6 +331,11 @@ impl Run {
         Ok(self.journal.done::<()>("", Phase::Swapping)?.is_some())
     }
 
+    /// Whether the step had nothing to load.
+    fn held(&self, step: &PlannedStep) -> Result<bool, Error> {
+        Ok(self.journal.done::<Loaded>(&step.to_string(), Phase::Loaded)?.is_some_and(|(loaded, _)| loaded.held))
+    }
+
     async fn refuse_to_replace(&self, here: &Here, request: &RestoreRequest, decided: &Decided) -> Result<(), Error> {
         let around = decided.around(here, request, &self.folder);
         for planned in &decided.steps {
@@ -360,6 +365,9 @@ impl Run {
             let before = self.journal.done::<Loaded>(&planned.to_string(), Phase::Loaded)?;
             let (loaded, load_millis) = match before {
                 Some(before) if self.swapping()? || step.stands().await? => before,
+                None if step.holds().await? => {
+                    self.now(&planned.to_string(), Phase::Loaded, clock, async { Ok(Loaded::already()) }).await?
+                }
                 before => {
                     let kept = before.map_or_else(Vec::new, |(loaded, _)| loaded.kept);
                     let load = async { step.load(progress).await.map(|loaded| loaded.with_kept(kept)) };
@@ -389,12 +397,19 @@ impl Run {
         let around = Surroundings { since: self.started_at, ..decided.around(here, request, &folder) };
         for (planned, report) in decided.of(placing, reports) {
             let step = Step::new(&around, planned)?;
-            let (compared, millis) = if self.swapping()? {
+            let (mut compared, mut millis) = if self.swapping()? {
                 self.once(planned, Phase::Proven, clock, step.prove(progress)).await?
             } else {
                 // Proven before this run was killed says nothing of what stands now.
                 self.now(&planned.to_string(), Phase::Proven, clock, step.prove(progress)).await?
             };
+            if compared.total > 0 && self.held(planned)? {
+                let load = step.load(progress);
+                let (loaded, load_millis) = self.now(&planned.to_string(), Phase::Loaded, clock, load).await?;
+                (report.loaded, report.load_millis) =
+                    (format!("{}; what was held is different", loaded.summary), load_millis);
+                (compared, millis) = self.now(&planned.to_string(), Phase::Proven, clock, step.prove(progress)).await?;
+            }
             let Compared { summary, differences, total } = compared;
             report.prove_millis = millis;
             report.compared = summary;
@@ -425,7 +440,9 @@ impl Run {
             if self.journal.done::<Swapped>(&planned.to_string(), Phase::Swapped)?.is_none() {
                 refuse_step(&step, request, decided, true).await?;
             }
-            let (swapped, _) = self.once(planned, Phase::Swapped, clock, step.swap(request.replace)).await?;
+            let held = self.held(planned)?;
+            let swap = async { if held { Ok(Swapped::default()) } else { step.swap(request.replace).await } };
+            let (swapped, _) = self.once(planned, Phase::Swapped, clock, swap).await?;
             let Swapped { summary, kept } = swapped;
             report.swapped = summary;
             report.kept.extend(kept);
@@ -456,8 +473,14 @@ impl Run {
             if which == Left::Replaced && report.kept.is_empty() {
                 continue;
             }
-            let (names, _): (Vec<String>, _) = self.once(planned, phase, clock, step.left(which)).await?;
-            report.dropped.extend(step.drop_left(which, &names).await?);
+            let names: Vec<String> = match self.journal.done(&planned.to_string(), phase)? {
+                Some((names, _)) => names,
+                None => step.left(which).await?,
+            };
+            if !names.is_empty() {
+                let (names, _) = self.once(planned, phase, clock, async { Ok(names) }).await?;
+                report.dropped.extend(step.drop_left(which, &names).await?);
+            }
         }
         Ok(())
     }

@@ -34,9 +34,17 @@ pub(super) struct Loaded {
     pub summary: String,
     /// What was kept of what stood there before.
     pub kept: Vec<String>,
+    /// Nothing was: what stands there was restored from the same snapshot, and only a proof is needed.
+    #[serde(default)]
+    pub held: bool,
 }
 
 impl Loaded {
+    /// What stands there need not be loaded again.
+    pub fn already() -> Self {
+        Loaded { summary: "held already, nothing was loaded".to_owned(), kept: Vec::new(), held: true }
+    }
+
     /// With what an earlier attempt of the same run kept.
     pub fn with_kept(mut self, mut kept: Vec<String>) -> Self {
         kept.append(&mut self.kept);
@@ -190,6 +198,7 @@ impl<'a> Step<'a> {
             StepKind::Database => {
                 let target = self.target()?;
                 let standing = match database::standing(&target).await? {
+                    _ if self.holds().await? => "holds it already, loaded again only if it is different".to_owned(),
                     Standing::Absent => "new".to_owned(),
                     Standing::Ours { point, .. } => format!("replaces point {point}"),
                     Standing::Foreign { description } => format!("replaces {description}"),
@@ -211,6 +220,17 @@ impl<'a> Step<'a> {
     /// This site's name.
     pub fn site(&self) -> String {
         self.around.here.site.name.clone()
+    }
+
+    /// Whether what stands there was restored from this very snapshot, so that it is enough to prove it.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn holds(&self) -> Result<bool, Error> {
+        match self.planned.kind {
+            StepKind::Database if self.around.into.is_none() => database::holds(&self.target()?).await,
+            _ => Ok(false),
+        }
     }
 
     /// Whether what [`Step::load`] put in place is still there.
@@ -297,7 +317,7 @@ impl<'a> Step<'a> {
                     let names = loaded.unknown_settings.join(", ");
                     summary += &format!("; settings this server does not have, and which were not set: {names}");
                 }
-                Ok(Loaded { summary, kept: Vec::new() })
+                Ok(Loaded { summary, kept: Vec::new(), held: false })
             }
             StepKind::Files => {
                 let snapshot = self.snapshot().await?;
@@ -307,7 +327,7 @@ impl<'a> Step<'a> {
                 let written = done.written.len();
                 let summary = format!("{written} files written, {} as captured, {commands} outputs", done.unchanged);
                 let kept = done.kept.iter().map(|(path, kept)| format!("{} as {}", path.display(), kept.display()));
-                Ok(Loaded { summary, kept: kept.collect() })
+                Ok(Loaded { summary, kept: kept.collect(), held: false })
             }
             StepKind::BucketCheck => {
                 let count = |key: &str| self.header.facts.get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
@@ -317,7 +337,7 @@ impl<'a> Step<'a> {
                     summary += &format!("; {lacking} MORE WERE NOT: the capture named them, and they are not here");
                     tracing::warn!("{}: {summary}", self.planned.source);
                 }
-                Ok(Loaded { summary, kept: Vec::new() })
+                Ok(Loaded { summary, kept: Vec::new(), held: false })
             }
         }
     }
@@ -391,9 +411,6 @@ impl<'a> Step<'a> {
     /// # Errors
     /// When the server cannot be asked. One that cannot be dropped is told, and stays.
     pub async fn drop_left(&self, which: Left, names: &[String]) -> Result<Vec<Dropped>, Error> {
-        if names.is_empty() {
-            return Ok(Vec::new());
-        }
         match which {
             Left::Unfinished => database::drop_unfinished(&self.target()?, names).await,
             Left::Replaced => database::drop_replaced(&self.target()?, names).await,

@@ -90,6 +90,13 @@ impl Origin {
         marks.map(|(key, value)| lifecycle::mark(name, key, value)).into()
     }
 
+    /// Whether the database `name`, with these marks, bears the application's name and was loaded whole from this very snapshot.
+    pub(super) fn is_held_by(&self, name: &str, marks: &Marks) -> bool {
+        let is = |key: &str, value: &str| marks.get(key).is_some_and(|found| found == value);
+        let in_place = self.owner.owns(marks) && is(NAME, name) && marks.contains_key(SWAP);
+        in_place && is(SNAPSHOT, &self.snapshot) && is(STATE, LOADED) && !marks.contains_key(REPLACED_BY)
+    }
+
     /// The statements that mark `kept` as replaced by `by` in the swap `swap`.
     pub(super) fn at_replacement(&self, kept: &str, by: &str, swap: &str) -> Vec<String> {
         let mut marks = self.named(kept);

@@ -254,6 +254,22 @@ pub async fn stands(target: &Target) -> Result<bool, Error> {
     Ok(found.is_some())
 }
 
+/// Whether the database that bears the name was restored, at this site, from this very snapshot. What became of it since, only
+/// a proof can tell.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn holds(target: &Target) -> Result<bool, Error> {
+    let session = target.server.maintenance().await?;
+    let marks = lifecycle::marks(&session, &target.name).await?;
+    // One that a killed swap has closed cannot be looked into; it is replaced as ever.
+    let open = lifecycle::takes_connections(&session, &target.name).await?;
+    session.close().await;
+    Ok(marks
+        .filter(|_| open)
+        .is_some_and(|marks| target.is_of_this_point(&marks) && target.origin.is_held_by(&target.name, &marks)))
+}
+
 async fn loaded_as(target: &Target, session: &Session) -> Result<Option<String>, postgres::Error> {
     for candidate in [&target.fresh(), &target.name] {
         let marks = lifecycle::marks(session, candidate).await?;
