@@ -19,6 +19,7 @@ mod rights;
 mod soak;
 mod store;
 mod support;
+mod tables;
 mod tidy;
 mod trial;
 mod vault;

@@ -273,6 +273,11 @@ pub(super) struct RestoreCommand {
     #[arg(long, value_name = "PLACE")]
     pub into: Option<String>,
 
+    /// Bring only this table (SCHEMA.TABLE; may be given again) of the one database named with --only, into a schema
+    /// warmspare_POINT of the database that is there. Touches nothing that exists, at the live site neither.
+    #[arg(long, value_name = "TABLE", requires = "only", conflicts_with_all = ["into", "replace", "on_live", "undo"])]
+    pub table: Vec<String>,
+
     /// Say what would be restored, and what stands there; change nothing.
     #[arg(long)]
     pub dry_run: bool,

@@ -5,17 +5,20 @@ use super::{progress, words};
 use crate::clock::Clock;
 use crate::config::Here;
 use crate::error::{Class, Error};
-use crate::restore::{self, Part, RestoreRequest, UndoRequest};
+use crate::restore::{self, Part, RestoreRequest, TablesRequest, UndoRequest};
 use crate::units::Bytes;
 use crate::vault::v1::Verdict;
 
 pub(super) async fn run(here: Here, command: RestoreCommand, clock: &dyn Clock) -> Result<Option<Class>, Error> {
-    let RestoreCommand { kept, undo, point, only, into, dry_run, replace, on_live, json } = command;
+    let RestoreCommand { kept, undo, table, point, only, into, dry_run, replace, on_live, json } = command;
     if kept {
         return list(&here, json).await;
     }
     if undo {
         return swap_back(&here, &UndoRequest { only, on_live }, dry_run, json, clock).await;
+    }
+    if !table.is_empty() {
+        return tables(&here, &TablesRequest { point, only, tables: table, dry_run }, json, clock).await;
     }
     let request = RestoreRequest { point, only, into, on_live, replace };
     if dry_run {
@@ -134,4 +137,34 @@ async fn swap_back(
         "next:  look at it, then start the application; the same command swaps them again"
     });
     Ok(None)
+}
+
+/// Brings single tables, or says what that would do.
+async fn tables(here: &Here, request: &TablesRequest, json: bool, clock: &dyn Clock) -> Result<Option<Class>, Error> {
+    let report = restore::tables(here, request, clock, &progress::progress()).await?;
+    let different = report.tables.iter().any(|table| table.equal == Some(false));
+    if json {
+        words::json(&report);
+        return Ok(different.then_some(Class::Incomplete));
+    }
+    for table in &report.tables {
+        let verdict = match table.equal {
+            None => "would be made",
+            Some(true) => "EQUAL",
+            Some(false) => "DIFFERENT: its rows are not those that were captured",
+        };
+        let (rows, bytes) = (table.rows, Bytes(table.bytes));
+        words::data(&format!("{} in {}: {rows} rows ({bytes}), {verdict}\n", table.into, report.database));
+        table.left_out.iter().for_each(|left_out| words::data(&format!("  left out  {left_out}\n")));
+        words::say(&format!("to put back what is missing:  {}", table.hint));
+    }
+    if request.dry_run {
+        words::say("nothing was changed");
+    } else {
+        let schema = &report.schema;
+        words::say(&format!(
+            "when you need them no more, and before the next capture:  DROP SCHEMA \"{schema}\" CASCADE;"
+        ));
+    }
+    Ok(different.then_some(Class::Incomplete))
 }

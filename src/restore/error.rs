@@ -74,6 +74,12 @@ pub enum RestoreError {
         /// Why.
         cause: crate::error::Error,
     },
+    /// Single tables are not asked for as they must be.
+    #[error("--table: {what}")]
+    Tables {
+        /// What is wrong.
+        what: String,
+    },
     /// What is asked to be undone is no database of this site.
     #[error("{source_name} is no database of [sites.{site}]: only databases are swapped back")]
     NotUndone {
@@ -120,6 +126,7 @@ impl Explain for RestoreError {
             RestoreError::Into { .. }
             | RestoreError::NotInPoint { .. }
             | RestoreError::NoPlace { .. }
+            | RestoreError::Tables { .. }
             | RestoreError::NotUndone { .. } => Class::Usage,
             RestoreError::Unsigned { verdict: Verdict::Different, .. } => Class::Incomplete,
             RestoreError::Unsigned { .. } | RestoreError::Folder { .. } | RestoreError::Value(_) => Class::Failed,
@@ -142,6 +149,9 @@ impl Explain for RestoreError {
             RestoreError::NotInPoint { point, .. } => format!("`warmspare points show {point}` lists what it has."),
             RestoreError::NoPlace { site, .. } => {
                 format!("Add it under [sites.{site}], or leave it out with --only.")
+            }
+            RestoreError::Tables { .. } => {
+                "Write it as `warmspare restore --only database.NAME --table SCHEMA.TABLE`, names quoted as in SQL.".to_owned()
             }
             RestoreError::NotUndone { .. } => {
                 "Name one as database.NAME. The files that a restore replaced lie in `kept` of its folder.".to_owned()

@@ -13,6 +13,7 @@ mod plan;
 mod report;
 mod step;
 pub mod steps;
+mod tables;
 mod undo;
 
 pub use engine::{RestoreRequest, preview, restore};
@@ -22,4 +23,5 @@ pub use kept::{KeptDatabase, kept};
 pub use plan::{PlanError, PlannedStep, StepKind, steps as planned_steps};
 pub use report::{RestoreReport, StepReport};
 pub use steps::database::Part;
+pub use tables::{TableReport, TablesReport, TablesRequest, tables};
 pub use undo::{UndoReport, UndoRequest, UndoneDatabase, preview_undo, undo};

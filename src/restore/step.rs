@@ -143,12 +143,20 @@ impl<'a> Step<'a> {
         self.around.here.site.buckets.get(&self.planned.source.name).ok_or_else(|| self.no_place())
     }
 
-    async fn snapshot(&self) -> Result<SnapshotReader<Keys>, Error> {
+    /// Its snapshot, open.
+    ///
+    /// # Errors
+    /// When the vault or the identity does not open it.
+    pub async fn snapshot(&self) -> Result<SnapshotReader<Keys>, Error> {
         let Surroundings { reader, identity, .. } = self.around;
         Ok(reader.open_snapshot(&self.planned.source, self.id, self.header, identity).await?)
     }
 
-    fn target(&self) -> Result<Target, Error> {
+    /// The database it is of, at this site.
+    ///
+    /// # Errors
+    /// When this site names no place for it, or one that cannot be used.
+    pub fn target(&self) -> Result<Target, Error> {
         let address = self.database_address()?;
         let here = self.around.here;
         let password = here.resolve(&format!("databases.{}.password", address.name), address.password.as_ref())?;

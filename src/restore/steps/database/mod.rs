@@ -16,6 +16,7 @@ mod load;
 mod marks;
 mod prepare;
 mod remains;
+pub mod single;
 mod swap;
 mod undo;
 
@@ -135,6 +136,34 @@ pub enum DatabaseError {
         /// By whom.
         sessions: Vec<InUse>,
     },
+    /// A single table cannot be brought.
+    #[error("table {table} {what}")]
+    NoTable {
+        /// The table.
+        table: String,
+        /// Why not.
+        what: String,
+    },
+    /// The scratch schema, or a table in it, is there and is somebody else's.
+    #[error("{place}: {name} exists and was not made by warmspare for this")]
+    Taken {
+        /// Where.
+        place: String,
+        /// The schema or table.
+        name: String,
+    },
+    /// A single table needs something that the database does not have.
+    #[error("{place}: table {table} cannot be made here (`{statement}`)")]
+    Lacks {
+        /// Where.
+        place: String,
+        /// The table.
+        table: String,
+        /// How the statement begins.
+        statement: String,
+        /// What the server said, which names it.
+        source: postgres::Error,
+    },
     /// Since the undo was begun somebody has renamed or dropped one of its databases.
     #[error("database {name} is not where it was when the undo was begun")]
     Moved {
@@ -151,7 +180,8 @@ impl Explain for DatabaseError {
     fn class(&self) -> Class {
         match self {
             DatabaseError::Rows { .. } => Class::Incomplete,
-            DatabaseError::Statement { .. } => Class::Failed,
+            DatabaseError::Statement { .. } | DatabaseError::Lacks { .. } => Class::Failed,
+            DatabaseError::NoTable { .. } => Class::Usage,
             _ => Class::Refused,
         }
     }
@@ -178,6 +208,15 @@ impl Explain for DatabaseError {
             DatabaseError::InUse { .. } => {
                 "Stop the application at this site, or say --replace to end its sessions, and run the restore again; \
                  it goes on where it stopped."
+            }
+            DatabaseError::NoTable { .. } => {
+                "Name another as SCHEMA.TABLE, or bring the whole database beside: \
+                 `warmspare restore --only database.NAME --into NEW_DATABASE`."
+            }
+            DatabaseError::Taken { .. } => "Rename it, or drop it if it is not needed, then run the command again.",
+            DatabaseError::Lacks { .. } => {
+                "Make the type or function that the server names, or bring the whole database beside: \
+                 `warmspare restore --only database.NAME --into NEW_DATABASE`."
             }
             DatabaseError::Moved { .. } => {
                 "`warmspare restore --kept` shows what is where; `warmspare restore --undo --only SOURCE` begins anew from that."
