@@ -11,7 +11,7 @@ help:
 	@echo "make demo   build, then show two sites, two recovery points, a disaster and a proven restore"
 	@echo "make test   every check: format, lints, documentation, licences, tidiness, unit to end-to-end"
 	@echo "make fuzz   ten minutes of fuzzing for each parser of what others may have written"
-	@echo "make soak   10,000 points and 200,000 packs: listed and planned in a minute and 256 MiB"
+	@echo "make soak   10,000 points and 200,000 packs, a row of 500 MB: the time and memory they take"
 	@echo "make bench  what each stage of the pipeline costs on this machine"
 
 demo: install-demo

@@ -263,8 +263,9 @@ async fn of_an_object_that_changes_while_it_is_copied_the_manifest_says_what_the
     stop.store(true, Ordering::Relaxed);
     writer.join().unwrap();
     println!("{refused} of 10 passes found it changing each time");
-    // The last version may have been written within the clock tick of the one before: it is looked at again.
-    assert_eq!(told(&pass(&live, &spare, &state).await.unwrap()), "1/1/0/0");
+    // The last version may have been written within the clock tick of the one before: it is looked at again, and copied
+    // unless the pass before was late enough to have it.
+    pass(&live, &spare, &state).await.unwrap().complete().unwrap();
     assert_eq!(contents(&spare).await, contents(&live).await);
 }
 

@@ -2,10 +2,16 @@
 //! `vault init` prints, on the two servers whose dialects lie furthest apart; and what `vault probe` finds where nobody set one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::SecretString;
+use warmspare::clock::SystemClock;
 use warmspare::config::address::{VaultAddress, VaultUrl};
+use warmspare::config::{Config, Here, RetentionConfig};
+use warmspare::keygen;
+use warmspare::point::{PruneRequest, prune};
 use warmspare::store::{Create, Delete, Keys, Read, Replace, StoreError};
+use warmspare::units::Percent;
 
 use crate::support::ceph::{CREDENTIALS, Ceph, arn};
 use crate::support::proxy::{Fault, Proxy};
@@ -45,6 +51,12 @@ impl Guarded {
 
     async fn all(&self) -> Vec<String> {
         self.keys(CREDENTIALS).list("systems/").await.unwrap().into_iter().map(|listed| listed.key).collect()
+    }
+
+    /// The numbers of the points.
+    async fn points(&self) -> Vec<u64> {
+        let number = |key: String| key.split_once("/points/00000000-")?.1.strip_suffix(".json")?.parse().ok();
+        self.all().await.into_iter().filter_map(number).collect()
     }
 }
 
@@ -120,6 +132,8 @@ async fn spare_restores_and_keeper_deletes(vault: &Guarded) {
     sites.run("fra", &["restore"]);
     let points = sites.points("fra");
     assert_eq!(points[1]["proofs"][0]["verdict"], "equal", "{points:?}");
+    let status = vault.keys(&vault.live).get_newest("systems/app/status/fra.json", 1 << 16).await.unwrap();
+    assert!(String::from_utf8_lossy(&status).contains("\"newest_proven\":\"0-4\""), "{status:?}");
     sites.run("fra", &["vault", "probe"]);
 
     let (spare, keeper, owner) = (vault.keys(&vault.spare), vault.keys(&vault.keeper), vault.keys(CREDENTIALS));
@@ -138,12 +152,61 @@ async fn spare_restores_and_keeper_deletes(vault: &Guarded) {
     assert_eq!(probe["found"]["left"], serde_json::json!([]), "the keeper removes what it tried on: {probe:#}");
 }
 
+/// What the spare does on its other days: it looks after the vault, holds points, seals the secrets anew, and its keeper
+/// removes what has expired, each with the credential the policy names for it.
+async fn spare_watches_holds_rekeys_and_prunes(vault: &Guarded) {
+    let sites = &vault.sites;
+    sites.run("ams", &["capture"]);
+    sites.run("ams", &["verify"]);
+    sites.run("fra", &["verify", "--all"]);
+
+    let escrow = keygen::escrow(&sites.path().join("second.txt"), &SystemClock).unwrap();
+    sites.edit_configuration("escrow = [", &format!("escrow = [\"{}\", ", escrow.recipient));
+    sites.run("fra", &["vault", "rekey"]);
+    let secrets = vault.all().await.into_iter().filter(|key| key.contains("/secrets-")).collect::<Vec<_>>();
+    assert!(secrets.len() == 2 && secrets[1].ends_with("/secrets-1.age"), "{secrets:?}");
+    refused("the new secrets", vault.keys(&vault.live).get(&secrets[1]).await);
+
+    let mut config = Config::load(&sites.configuration()).unwrap();
+    // No file may ask for so little: points of one minute could not expire.
+    let none = RetentionConfig {
+        within: Duration::ZERO,
+        hourly: 0,
+        daily: 0,
+        weekly: 0,
+        monthly: 0,
+        yearly: 0,
+        share_max: Percent(100),
+    };
+    config.retention = none;
+    let here = Here::new(config, "fra").unwrap();
+    for site in ["ams", "fra"] {
+        sites.run(site, &["points", "hold", "0-1", "--why", "an audit"]);
+    }
+    let pass = prune(&here, PruneRequest::default(), &SystemClock).await.unwrap();
+    assert!(pass.pass == Some(1) && pass.alarms.is_empty(), "{pass:#?}");
+    assert_eq!(vault.points().await, [1, 3], "one is held, three is the newest");
+    for site in ["ams", "fra"] {
+        sites.run(site, &["points", "release", "0-1", "--why", "the audit is over"]);
+    }
+    let pass = prune(&here, PruneRequest::default(), &SystemClock).await.unwrap();
+    assert!(pass.pass == Some(2) && pass.alarms.is_empty(), "{pass:#?}");
+    assert_eq!(vault.points().await, [3]);
+    assert!(!vault.all().await.iter().any(|key| key.contains("/holds/")));
+    sites.run("ams", &["capture"]);
+    for site in ["ams", "fra"] {
+        assert_eq!(sites.points(site).len(), 2, "at {site} the gap is explained");
+    }
+    sites.run("fra", &["verify", "--all"]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_ceph_16_each_credential_does_its_work_and_no_more() {
     let ceph = Ceph::shared();
     let bucket = ceph.versioned_bucket();
     let vault = Guarded::new(ceph, bucket).await;
     live_creates_and_reads_clear_records_only(&vault).await;
+    spare_watches_holds_rekeys_and_prunes(&vault).await;
     spare_restores_and_keeper_deletes(&vault).await;
 }
 
@@ -153,6 +216,7 @@ async fn on_the_newest_ceph_each_credential_does_its_work_and_no_more() {
     let bucket = ceph.versioned_bucket();
     let vault = Guarded::new(ceph, bucket).await;
     live_creates_and_reads_clear_records_only(&vault).await;
+    spare_watches_holds_rekeys_and_prunes(&vault).await;
     spare_restores_and_keeper_deletes(&vault).await;
 }
 

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use super::materialized_views::Reading;
 use super::tables::{self, Failure, Work};
 use super::{ddl, large_objects};
 use crate::clock::Clock;
@@ -24,9 +25,10 @@ use crate::postgres::catalog::Extension;
 use crate::postgres::copy::Totals;
 use crate::postgres::identity::Identity;
 use crate::postgres::programs::Programs;
+use crate::postgres::properties::Properties;
 use crate::postgres::snapshot::{self, Leader, Taken};
 use crate::postgres::watch::{self, Watcher};
-use crate::postgres::{self, Server, Session, catalog, identity, unsupported};
+use crate::postgres::{self, Server, Session, access, catalog, identity, unsupported};
 use crate::stream::Sink;
 
 /// How a database is captured.
@@ -38,6 +40,8 @@ pub struct DatabaseOptions {
     pub lock_timeout: Duration,
     /// Anybody who waits for us longer than this ends the attempt.
     pub blocked_max: Duration,
+    /// A materialized view larger than this is not read: for the moment that takes, it cannot be refreshed.
+    pub view_bytes_max: u64,
     /// How often it is attempted.
     pub attempts: u32,
     /// The pause after the first attempt; doubled after each, up to [`PAUSE_MAX`].
@@ -53,6 +57,7 @@ impl Default for DatabaseOptions {
             workers: 2,
             lock_timeout: Duration::from_secs(1),
             blocked_max: Duration::from_secs(5),
+            view_bytes_max: 256 << 20,
             attempts: 8,
             pause: Duration::from_secs(1),
         }
@@ -98,6 +103,9 @@ pub struct DatabaseFacts {
     /// Large objects.
     #[serde(default)]
     pub large_objects: u64,
+    /// Whether the hashes of the roles' passwords are missing, because our role may not read them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_passwords: bool,
     /// How many attempts it took.
     pub attempts: u32,
     /// What the pg_dump used calls itself.
@@ -263,7 +271,7 @@ impl Attempt<'_> {
     {
         session.wait_for_locks(self.options.lock_timeout).await?;
         unsupported::refuse_server(&session).await?;
-        unsupported::refuse_unreadable(&session).await?;
+        access::refuse_unreadable(&session).await?;
         unsupported::refuse_objects(&session).await?;
         let programs = Programs::find(self.address.programs.as_deref(), &session).await?;
         watch::mark(&session, session.pid()).await?;
@@ -309,7 +317,10 @@ impl Attempt<'_> {
             let definitions = ddl::define(programs, self.server, &leader, self.options.lock_timeout).await?;
             ddl::write_definitions(&*sink, definitions).await.map_err(Ended::from)
         };
-        let objects = async { large_objects::copy_all(self.server, &leader, &*sink).await.map_err(Ended::from) };
+        let objects = async {
+            self.views(&leader, &*sink, &description.properties).await?;
+            large_objects::copy_all(self.server, &leader, &*sink).await.map_err(Ended::from)
+        };
         let (totals, objects, ()) = tokio::try_join!(tables, objects, definitions)?;
         if let Some(reason) = ddl::changed_since(self.server, &description.inventory, self.options.lock_timeout).await?
         {
@@ -320,6 +331,18 @@ impl Attempt<'_> {
         let sink =
             Arc::into_inner(sink).ok_or_else(|| DatabaseError::SinkInUse { database: self.address.name.clone() });
         Ok(Captured { sink: sink.map_err(Error::from)?, facts })
+    }
+
+    async fn views<S: Sink>(&self, leader: &Leader, sink: &S, properties: &Properties) -> Result<(), Ended> {
+        let reading = Reading {
+            server: self.server,
+            leader,
+            encoding: &properties.encoding,
+            lock_timeout: self.options.lock_timeout,
+            bytes_max: self.options.view_bytes_max,
+        };
+        let views = reading.run(&properties.materialized_views).await?;
+        Ok(ddl::write_views(sink, &views).await?)
     }
 
     fn work<S: Sink>(&self, leader: &Leader, sink: Arc<S>, encoding: &str) -> Work<S> {
@@ -366,6 +389,7 @@ impl Attempt<'_> {
             rows: totals.rows,
             bytes: totals.bytes + objects.bytes,
             large_objects: objects.rows,
+            without_passwords: !description.passwords,
             attempts: self.number,
             pg_dump: programs.version().to_owned(),
             captured_at,

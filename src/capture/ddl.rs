@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::layout;
+use super::layout::{self, ViewFacts};
 use crate::error::Error;
 use crate::postgres::catalog::{self, Sequence};
 use crate::postgres::inventory::{self, Line};
@@ -14,7 +14,7 @@ use crate::postgres::properties::{self, Properties};
 use crate::postgres::roles::{self, Role};
 use crate::postgres::server_wide::{self, ServerWide};
 use crate::postgres::snapshot::Leader;
-use crate::postgres::{self, Server, watch};
+use crate::postgres::{self, Server, access, watch};
 use crate::stream::{Attributes, Sink, SinkStream, StreamName};
 
 /// What the leader's session says of the database.
@@ -23,6 +23,8 @@ pub struct Description {
     pub sequences: Vec<Sequence>,
     /// The roles it needs.
     pub roles: Vec<Role>,
+    /// Whether the hashes of their passwords could be read.
+    pub passwords: bool,
     /// What belongs to the database itself.
     pub properties: Properties,
     /// What belongs to the whole server.
@@ -45,6 +47,7 @@ pub async fn describe(leader: &Leader, application_roles: &[String]) -> Result<D
         sequences,
         inventory: inventory::read(session).await?,
         server_wide: server_wide::read(session, &names).await?,
+        passwords: access::reads_passwords(session).await?,
         roles,
         properties: properties::read(session).await?,
     })
@@ -97,6 +100,17 @@ pub async fn write_description<S: Sink>(sink: &S, description: &Description) -> 
     write(sink, layout::catalog("roles"), layout::to_lines("roles", &description.roles)?).await?;
     write(sink, layout::catalog("sequences"), layout::to_lines("sequences", &description.sequences)?).await?;
     write(sink, layout::catalog("inventory"), inventory).await
+}
+
+/// Writes what the materialized views held, if there are any.
+///
+/// # Errors
+/// The sink's.
+pub async fn write_views<S: Sink>(sink: &S, views: &[ViewFacts]) -> Result<(), Error> {
+    if views.is_empty() {
+        return Ok(());
+    }
+    write(sink, layout::catalog(layout::VIEWS), layout::to_lines(layout::VIEWS, views)?).await
 }
 
 /// Writes the definitions as streams.

@@ -9,6 +9,7 @@
 //! | `catalog roles` | one JSON [`Role`] a line, with the hashes of their passwords |
 //! | `catalog server` | one JSON [`ServerWide`] |
 //! | `catalog properties` | one JSON [`Properties`] |
+//! | `catalog materialized-views` | one JSON [`ViewFacts`] a line; only if there are any |
 //! | `catalog inventory` | one [`Line`] a line |
 
 use serde::de::DeserializeOwned;
@@ -46,6 +47,9 @@ pub fn large_object_contents() -> StreamName {
     StreamName::new(StreamKind::LargeObjects, "contents")
 }
 
+/// The name of the catalog of materialized views.
+pub const VIEWS: &str = "materialized-views";
+
 /// Whether the snapshot has that stream.
 pub fn has<S: Source>(source: &S, name: &StreamName) -> bool {
     source.entries().iter().any(|entry| entry.name == *name)
@@ -76,6 +80,34 @@ pub struct TableFacts {
     /// to other partitions.
     #[serde(default)]
     pub through: Option<(String, String)>,
+}
+
+/// What is known of a materialized view beside its definition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewFacts {
+    /// Schema and name, quoted.
+    pub view: String,
+    /// What it held.
+    #[serde(flatten)]
+    pub contents: ViewContents,
+}
+
+/// What a materialized view held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ViewContents {
+    /// So many rows.
+    Read {
+        /// How many.
+        rows: u64,
+        /// Their hash, in any order: 32 hex digits.
+        row_hash: String,
+    },
+    /// It was not read.
+    NotRead {
+        /// Why not: `was larger than 256 MiB`.
+        why: String,
+    },
 }
 
 /// A stream that is not there or not what its name says.
@@ -196,6 +228,14 @@ pub async fn properties<S: Source>(source: &S) -> Result<Properties, Error> {
     let name = catalog("properties");
     let text = text(source, &name).await?;
     Ok(serde_json::from_str(&text).map_err(|e| unreadable(&name, e))?)
+}
+
+/// The materialized views; none in a snapshot of before they were read.
+///
+/// # Errors
+/// As [`text`], and when a line is not one.
+pub async fn materialized_views<S: Source>(source: &S) -> Result<Vec<ViewFacts>, Error> {
+    if has(source, &catalog(VIEWS)) { json_lines(source, VIEWS).await } else { Ok(Vec::new()) }
 }
 
 /// The inventory.

@@ -5,4 +5,5 @@ pub mod ddl;
 pub mod export;
 mod large_objects;
 pub mod layout;
+pub mod materialized_views;
 pub mod tables;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use super::layout::TableFacts;
@@ -13,6 +14,9 @@ use crate::postgres::catalog::Table;
 use crate::postgres::copy::{self, Selection, Totals};
 use crate::postgres::{self, Server, Session, snapshot, watch};
 use crate::stream::{Sink, SinkStream, StreamKind, StreamName};
+
+/// The bytes a sink is given at once.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// What the workers share.
 pub struct Work<S> {
@@ -105,6 +109,14 @@ fn next(tables: &Mutex<VecDeque<Table>>) -> Option<Table> {
     tables.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
 }
 
+/// A gigantic row in pieces of one memory: whoever takes it whole would make copies of it.
+fn pieces(mut rows: Bytes) -> impl Iterator<Item = Bytes> {
+    std::iter::from_fn(move || {
+        let piece = rows.split_to(rows.len().min(PIECE_BYTES));
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
 async fn copy_one<S: Sink>(work: &Work<S>, session: &Session, table: &Table) -> Result<Totals, Failure> {
     let name = table.qualified();
     let mut stream = work.sink.open(StreamName::new(StreamKind::Table, &name)).await?;
@@ -112,7 +124,9 @@ async fn copy_one<S: Sink>(work: &Work<S>, session: &Session, table: &Table) -> 
     let mut rows = copy::copy_out(session, selection, &work.encoding).await?;
     while let Some(batch) = rows.next().await? {
         work.meter.advance(batch.len() as u64);
-        stream.write(batch).await?;
+        for piece in pieces(batch) {
+            stream.write(piece).await?;
+        }
     }
     let totals = rows.totals();
     let facts = TableFacts {
@@ -126,4 +140,17 @@ async fn copy_one<S: Sink>(work: &Work<S>, session: &Session, table: &Table) -> 
     };
     stream.finish(facts.attributes()).await?;
     Ok(totals)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_row_comes_in_pieces_and_nothing_is_lost() {
+        let row = Bytes::from(vec![b'x'; 2 * PIECE_BYTES + 1]);
+        assert_eq!(pieces(row.clone()).map(|piece| piece.len()).collect::<Vec<_>>(), [PIECE_BYTES, PIECE_BYTES, 1]);
+        assert_eq!(pieces(row.clone()).flatten().count(), row.len());
+        assert_eq!(pieces(Bytes::new()).count(), 0);
+    }
 }

@@ -52,7 +52,7 @@ impl PasswordLine {
     }
 
     /// That no line fits, although one was counted on.
-    pub(super) fn missing(&self) -> ReferenceError {
+    pub fn missing(&self) -> ReferenceError {
         let what = format!("has no line for {}:{}:{}:{}", self.host, self.port, self.database, self.user);
         ReferenceError::PasswordFile { path: self.file.clone(), what }
     }

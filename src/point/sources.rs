@@ -90,7 +90,10 @@ impl Run<'_> {
         let sinks = |_attempt: u32| async { Ok(self.writer.begin(source)) };
         let captured = database::capture(address, password, sinks, &options, &*self.clock, self.progress).await?;
         let facts = captured.facts;
-        let summary = format!("{} rows in {} tables", facts.rows, facts.tables);
+        let mut summary = format!("{} rows in {} tables", facts.rows, facts.tables);
+        if facts.without_passwords {
+            summary += ", but NO passwords of roles: ours may not read them";
+        }
         let captured_at = facts.captured_at;
         let sealed = captured.sink.seal(captured_at, json!(facts)).await?;
         Ok(SealedSource::new(source, sealed, captured_at, begun, summary))

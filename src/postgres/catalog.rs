@@ -52,7 +52,7 @@ JOIN pg_catalog.pg_am m ON m.oid = o.opcmethod WHERE m.amname = 'hash' AND o.opc
 THEN pg_partition_root(c.oid) END";
 
 /// The condition of a table that an extension keeps rows of the operator in.
-const CONDITION: &str = "\
+pub(super) const CONDITION: &str = "\
 SELECT coalesce(t.condition, '') FROM pg_catalog.pg_extension x, unnest(x.extconfig, x.extcondition) AS t(oid, condition) \
 WHERE t.oid = c.oid LIMIT 1";
 
@@ -196,6 +196,16 @@ pub async fn materialized_views(session: &Session) -> Result<Vec<String>, Error>
         names.push(quote::qualified(&session.cell::<String>(&row, 0)?, &session.cell::<String>(&row, 1)?));
     }
     Ok(names)
+}
+
+/// The bytes of a relation's rows on disk; `name` is quoted.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn disk_bytes(session: &Session, name: &str) -> Result<u64, Error> {
+    let sql = "SELECT pg_table_size($1::text::pg_catalog.regclass)";
+    let row = session.one(&format!("asking for the size of {name}"), sql, &[&name]).await?;
+    Ok(session.cell::<i64>(&row, 0)?.unsigned_abs())
 }
 
 /// The installed extensions.

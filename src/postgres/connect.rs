@@ -1,24 +1,30 @@
 //! From an address in the configuration to a session.
 //!
-//! Understood are `postgresql://…` URLs and `key=value` strings with one or more hosts (TCP or the folder of a Unix socket) and
-//! `sslmode` `disable`, `prefer`, `require`, `verify-full`. Whenever TLS is used the certificate is verified against
-//! the host's authorities; there is no mode that encrypts to somebody unknown.
+//! Understood are the [connection strings](super::conninfo) users of PostgreSQL write, with one or more hosts (TCP or the
+//! folder of a Unix socket) and `sslmode` `disable`, `prefer`, `require`, `verify-full`. Whenever TLS is used the certificate
+//! and the name in it are verified, against the authorities of the host or those that `sslrootcert` names; there is no mode
+//! that encrypts to somebody unknown.
 //!
 //! Several hosts are one cluster: they are tried in their order, and the first that is what `target_session_attrs` asks for
 //! is taken. `read-write` and `primary` are the same here, and so are `read-only` and `standby`: what counts is whether the
 //! server is in recovery, not `default_transaction_read_only`, which we set ourselves.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{ChannelBinding, Host, SslMode, SslNegotiation};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::conninfo::{Conninfo, Role};
 use super::error::{Error, Place};
 use super::session::Session;
 use crate::config::address::DatabaseAddress;
+use crate::config::password_file::PasswordLine;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What TCP sent and nobody acknowledged for this long ends the connection.
@@ -26,6 +32,9 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
+
+/// Where a server's socket is when the address names no host: as Debian builds libpq, and as PostgreSQL itself does.
+const SOCKETS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
 /// What every session of ours is called in `pg_stat_activity`.
 pub const APPLICATION_NAME: &str = "warmspare";
@@ -35,7 +44,7 @@ pub const APPLICATION_NAME: &str = "warmspare";
 pub struct Server {
     hosts: Vec<Way>,
     role: Role,
-    password: Option<SecretString>,
+    authorities: Option<PathBuf>,
     tls: MakeRustlsConnect,
     database: String,
     read_only: bool,
@@ -45,19 +54,11 @@ pub struct Server {
 #[derive(Clone)]
 struct Way {
     config: Config,
+    password: Option<SecretString>,
     /// Host and port, or the folder of the socket.
     label: String,
     /// Whether it leads to this host.
     is_local: bool,
-}
-
-/// Which server of a cluster is wanted: `target_session_attrs`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Any,
-    Primary,
-    Standby,
-    PreferStandby,
 }
 
 /// Where and how a client program connects to the same server.
@@ -66,6 +67,14 @@ pub(super) struct Endpoint {
     pub port: u16,
     pub user: Option<String>,
     pub password: Option<SecretString>,
+    /// The address, where the name of the host is not to be looked up.
+    pub address: Option<String>,
+    /// The file with the authorities to trust, where these are not the host's.
+    pub authorities: Option<PathBuf>,
+    /// `channel_binding`, as libpq calls it.
+    pub channel_binding: &'static str,
+    /// `sslnegotiation`, as libpq calls it.
+    pub negotiation: &'static str,
 }
 
 impl Server {
@@ -75,20 +84,14 @@ impl Server {
     /// [`Error::Address`] when the URL cannot be used, [`Error::Tls`] when this host's certificates cannot be read.
     pub fn new(address: &DatabaseAddress, password: Option<SecretString>) -> Result<Server, Error> {
         let wrong = |what: &str| Error::Address { name: address.name.clone(), what: what.to_owned() };
-        let (url, role) = with_role(&address.url);
-        let config: Config = without_verify_modes(&url).parse().map_err(|error: tokio_postgres::Error| {
+        let info = Conninfo::read(&address.url).map_err(|what| wrong(&what))?;
+        let config: Config = info.driver.parse().map_err(|error: tokio_postgres::Error| {
             // The driver's cause names the key it stumbled over, never a value.
             let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
             wrong(&cause)
         })?;
-        if config.get_password().is_some() {
-            return Err(wrong("it holds the password itself"));
-        }
         let database = config.get_dbname().map(str::to_owned).ok_or_else(|| wrong("it names no database"))?;
-        let hosts = config.get_hosts().to_vec();
-        if hosts.is_empty() {
-            return Err(wrong("it names no host"));
-        }
+        let hosts = hosts(&config);
         let ports = config.get_ports().to_vec();
         if ports.len() > 1 && ports.len() != hosts.len() {
             return Err(wrong("it has another number of ports than of hosts"));
@@ -96,12 +99,17 @@ impl Server {
         let port = |number: usize| ports.get(number).or(ports.first()).copied().unwrap_or(5432);
         let ways = hosts.iter().enumerate().map(|(number, host)| way(&config, number, host, port(number)));
         let mut hosts: Vec<Way> = ways.collect();
+        let authorities = info.authorities;
         for way in &mut hosts {
-            prepare(&mut way.config, password.as_ref());
+            way.password = password.clone();
+            if let (Some(file), None) = (&info.password_file, &password) {
+                way.password = Some(of_file(file, way, &database).map_err(|what| wrong(&what))?);
+            }
+            way.prepare(authorities.is_some());
         }
         let place = Place { database: database.clone(), host: labels(&hosts) };
-        let tls = MakeRustlsConnect::new(verifying(&place)?);
-        Ok(Server { hosts, role, password, tls, database, read_only: false })
+        let tls = MakeRustlsConnect::new(verifying(&place, authorities.as_deref())?);
+        Ok(Server { hosts, role: info.role, authorities, tls, database, read_only: false })
     }
 
     /// The same server, in sessions that can change nothing: the server itself refuses whatever would write.
@@ -214,27 +222,44 @@ impl Server {
             host,
             port: way.config.get_ports().first().copied()?,
             user: way.config.get_user().map(str::to_owned),
-            password: self.password.clone(),
+            password: way.password.clone(),
+            address: way.config.get_hostaddrs().first().map(ToString::to_string),
+            authorities: self.authorities.clone(),
+            channel_binding: match way.config.get_channel_binding() {
+                ChannelBinding::Disable => "disable",
+                ChannelBinding::Require => "require",
+                _ => "prefer",
+            },
+            negotiation: if way.config.get_ssl_negotiation() == SslNegotiation::Direct { "direct" } else { "postgres" },
         })
     }
 }
 
-impl Role {
-    /// What is looked for first, and then.
-    fn in_turn(self) -> &'static [Role] {
-        match self {
-            Role::Any => &[Role::Any],
-            Role::Primary => &[Role::Primary],
-            Role::Standby => &[Role::Standby],
-            Role::PreferStandby => &[Role::Standby, Role::Any],
-        }
+/// The hosts, and without any what libpq takes: the address to be used, or this host's socket.
+fn hosts(config: &Config) -> Vec<Host> {
+    if !config.get_hosts().is_empty() {
+        return config.get_hosts().to_vec();
     }
+    if !config.get_hostaddrs().is_empty() {
+        return config.get_hostaddrs().iter().map(|address| Host::Tcp(address.to_string())).collect();
+    }
+    let there = SOCKETS.iter().find(|folder| Path::new(folder).is_dir());
+    there.iter().map(|folder| Host::Unix(PathBuf::from(folder))).collect()
+}
 
-    fn is(self, standby: bool) -> bool {
-        match self {
-            Role::Any | Role::PreferStandby => true,
-            Role::Primary => !standby,
-            Role::Standby => standby,
+/// The password in the file that the address names. libpq would do without one if no line fits; whoever names a file
+/// counts on it.
+fn of_file(file: &Path, way: &Way, database: &str) -> Result<SecretString, String> {
+    let user = way.config.get_user().map(str::to_owned).or_else(|| std::env::var("USER").ok()).unwrap_or_default();
+    let (host, port) = way.label.rsplit_once(':').unwrap_or((&way.label, ""));
+    let (host, port, database) = (host.to_owned(), port.to_owned(), database.to_owned());
+    let line = PasswordLine { file: file.to_owned(), host, port, database, user };
+    match line.find() {
+        Ok(Some(password)) => Ok(password),
+        Ok(None) => Err(line.missing().to_string()),
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            Err(format!("{error}{cause}"))
         }
     }
 }
@@ -270,27 +295,30 @@ fn way(config: &Config, number: usize, host: &Host, port: u16) -> Way {
     if let Some(timeout) = config.get_connect_timeout() {
         alone.connect_timeout(*timeout);
     }
-    if is_local && config.get_ssl_mode() == SslMode::Prefer {
-        // Nothing to gain on the way to ourselves, and Debian's own certificate would be refused.
-        alone.ssl_mode(SslMode::Disable);
-    }
-    Way { config: alone, label, is_local }
+    Way { config: alone, password: None, label, is_local }
 }
 
-/// What every connection of ours has, whatever the address says.
-fn prepare(config: &mut Config, password: Option<&SecretString>) {
-    config
-        .application_name(APPLICATION_NAME)
-        .tcp_user_timeout(TCP_USER_TIMEOUT)
-        .keepalives(true)
-        .keepalives_idle(KEEPALIVE_IDLE)
-        .keepalives_interval(KEEPALIVE_INTERVAL)
-        .keepalives_retries(KEEPALIVE_RETRIES);
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(CONNECT_TIMEOUT);
-    }
-    if let Some(password) = password {
-        config.password(password.expose_secret());
+impl Way {
+    /// Gives it what every connection of ours has, whatever the address says.
+    fn prepare(&mut self, has_authorities: bool) {
+        let config = &mut self.config;
+        if self.is_local && config.get_ssl_mode() == SslMode::Prefer && !has_authorities {
+            // Nothing to gain on the way to ourselves, and Debian's own certificate would be refused.
+            config.ssl_mode(SslMode::Disable);
+        }
+        config
+            .application_name(APPLICATION_NAME)
+            .tcp_user_timeout(TCP_USER_TIMEOUT)
+            .keepalives(true)
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .keepalives_interval(KEEPALIVE_INTERVAL)
+            .keepalives_retries(KEEPALIVE_RETRIES);
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        if let Some(password) = &self.password {
+            config.password(password.expose_secret());
+        }
     }
 }
 
@@ -315,43 +343,34 @@ impl std::fmt::Debug for Server {
     }
 }
 
-/// The connection string without its `target_session_attrs`, and what that asked for. A word we do not know stays, for the
-/// driver to refuse.
-fn with_role(url: &str) -> (String, Role) {
-    const KEY: &str = "target_session_attrs=";
-    let Some(at) = url.find(KEY) else { return (url.to_owned(), Role::Any) };
-    let value = url.get(at + KEY.len()..).unwrap_or_default();
-    let word = value.split(['&', ' ', '\t', '\n']).next().unwrap_or_default();
-    let role = match word.trim_matches('\'') {
-        "any" => Role::Any,
-        "primary" | "read-write" => Role::Primary,
-        "standby" | "read-only" => Role::Standby,
-        "prefer-standby" => Role::PreferStandby,
-        _ => return (url.to_owned(), Role::Any),
-    };
-    (url.replacen(&format!("{KEY}{word}"), &format!("{KEY}any"), 1), role)
-}
-
-/// libpq's two verifying modes are what we always do; the driver does not know their names.
-fn without_verify_modes(url: &str) -> String {
-    url.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require")
-}
-
 fn is_loopback(name: &str) -> bool {
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// TLS that verifies against the authorities this host trusts.
-fn verifying(place: &Place) -> Result<rustls::ClientConfig, Error> {
+/// TLS that verifies against the authorities in the file, or else those this host trusts.
+fn verifying(place: &Place, authorities: Option<&Path>) -> Result<rustls::ClientConfig, Error> {
     let fail = |what: String| Error::Tls { place: place.clone(), what };
     let mut roots = rustls::RootCertStore::empty();
-    // A host without any authority is fine as long as no TLS is asked for: then the handshake names the unknown issuer.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    match authorities {
+        Some(file) => {
+            let unusable = |error: &dyn std::fmt::Display| fail(format!("sslrootcert {}: {error}", file.display()));
+            for certificate in CertificateDer::pem_file_iter(file).map_err(|error| unusable(&error))? {
+                roots.add(certificate.map_err(|error| unusable(&error))?).map_err(|error| unusable(&error))?;
+            }
+        }
+        // A host without any authority is fine as long as no TLS is asked for: then the handshake names the unknown issuer.
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| fail(error.to_string()))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    // Without it a server of 17 refuses TLS that begins at once (`sslnegotiation=direct`).
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    Ok(config)
 }
 
 #[cfg(test)]
@@ -380,25 +399,6 @@ mod tests {
         ] {
             let server = server(url).unwrap();
             assert_eq!(server.place(server.database()).to_string(), place);
-        }
-    }
-
-    #[test]
-    fn the_wanted_role_is_read_as_libpq_writes_it() {
-        for (url, rest, role) in [
-            ("postgresql://a/d", "postgresql://a/d", Role::Any),
-            (
-                "postgresql://a/d?target_session_attrs=read-write&x=y",
-                "postgresql://a/d?target_session_attrs=any&x=y",
-                Role::Primary,
-            ),
-            (
-                "host=a target_session_attrs='prefer-standby' dbname=d",
-                "host=a target_session_attrs=any dbname=d",
-                Role::PreferStandby,
-            ),
-        ] {
-            assert_eq!(with_role(url), (rest.to_owned(), role));
         }
     }
 

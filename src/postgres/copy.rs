@@ -91,6 +91,17 @@ pub async fn copy_out_query<'a>(
     begin(session, doing.to_owned(), &format!("({query})"), encoding).await
 }
 
+/// Reads a materialized view to its end, for what its rows amount to. `COPY` of a view itself is of PostgreSQL 18.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn count_view(session: &Session, view: &str, encoding: &str) -> Result<Totals, Error> {
+    let doing = format!("reading materialized view {view}");
+    let mut rows = copy_out_query(session, &doing, &format!("SELECT * FROM {view}"), encoding).await?;
+    while rows.next().await?.is_some() {}
+    Ok(rows.totals())
+}
+
 async fn begin<'a>(session: &'a Session, doing: String, from: &str, encoding: &str) -> Result<Rows<'a>, Error> {
     let sql = format!("COPY {from} TO STDOUT (ENCODING {})", quote::literal(encoding));
     let stream = session.client().copy_out(&sql).await.map_err(|e| Error::of(session.place(), &doing, e))?;

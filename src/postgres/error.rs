@@ -5,6 +5,7 @@ use std::fmt;
 
 use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
 
+use super::quote::identifier;
 use super::unsupported::Unsupported;
 use crate::error::{Class, Explain};
 
@@ -94,6 +95,18 @@ pub enum Error {
         /// The server's words.
         what: String,
     },
+    /// Our role may not read all of the database.
+    #[error("{place}: role {role} may not read {} of this database:{}", counted(objects.len()), listed(objects))]
+    Access {
+        /// Where.
+        place: Place,
+        /// Our role.
+        role: String,
+        /// Each of them, by kind and name.
+        objects: Vec<String>,
+        /// The statements by which a superuser lets it.
+        statements: Vec<String>,
+    },
     /// A lock was not granted in time.
     #[error("{place}: a lock was not granted in time while {doing}: {what}")]
     LockTimeout {
@@ -155,7 +168,7 @@ pub enum Error {
         what: String,
     },
     /// The database has objects that this release cannot bring back.
-    #[error("{place}: {} of this database cannot be captured:{}", objects(list.len()), lines(list))]
+    #[error("{place}: {} of this database cannot be captured:{}", counted(list.len()), listed(list))]
     Unsupported {
         /// Where.
         place: Place,
@@ -196,19 +209,26 @@ pub enum Error {
     },
 }
 
-fn objects(count: usize) -> String {
+fn counted(count: usize) -> String {
     if count == 1 { "one object".to_owned() } else { format!("{count} objects") }
 }
 
-fn lines(list: &[Unsupported]) -> String {
-    list.iter().map(|object| format!("\n  {object}")).collect()
+/// How many objects an error names, each on its line.
+const LISTED_MAX: usize = 100;
+
+fn listed(list: &[impl fmt::Display]) -> String {
+    let more = list.len().saturating_sub(LISTED_MAX);
+    let named = list.iter().take(LISTED_MAX).map(|object| format!("\n  {object}"));
+    named.chain((more > 0).then(|| format!("\n  and {more} more"))).collect()
 }
 
 impl Explain for Error {
     fn class(&self) -> Class {
         match self {
             Error::Address { .. } => Class::Usage,
-            Error::Unsupported { .. } | Error::ServerKind { .. } | Error::Program { .. } => Class::Refused,
+            Error::Access { .. } | Error::Unsupported { .. } | Error::ServerKind { .. } | Error::Program { .. } => {
+                Class::Refused
+            }
             _ => Class::Failed,
         }
     }
@@ -227,8 +247,8 @@ impl Explain for Error {
                 "Look into the server's log; if it is starting up or out of connections, try again in a minute."
             }
             Error::Tls { .. } => {
-                "Install the authority that signed the server's certificate on this host, or say sslmode=disable in the \
-                 URL if the network between is trusted."
+                "Install the authority that signed the server's certificate on this host, or name its file in the URL \
+                 (sslrootcert=/path), or say sslmode=disable if the network between is trusted."
             }
             Error::Login { .. } => {
                 "Check the role in the URL, the secret that `password` refers to on this host, and the server's pg_hba.conf."
@@ -239,6 +259,9 @@ impl Explain for Error {
             }
             Error::Permission { .. } => {
                 "Let warmspare connect as a superuser, or grant its role what the message names."
+            }
+            Error::Access { statements, .. } => {
+                return Some(format!("As a superuser run in that database: {};", statements.join("; ")));
             }
             Error::LockTimeout { .. } => {
                 "Something holds an exclusive lock for long; find it in pg_stat_activity and pg_locks, and run the command \
@@ -319,6 +342,12 @@ impl Error {
         };
         let what = words(answer);
         match answer.code() {
+            code if *code == SqlState::INSUFFICIENT_PRIVILEGE => {
+                let grant =
+                    format!("GRANT CONNECT ON DATABASE {} TO {}", identifier(&place.database), identifier(user));
+                let objects = vec![format!("the database itself ({what})")];
+                Error::Access { place, role: user.to_owned(), objects, statements: vec![grant] }
+            }
             code if code.code().starts_with("28") => Error::Login { place, user: user.to_owned(), what },
             code if *code == SqlState::INVALID_CATALOG_NAME => Error::NoDatabase { place },
             code if code.code().starts_with("57") || code.code().starts_with("53") => Error::NotReady { place, what },

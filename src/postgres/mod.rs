@@ -1,15 +1,17 @@
 //! PostgreSQL: the only room that speaks its protocol and knows its catalogs.
 //!
 //! A [`Session`] is one connection with every setting pinned that could change a byte of what we read. On top of it:
-//! what a database [consists of](catalog), the [inventory] that a proof compares, what we [refuse](unsupported) by name,
-//! [COPY](copy) out and in, the locked [snapshot] all workers share, the [watch] that lets the application's DDL win,
-//! the client [programs] (`pg_dump`), and the [condition] a server is in.
+//! what a database [consists of](catalog), the [inventory] that a proof compares, what we [refuse](unsupported) by name, what we may not
+//! [read](access), [COPY](copy) out and in, the locked [snapshot] all workers share, the [watch] that lets the application's
+//! DDL win, the client [programs] (`pg_dump`), and the [condition] a server is in.
 //!
 //! Nothing here decides *when* to capture or restore; that is `capture` and `restore`.
 
+pub mod access;
 pub mod catalog;
 pub mod condition;
 pub mod connect;
+mod conninfo;
 pub mod constraint_triggers;
 pub mod copy;
 pub mod error;

@@ -172,7 +172,12 @@ impl Programs {
             .env("PGAPPNAME", label)
             .env("PGCONNECT_TIMEOUT", "10")
             // libpq would else read ~/.pgpass and ~/.postgresql of whoever runs us.
-            .env("PGPASSFILE", "/dev/null");
+            .env("PGPASSFILE", "/dev/null")
+            .env("PGCHANNELBINDING", endpoint.channel_binding)
+            .env("PGSSLNEGOTIATION", endpoint.negotiation);
+        if let Some(address) = endpoint.address {
+            command.env("PGHOSTADDR", address);
+        }
         if let Some(user) = endpoint.user {
             command.env("PGUSER", user);
         }
@@ -183,7 +188,7 @@ impl Programs {
         let row = session.one("asking whether TLS is used", sql, &[]).await?;
         if session.cell(&row, 0)? {
             command.env("PGSSLMODE", "verify-full");
-            if let Some(bundle) = authorities() {
+            if let Some(bundle) = endpoint.authorities.or_else(|| authorities().map(PathBuf::from)) {
                 command.env("PGSSLROOTCERT", bundle);
             }
         } else {

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::access::reads_passwords;
 use super::error::Error;
 use super::properties::{Label, setting_name, setting_value};
 use super::quote::{identifier, literal};
@@ -77,8 +78,7 @@ impl std::fmt::Debug for Role {
 /// The server's, sorted. Where `pg_authid` may not be read the roles come without their passwords.
 pub async fn needed(session: &Session, also: &[String]) -> Result<Vec<Role>, Error> {
     let doing = "reading the roles";
-    let readable = session.one(doing, "SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')", &[]).await?;
-    let password = if session.cell(&readable, 0)? {
+    let password = if reads_passwords(session).await? {
         "(SELECT rolpassword FROM pg_catalog.pg_authid p WHERE p.oid = r.oid)"
     } else {
         "NULL::text"

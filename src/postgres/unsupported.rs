@@ -6,7 +6,6 @@ use std::fmt;
 
 use super::catalog::OWN_RELATION;
 use super::error::Error;
-use super::large_objects;
 use super::session::Session;
 
 /// The oldest server a capture understands: 14 is the first that says since when a lock is waited for.
@@ -53,10 +52,6 @@ fn queries() -> Vec<(String, &'static str)> {
              WHERE o.oid >= 16384 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = o.class AND e.objid = o.oid AND e.deptype = 'e')"
                 .to_owned(),
             "no dump carries what was added to pg_catalog or information_schema: move it to a schema of its own",
-        ),
-        (
-            relations("c.relkind IN ('r', 'p') AND row_security_active(c.oid)", "'table'"),
-            "its row security hides rows from our role: give it BYPASSRLS",
         ),
         (
             // `CREATE LANGUAGE` without its handler looks for an extension of that name.
@@ -121,27 +116,4 @@ pub async fn refuse_objects(session: &Session) -> Result<(), Error> {
         }
     }
     if list.is_empty() { Ok(()) } else { Err(Error::Unsupported { place: session.place().clone(), list }) }
-}
-
-/// Refuses, by name, what our role may not read.
-///
-/// # Errors
-/// [`Error::Permission`] naming every relation.
-pub async fn refuse_unreadable(session: &Session) -> Result<(), Error> {
-    let sql = format!(
-        "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM pg_catalog.pg_class c \
-         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't' \
-         AND {OWN_RELATION} AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE')) ORDER BY 1"
-    );
-    let doing = "checking that every table and sequence can be read";
-    let mut names = session.texts(doing, &sql).await?;
-    names.extend(large_objects::unreadable(session).await?.iter().map(|number| format!("large object {number}")));
-    if names.is_empty() {
-        return Ok(());
-    }
-    Err(Error::Permission {
-        place: session.place().clone(),
-        doing: doing.to_owned(),
-        what: format!("no right to read {}", names.join(", ")),
-    })
 }

@@ -17,7 +17,7 @@ use crate::config::address::DatabaseAddress;
 use crate::error::Error;
 use crate::postgres::condition::{self, Rights};
 use crate::postgres::programs::Programs;
-use crate::postgres::{self, Server, Session, catalog, identity, unsupported};
+use crate::postgres::{self, Server, Session, access, catalog, identity, unsupported};
 
 /// Sessions of a capture or restore beside its workers: the leader, the watcher, pg_dump, and one that looks again.
 const SESSIONS_BESIDE_WORKERS: u64 = 4;
@@ -109,8 +109,12 @@ impl Look<'_> {
         }
         if self.here.is_live() {
             if !rights.reads_password_hashes {
-                let found = format!("role {} may not read pg_authid: passwords of roles are not captured", rights.role);
-                let next = "Let warmspare connect as a superuser, or set new passwords after a restore.";
+                let role = &rights.role;
+                let found = format!("role {role} may not read pg_authid: passwords of roles are not captured");
+                let role = postgres::quote::identifier(role);
+                let next = format!(
+                    "As a superuser run: GRANT pg_read_all_data TO {role}; or set new passwords after a restore."
+                );
                 self.findings.warning("rights", object, found, next);
             }
             return;
@@ -131,7 +135,7 @@ impl Look<'_> {
     async fn capturable(&mut self, session: &Session, object: &str) {
         let mut all = true;
         all &= self.answer("server", object, unsupported::refuse_server(session)).await.is_some();
-        all &= self.answer("rights", object, unsupported::refuse_unreadable(session)).await.is_some();
+        all &= self.answer("rights", object, access::refuse_unreadable(session)).await.is_some();
         all &= self.answer("objects", object, unsupported::refuse_objects(session)).await.is_some();
         if all {
             self.findings.ok("objects", object, "every table can be read, and nothing in it is refused");

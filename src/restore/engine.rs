@@ -22,8 +22,8 @@ use crate::observe::Progress;
 use crate::point;
 use crate::store::Keys;
 use crate::vault::layout::PointId;
-use crate::vault::v1::Verdict;
-use crate::vault::{ListedPoint, NewProof, VaultReader, put_proof};
+use crate::vault::v1::{StatusRecord, Verdict};
+use crate::vault::{ListedPoint, NewProof, StatusKeeping, VaultReader, put_proof, update_status};
 
 /// What is asked of a restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -519,6 +519,9 @@ impl Run {
             report.proof =
                 Some(signed.map_err(|cause| RestoreError::Unsigned { point: *id, verdict, folder, cause })?);
             self.write_report(&report)?;
+            if report.complete && verdict == Verdict::Equal {
+                tell(here, decided, signer, clock).await?;
+            }
         }
         let value = serde_json::to_value(&report).map_err(RestoreError::Value)?;
         self.journal.write(Entry {
@@ -573,4 +576,18 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// Says in this site's status that the point is proven, unless a newer one is. The other site sees it there without
+/// reading every proof, and misses the proof if somebody takes it away.
+async fn tell(here: &Here, decided: &Decided, signer: &SigningKey, clock: &dyn Clock) -> Result<(), Error> {
+    let (system, site, state) = (here.config.system.as_str(), here.site.name.as_str(), here.vault_state());
+    let keeping = StatusKeeping { system, site, signer, state: &state };
+    let id = decided.point.id;
+    let change = |status: &mut StatusRecord| {
+        let told: Option<PointId> = status.newest_proven.as_deref().and_then(|told| told.parse().ok());
+        status.newest_proven = told.max(Some(id)).map(|newest| newest.to_string());
+    };
+    update_status(&decided.keys, &decided.reader, &keeping, clock, change).await?;
+    Ok(())
 }

@@ -321,6 +321,9 @@ impl<'a> Step<'a> {
                     // The application cannot log in with them until a person lets it.
                     summary += &format!("; roles made here without login: {}", prepared.created_roles.join(", "));
                 }
+                if captured.without_passwords {
+                    summary += "; the point has NO passwords of roles: set them before these roles are to log in";
+                }
                 if !loaded.unknown_settings.is_empty() {
                     let names = loaded.unknown_settings.join(", ");
                     summary += &format!("; settings this server does not have, and which were not set: {names}");

@@ -5,8 +5,7 @@
 //! same major version, pg_dump's own words are compared too. Nothing is ever repaired here: a proof looks. What it could not
 //! compare this time (two major versions, another pg_dump) it says.
 //!
-//! Never compared: the contents of materialized views (they are computed anew) and the attributes of roles (they belong to
-//! the server, and are held back until promotion).
+//! Never compared: the attributes of roles (they belong to the server, and are held back until promotion).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -16,6 +15,7 @@ use futures_util::future::try_join_all;
 
 use super::large_objects;
 use super::majors::Majors;
+use super::materialized_views;
 use super::settled::settled;
 use crate::capture::database::DatabaseFacts;
 use crate::capture::layout::{self, TableFacts};
@@ -111,6 +111,8 @@ pub async fn prove<S: Source>(
     differences.extend(lines(&objects.captured, &objects.found, majors));
     not_compared.extend(unknown.iter().map(|name| format!("setting {name}, which this server does not have")));
     not_compared.extend(lacking.iter().map(|name| format!("tablespace {name}, which this server does not have")));
+    let encoding = layout::properties(source).await?.encoding;
+    not_compared.extend(materialized_views::compare(&session, source, &encoding).await?);
     match definitions(server, &session, address, source, captured, majors).await? {
         Words::Compared(different) => differences.extend(different),
         Words::Others(why) => not_compared.push(why),

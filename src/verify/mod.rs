@@ -4,5 +4,6 @@ pub mod database;
 pub mod files;
 mod large_objects;
 mod majors;
+mod materialized_views;
 pub mod object;
 mod settled;

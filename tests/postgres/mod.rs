@@ -1,12 +1,15 @@
 //! One database: captured while it works, restored, proven, swapped in.
 
+mod addresses;
 mod everything;
 mod fixture;
+mod plain_role;
 mod proof;
 mod races;
 mod refusals;
 mod restore;
 mod round_trip;
+mod soak;
 mod standby;
 mod versions;
 

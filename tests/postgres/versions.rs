@@ -122,9 +122,10 @@ async fn everything_comes_back(from: u32, to: u32) {
     bring_back(&target, &captured).await;
     let found = compare(&target, &captured).await;
     assert_eq!(words(&found.differences), "");
-    let untold =
-        |words: &String| words.starts_with("pg_dump's own words") || words.starts_with("the version of extension ");
-    assert!(found.not_compared.iter().all(untold), "{:?}", found.not_compared);
+    let told =
+        ["pg_dump's own words", "the version of extension ", "the contents of materialized view \"public\".\"stale\""];
+    let untold = |words: &&String| !told.iter().any(|start| words.starts_with(start));
+    assert_eq!(found.not_compared.iter().find(untold), None);
     swap(&target, Sessions::Refuse).await.unwrap();
     promote_roles(&target, &captured.sink.source()).await.unwrap();
 }

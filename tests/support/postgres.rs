@@ -57,6 +57,11 @@ impl PostgresServer {
         PostgresServer::make(major, &[])
     }
 
+    /// Of this major version, with further settings.
+    pub fn of_with(major: u32, settings: &[&str]) -> PostgresServer {
+        PostgresServer::make(major, settings)
+    }
+
     fn make(major: u32, settings: &[&str]) -> PostgresServer {
         let folder = tempfile::tempdir().unwrap();
         let options = ClusterOptions {
