@@ -157,8 +157,10 @@ async fn open<'a>(history: &'a History, hours: i64) -> Filling<'a> {
     let epoch = open_epoch(&history.keys(), &keeping, &[], &FixedClock(at)).await.unwrap();
     let (id, recipient) = (epoch.id(), epoch.recipient().parse().unwrap());
     drop(epoch);
-    history.age(&format!("{id}/"), hours);
     let layout = Layout::new("app");
+    for entry in fs::read_dir(history.vault().join(layout.epoch_prefix(id))).unwrap() {
+        fs::File::options().write(true).open(entry.unwrap().path()).unwrap().set_modified(at.into()).unwrap();
+    }
     Filling { history, layout, signer, epoch: id, recipient, packs: Vec::new(), last: None, seq: 0 }
 }
 

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 pub use arguments::{Arguments, LogFormat};
 use arguments::{CaptureCommand, Command, Where};
+use futures_util::FutureExt;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Here};
@@ -34,22 +35,22 @@ use crate::error::{Class, Error};
 pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let place = &arguments.place;
-    // Boxed: a future that held every command's would be deeper than the compiler looks.
+    // Boxed, and its type forgotten: a future that held every command's would be deeper than the compiler looks.
     let outcome = match arguments.command {
-        None => Box::pin(next::run(place)).await,
-        Some(Command::Demo(command)) => Box::pin(demo::run(command, clock)).await,
+        None => next::run(place).boxed_local().await,
+        Some(Command::Demo(command)) => demo::run(command, clock).boxed_local().await,
         Some(Command::Keygen(command)) => keygen::run(command, place, &*clock),
         Some(Command::Init(command)) => init::run(command, config_path(place)),
-        Some(Command::Check(command)) => Box::pin(check::run(here(place)?, command, &*clock)).await,
+        Some(Command::Check(command)) => check::run(here(place)?, command, &*clock).boxed_local().await,
         Some(Command::Capture(CaptureCommand { try_url: Some(url), trial, json, .. })) => {
-            Box::pin(trial::run(url, trial, json, clock)).await
+            trial::run(url, trial, json, clock).boxed_local().await
         }
-        Some(Command::Capture(command)) => Box::pin(capture::run(here(place)?, command, clock)).await,
-        Some(Command::Points(command)) => Box::pin(points::run(here(place)?, command, &*clock)).await,
-        Some(Command::Prune(command)) => Box::pin(prune::run(here(place)?, command, &*clock)).await,
-        Some(Command::Restore(command)) => Box::pin(restore::run(here(place)?, command, &*clock)).await,
-        Some(Command::Vault(command)) => Box::pin(vault::run(here(place)?, command, &*clock)).await,
-        Some(Command::Verify(command)) => Box::pin(verify::run(here(place)?, command, &*clock)).await,
+        Some(Command::Capture(command)) => capture::run(here(place)?, command, clock).boxed_local().await,
+        Some(Command::Points(command)) => points::run(here(place)?, command, &*clock).boxed_local().await,
+        Some(Command::Prune(command)) => prune::run(here(place)?, command, &*clock).boxed_local().await,
+        Some(Command::Restore(command)) => restore::run(here(place)?, command, &*clock).boxed_local().await,
+        Some(Command::Vault(command)) => vault::run(here(place)?, command, &*clock).boxed_local().await,
+        Some(Command::Verify(command)) => verify::run(here(place)?, command, &*clock).boxed_local().await,
     };
     outcome.map(|class| if words::lost() { Some(Class::Failed) } else { class })
 }

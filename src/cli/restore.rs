@@ -15,10 +15,11 @@ pub(super) async fn run(here: Here, command: RestoreCommand, clock: &dyn Clock) 
         return list(&here, json).await;
     }
     if undo {
-        return swap_back(&here, &UndoRequest { only, on_live }, dry_run, json, clock).await;
+        return Box::pin(swap_back(&here, &UndoRequest { only, on_live }, dry_run, json, clock)).await;
     }
     if !table.is_empty() {
-        return tables(&here, &TablesRequest { point, only, tables: table, dry_run }, json, clock).await;
+        let request = TablesRequest { point, only, tables: table, dry_run };
+        return Box::pin(tables(&here, &request, json, clock)).await;
     }
     let request = RestoreRequest { point, only, into, on_live, replace };
     if dry_run {

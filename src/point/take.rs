@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::FutureExt;
 use serde::Serialize;
 
 use super::error::PointError;
@@ -192,33 +193,34 @@ fn keeping<'a>(
 
 impl Run<'_> {
     /// All sources, in the order that makes them fit together.
+    /// Each capture is boxed and its type forgotten: a future that held them all is too deep for the compiler.
     async fn capture_all(&self, sources: &[SourceName]) -> Result<Vec<SealedSource>, Error> {
         let of = |kind: SourceKind| sources.iter().filter(move |source| source.kind == kind);
         let mut mirrored: Vec<(&SourceName, mirror::Pass, Instant)> = Vec::new();
         for source in of(SourceKind::Bucket) {
             let begun = Instant::now();
-            mirrored.push((source, self.mirror(source).await?, begun));
+            mirrored.push((source, self.mirror(source).boxed_local().await?, begun));
         }
         let mut exports = Vec::new();
         for source in of(SourceKind::Export) {
             let address = self.here.site.exports.get(&source.name).ok_or_else(|| self.no_address(source))?;
-            exports.push((source, address, self.export(source, address).await?));
+            exports.push((source, address, self.export(source, address).boxed_local().await?));
         }
         let mut sealed = Vec::new();
         for source in of(SourceKind::Database) {
             let address = self.here.site.databases.get(&source.name).ok_or_else(|| self.no_address(source))?;
-            sealed.push(self.database(source, address).await?);
+            sealed.push(self.database(source, address).boxed_local().await?);
         }
         for (source, address, (captured, digest)) in exports {
             if export::digest(address).await? == digest {
                 sealed.push(captured);
             } else {
                 tracing::info!(%source, "it changed while the database was captured; captured once more");
-                sealed.push(self.export(source, address).await?.0);
+                sealed.push(self.export(source, address).boxed_local().await?.0);
             }
         }
         for (source, bulk, begun) in mirrored {
-            sealed.push(self.manifest(source, &bulk, begun).await?);
+            sealed.push(self.manifest(source, &bulk, begun).boxed_local().await?);
         }
         Ok(sealed)
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use futures_util::FutureExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -101,19 +102,19 @@ pub async fn restore(
     run.refuse_to_replace(here, request, &decided).await?;
     run.begin(here, request, &decided)?;
     let mut reports: Vec<StepReport> = decided.steps.iter().map(StepReport::begin).collect();
-    run.drop_left(here, request, &decided, Left::Unfinished, clock, &mut reports).await?;
+    run.drop_left(here, request, &decided, Left::Unfinished, clock, &mut reports).boxed_local().await?;
     for placing in [Placing::Beside, Placing::InPlace] {
         // What lies beside can be left alone when it is not equal; what replaces files must not have begun by then.
         if verdict_of(&reports) == Verdict::Equal {
-            run.load_all(here, request, &decided, placing, clock, progress, &mut reports).await?;
+            run.load_all(here, request, &decided, placing, clock, progress, &mut reports).boxed_local().await?;
             failpoint::hit(placing.failpoint());
-            run.prove_all(here, request, &decided, placing, clock, progress, &mut reports).await?;
+            run.prove_all(here, request, &decided, placing, clock, progress, &mut reports).boxed_local().await?;
         }
     }
     let verdict = verdict_of(&reports);
     if verdict == Verdict::Equal {
-        run.swap_all(here, request, &decided, clock, &mut reports).await?;
-        run.drop_left(here, request, &decided, Left::Replaced, clock, &mut reports).await?;
+        run.swap_all(here, request, &decided, clock, &mut reports).boxed_local().await?;
+        run.drop_left(here, request, &decided, Left::Replaced, clock, &mut reports).boxed_local().await?;
     }
     run.finish(here, request, &decided, &signer, clock, verdict, reports).await
 }
@@ -370,7 +371,7 @@ impl Run {
                 }
                 before => {
                     let kept = before.map_or_else(Vec::new, |(loaded, _)| loaded.kept);
-                    let load = async { step.load(progress).await.map(|loaded| loaded.with_kept(kept)) };
+                    let load = async { step.load(progress).boxed_local().await.map(|loaded| loaded.with_kept(kept)) };
                     self.now(&planned.to_string(), Phase::Loaded, clock, load).await?
                 }
             };
@@ -398,17 +399,18 @@ impl Run {
         for (planned, report) in decided.of(placing, reports) {
             let step = Step::new(&around, planned)?;
             let (mut compared, mut millis) = if self.swapping()? {
-                self.once(planned, Phase::Proven, clock, step.prove(progress)).await?
+                self.once(planned, Phase::Proven, clock, step.prove(progress).boxed_local()).await?
             } else {
                 // Proven before this run was killed says nothing of what stands now.
-                self.now(&planned.to_string(), Phase::Proven, clock, step.prove(progress)).await?
+                self.now(&planned.to_string(), Phase::Proven, clock, step.prove(progress).boxed_local()).await?
             };
             if compared.total > 0 && self.held(planned)? {
-                let load = step.load(progress);
+                let load = step.load(progress).boxed_local();
                 let (loaded, load_millis) = self.now(&planned.to_string(), Phase::Loaded, clock, load).await?;
                 (report.loaded, report.load_millis) =
                     (format!("{}; what was held is different", loaded.summary), load_millis);
-                (compared, millis) = self.now(&planned.to_string(), Phase::Proven, clock, step.prove(progress)).await?;
+                (compared, millis) =
+                    self.now(&planned.to_string(), Phase::Proven, clock, step.prove(progress).boxed_local()).await?;
             }
             let Compared { summary, differences, total } = compared;
             report.prove_millis = millis;
@@ -441,7 +443,8 @@ impl Run {
                 refuse_step(&step, request, decided, true).await?;
             }
             let held = self.held(planned)?;
-            let swap = async { if held { Ok(Swapped::default()) } else { step.swap(request.replace).await } };
+            let swap =
+                async { if held { Ok(Swapped::default()) } else { step.swap(request.replace).boxed_local().await } };
             let (swapped, _) = self.once(planned, Phase::Swapped, clock, swap).await?;
             let Swapped { summary, kept } = swapped;
             report.swapped = summary;
@@ -479,7 +482,7 @@ impl Run {
             };
             if !names.is_empty() {
                 let (names, _) = self.once(planned, phase, clock, async { Ok(names) }).await?;
-                report.dropped.extend(step.drop_left(which, &names).await?);
+                report.dropped.extend(step.drop_left(which, &names).boxed_local().await?);
             }
         }
         Ok(())

@@ -101,7 +101,8 @@ pub async fn tables(
     let mut reports: Vec<TableReport> = found.iter().map(TableReport::of).collect();
     if !request.dry_run {
         for (table, report) in found.iter().zip(&mut reports) {
-            let brought = single::bring(&target, &snapshot, table, progress).await?;
+            // Boxed: a future that held that of every part would be deeper than the compiler looks.
+            let brought = Box::pin(single::bring(&target, &snapshot, table, progress)).await?;
             (report.equal, report.left_out) = (Some(brought.equal), brought.left_out);
         }
     }

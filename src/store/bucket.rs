@@ -1,7 +1,7 @@
 //! One artifact bucket, whatever it is made of. The data plane: raw keys compared by their bytes.
 
-use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use secrecy::SecretString;
 
@@ -11,7 +11,7 @@ use super::object::{Attributes, Body, Head, Listed, SourceVersion, WriteError};
 use super::s3::S3;
 use crate::config::address::{BucketAddress, BucketUrl};
 
-/// A bucket. Clones are handles on the same one.
+/// A bucket. Clones are handles on the same one. What it is asked is boxed, as [`Keys`](super::Keys) does and why.
 #[derive(Clone, Debug)]
 pub enum Bucket {
     /// A folder of this host; a key is a path below it.
@@ -74,8 +74,8 @@ impl Bucket {
     /// [`StoreError::Changed`] when it is another version, now or at the end of the body.
     pub async fn read(&self, key: &str, version: Option<&SourceVersion>) -> Result<(Head, Body), StoreError> {
         match self {
-            Bucket::Folder(folder) => folder.read(key, version).await,
-            Bucket::S3(s3) => s3.read(key, version).await,
+            Bucket::Folder(folder) => folder.read(key, version).boxed().await,
+            Bucket::S3(s3) => s3.read(key, version).boxed().await,
         }
     }
 
@@ -88,8 +88,8 @@ impl Bucket {
     /// cannot carry the key, [`StoreError::NoSpace`] when it is full.
     pub async fn write(&self, key: &str, attributes: &Attributes, size: u64, body: Body) -> Result<Head, WriteError> {
         match self {
-            Bucket::Folder(folder) => folder.write(key, attributes, size, body).await,
-            Bucket::S3(s3) => s3.write(key, attributes, size, body).await,
+            Bucket::Folder(folder) => folder.write(key, attributes, size, body).boxed().await,
+            Bucket::S3(s3) => s3.write(key, attributes, size, body).boxed().await,
         }
     }
 
@@ -99,8 +99,8 @@ impl Bucket {
     /// What a write would be answered: [`StoreError::Denied`], [`StoreError::NoSpace`], [`StoreError::NotFound`].
     pub async fn check_writable(&self) -> Result<(), StoreError> {
         match self {
-            Bucket::Folder(folder) => folder.check_writable().await,
-            Bucket::S3(s3) => s3.check_writable().await,
+            Bucket::Folder(folder) => folder.check_writable().boxed().await,
+            Bucket::S3(s3) => s3.check_writable().boxed().await,
         }
     }
 
@@ -110,8 +110,8 @@ impl Bucket {
     /// [`StoreError::NotFound`], and what the store answers.
     pub async fn head(&self, key: &str) -> Result<Head, StoreError> {
         match self {
-            Bucket::Folder(folder) => folder.head(key).await,
-            Bucket::S3(s3) => s3.head(key).await,
+            Bucket::Folder(folder) => folder.head(key).boxed().await,
+            Bucket::S3(s3) => s3.head(key).boxed().await,
         }
     }
 
@@ -133,7 +133,7 @@ impl Bucket {
     /// may be other people's: they are the server's life-cycle rule's to remove.
     pub async fn sweep(&self, before: Timestamp) -> Result<(), StoreError> {
         match self {
-            Bucket::Folder(folder) => folder.sweep(before).await,
+            Bucket::Folder(folder) => folder.sweep(before).boxed().await,
             Bucket::S3(_) => Ok(()),
         }
     }

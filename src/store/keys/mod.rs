@@ -19,6 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
@@ -191,11 +192,13 @@ impl Keys {
     }
 }
 
+/// Each request is boxed and its type forgotten: the client of S3 alone nests so deep that what calls it, and what calls that,
+/// would go beyond what the compiler looks into.
 impl Create for Keys {
     async fn create(&self, key: &str, body: Bytes) -> Result<Created, StoreError> {
         let created = match &self.place {
-            KeyPlace::Objects(objects) => attempt::create(objects, key, body).await?,
-            KeyPlace::S3(s3) => attempt::create(s3, key, body).await?,
+            KeyPlace::Objects(objects) => attempt::create(objects, key, body).boxed().await?,
+            KeyPlace::S3(s3) => attempt::create(s3, key, body).boxed().await?,
         };
         if created == Created::New {
             crate::failpoint::hit("store.create");
@@ -207,8 +210,8 @@ impl Create for Keys {
 impl Replace for Keys {
     async fn replace(&self, key: &str, body: Bytes) -> Result<(), StoreError> {
         match &self.place {
-            KeyPlace::Objects(objects) => objects.replace(key, body).await?,
-            KeyPlace::S3(s3) => s3.replace(key, body).await?,
+            KeyPlace::Objects(objects) => objects.replace(key, body).boxed().await?,
+            KeyPlace::S3(s3) => s3.replace(key, body).boxed().await?,
         }
         crate::failpoint::hit("store.replace");
         Ok(())
@@ -218,29 +221,29 @@ impl Replace for Keys {
 impl Read for Keys {
     async fn get_limited(&self, key: &str, max_bytes: u64) -> Result<Bytes, StoreError> {
         match &self.place {
-            KeyPlace::Objects(objects) => objects.get(key, max_bytes).await,
-            KeyPlace::S3(s3) => s3.get_oldest(key, max_bytes).await,
+            KeyPlace::Objects(objects) => objects.get(key, max_bytes).boxed().await,
+            KeyPlace::S3(s3) => s3.get_oldest(key, max_bytes).boxed().await,
         }
     }
 
     async fn get_newest(&self, key: &str, max_bytes: u64) -> Result<Bytes, StoreError> {
         match &self.place {
-            KeyPlace::Objects(objects) => objects.get(key, max_bytes).await,
-            KeyPlace::S3(s3) => s3.get_newest(key, max_bytes).await,
+            KeyPlace::Objects(objects) => objects.get(key, max_bytes).boxed().await,
+            KeyPlace::S3(s3) => s3.get_newest(key, max_bytes).boxed().await,
         }
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ListedKey>, StoreError> {
         match &self.place {
-            KeyPlace::Objects(objects) => objects.list(prefix).await,
-            KeyPlace::S3(s3) => s3.list(prefix).await,
+            KeyPlace::Objects(objects) => objects.list(prefix).boxed().await,
+            KeyPlace::S3(s3) => s3.list(prefix).boxed().await,
         }
     }
 
     async fn exists(&self, key: &str) -> Result<bool, StoreError> {
         match &self.place {
-            KeyPlace::Objects(objects) => objects.exists(key).await,
-            KeyPlace::S3(s3) => s3.exists(key).await,
+            KeyPlace::Objects(objects) => objects.exists(key).boxed().await,
+            KeyPlace::S3(s3) => s3.exists(key).boxed().await,
         }
     }
 }
@@ -248,8 +251,8 @@ impl Read for Keys {
 impl Delete for Keys {
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         match &self.place {
-            KeyPlace::Objects(objects) => objects.delete(key).await?,
-            KeyPlace::S3(s3) => s3.delete(key).await?,
+            KeyPlace::Objects(objects) => objects.delete(key).boxed().await?,
+            KeyPlace::S3(s3) => s3.delete(key).boxed().await?,
         }
         crate::failpoint::hit("store.delete");
         Ok(())
