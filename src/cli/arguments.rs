@@ -253,6 +253,14 @@ pub(super) struct VerifyCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct RestoreCommand {
+    /// List the databases that restores have left at this site: in place, replaced, scratch, unfinished.
+    #[arg(long, conflicts_with_all = ["point", "only", "into", "dry_run", "replace", "on_live"])]
+    pub kept: bool,
+
+    /// Swap the databases back that the last restore (or --only) replaced; its own are kept. Undone again, they swap again.
+    #[arg(long, conflicts_with_all = ["kept", "point", "into", "replace"])]
+    pub undo: bool,
+
     /// The point to restore [default: the newest].
     #[arg(long, value_name = "ID")]
     pub point: Option<String>,
@@ -264,6 +272,11 @@ pub(super) struct RestoreCommand {
     /// Restore the one source named with --only beside what is there: a new database, or a folder.
     #[arg(long, value_name = "PLACE")]
     pub into: Option<String>,
+
+    /// Bring only this table (SCHEMA.TABLE; may be given again) of the one database named with --only, into a schema
+    /// warmspare_POINT of the database that is there. Touches nothing that exists, at the live site neither.
+    #[arg(long, value_name = "TABLE", requires = "only", conflicts_with_all = ["into", "replace", "on_live", "undo"])]
+    pub table: Vec<String>,
 
     /// Say what would be restored, and what stands there; change nothing.
     #[arg(long)]

@@ -49,9 +49,7 @@ pub async fn marks(session: &Session, database: &str) -> Result<Option<Marks>, E
                FROM pg_catalog.pg_database d WHERE d.datname = $1";
     let rows = session.rows("looking for the database", sql, &[&database]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
-    let settings: Vec<String> = session.cell(row, 0)?;
-    let ours = settings.iter().filter_map(|pair| pair.strip_prefix(super::properties::OWN_SETTINGS)?.split_once('='));
-    Ok(Some(ours.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()))
+    Ok(Some(ours(session.cell(row, 0)?)))
 }
 
 /// The statement that sets a mark.
@@ -60,16 +58,67 @@ pub fn mark(database: &str, key: &str, value: &str) -> String {
     format!("ALTER DATABASE {name} SET {}{key} = {};", super::properties::OWN_SETTINGS, literal(value))
 }
 
-/// The databases that carry the mark `key`, with its value.
+/// The statement that takes a mark away.
+pub fn unmark(database: &str, key: &str) -> String {
+    format!("ALTER DATABASE {} RESET {}{key};", identifier(database), super::properties::OWN_SETTINGS)
+}
+
+/// The statement that gives a database another name.
+pub fn rename(from: &str, to: &str) -> String {
+    format!("ALTER DATABASE {} RENAME TO {};", identifier(from), identifier(to))
+}
+
+/// The statement that lets new sessions into a database, or none, not even a superuser's.
+pub fn allowing_connections(database: &str, allowed: bool) -> String {
+    format!("ALTER DATABASE {} ALLOW_CONNECTIONS {allowed};", identifier(database))
+}
+
+/// A database that carries marks of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marked {
+    /// What it keeps under every name.
+    pub oid: u32,
+    /// Its name now.
+    pub name: String,
+    /// The marks.
+    pub marks: Marks,
+    /// Its size in bytes, if our role may ask.
+    pub bytes: Option<u64>,
+}
+
+/// Every database that carries marks of ours, by name.
 ///
 /// # Errors
 /// The server's, sorted.
-pub async fn marked(session: &Session, key: &str) -> Result<Vec<(String, String)>, Error> {
-    let sql = "SELECT d.datname::text, split_part(p, '=', 2) FROM pg_catalog.pg_database d \
-               JOIN pg_catalog.pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0, unnest(s.setconfig) p \
-               WHERE split_part(p, '=', 1) = $1 ORDER BY 1";
-    let key = format!("{}{key}", super::properties::OWN_SETTINGS);
-    let rows = session.rows("listing the databases", sql, &[&key]).await?;
+pub async fn marked(session: &Session) -> Result<Vec<Marked>, Error> {
+    let sql = "SELECT d.oid, d.datname::text, s.setconfig, CASE WHEN has_database_privilege(d.oid, 'CONNECT') \
+               OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(d.oid) END \
+               FROM pg_catalog.pg_database d JOIN pg_catalog.pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0 \
+               ORDER BY 2";
+    let mut found = Vec::new();
+    for row in session.rows("listing the databases", sql, &[]).await? {
+        let marks = ours(session.cell(&row, 2)?);
+        if marks.is_empty() {
+            continue;
+        }
+        let bytes = session.cell::<Option<i64>>(&row, 3)?.map(i64::unsigned_abs);
+        found.push(Marked { oid: session.cell(&row, 0)?, name: session.cell(&row, 1)?, marks, bytes });
+    }
+    Ok(found)
+}
+
+fn ours(settings: Vec<String>) -> Marks {
+    let ours = settings.iter().filter_map(|pair| pair.strip_prefix(super::properties::OWN_SETTINGS)?.split_once('='));
+    ours.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// The names that databases bear now; one that is gone is left out.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn names(session: &Session, oids: &[u32]) -> Result<BTreeMap<u32, String>, Error> {
+    let sql = "SELECT oid, datname::text FROM pg_catalog.pg_database WHERE oid = ANY($1)";
+    let rows = session.rows("looking for the databases", sql, &[&oids]).await?;
     rows.iter().map(|row| Ok((session.cell(row, 0)?, session.cell(row, 1)?))).collect()
 }
 
@@ -131,8 +180,16 @@ pub async fn terminate(session: &Session, database: &str) -> Result<(), Error> {
 /// # Errors
 /// The server's, sorted.
 pub async fn allow_connections(session: &Session, database: &str, allowed: bool) -> Result<(), Error> {
-    let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS {allowed}", identifier(database));
-    session.execute("opening or closing the database for sessions", &sql).await
+    session.execute("opening or closing the database for sessions", &allowing_connections(database, allowed)).await
+}
+
+/// Whether there is such a database and it takes sessions.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn takes_connections(session: &Session, database: &str) -> Result<bool, Error> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $1 AND datallowconn)";
+    session.cell(&session.one("looking whether the database is open", sql, &[&database]).await?, 0)
 }
 
 /// Removes a database, its sessions first; a subscription in it, which would forbid it, goes with it and leaves what is
@@ -154,6 +211,8 @@ async fn drop_subscriptions(server: &Server, session: &Session, database: &str) 
     if rows.is_empty() {
         return Ok(());
     }
+    // One that was replaced takes no sessions.
+    allow_connections(session, database, true).await?;
     let inside = server.connect_to(database).await?;
     for row in &rows {
         let name = identifier(&session.cell::<String>(row, 0)?);

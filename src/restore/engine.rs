@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::error::RestoreError;
 use super::journal::{Entry, Journal, Phase};
+use super::latest::{begun_last, latest, set_latest};
 use super::plan::{self, Placing, PlannedStep};
 use super::report::{RestoreReport, StepReport};
-use super::step::{Compared, Loaded, Step, Surroundings, Swapped};
+use super::step::{Compared, Left, Loaded, Step, Surroundings, Swapped};
 use crate::clock::Clock;
 use crate::config::{Config, Here, SourceKind, SourceName};
 use crate::durable;
@@ -67,6 +68,9 @@ pub struct PreviewStep {
     pub place: String,
     /// The length of what the point holds of it.
     pub bytes: u64,
+    /// The databases of earlier restores that it would drop: first the unfinished ones, then, once it has replaced what
+    /// stands there, those replaced before.
+    pub drops: Vec<String>,
 }
 
 /// A restore that has been decided on.
@@ -98,6 +102,7 @@ pub async fn restore(
     run.refuse_to_replace(here, request, &decided).await?;
     run.begin(here, request, &decided)?;
     let mut reports: Vec<StepReport> = decided.steps.iter().map(StepReport::begin).collect();
+    run.drop_left(here, request, &decided, Left::Unfinished, clock, &mut reports).boxed_local().await?;
     for placing in [Placing::Beside, Placing::InPlace] {
         // What lies beside can be left alone when it is not equal; what replaces files must not have begun by then.
         if verdict_of(&reports) == Verdict::Equal {
@@ -109,6 +114,7 @@ pub async fn restore(
     let verdict = verdict_of(&reports);
     if verdict == Verdict::Equal {
         run.swap_all(here, request, &decided, clock, &mut reports).boxed_local().await?;
+        run.drop_left(here, request, &decided, Left::Replaced, clock, &mut reports).boxed_local().await?;
     }
     run.finish(here, request, &decided, &signer, clock, verdict, reports).await
 }
@@ -128,17 +134,28 @@ pub async fn preview(here: &Here, request: &RestoreRequest) -> Result<Preview, E
     let decided = decide(here, request).await?;
     refuse_to_replace(here, request, &decided).await?;
     let around = decided.around(here, request, Path::new(""));
+    // What the run that may be gone on with has made is not dropped.
+    let finished =
+        |journal: &Journal| journal.done::<serde_json::Value>("", Phase::Finished).map(|found| found.is_some());
+    let folder = match begun_last(here)? {
+        Some((name, journal)) if !finished(&journal)? => name,
+        _ => String::new(),
+    };
+    let resumable = Surroundings { folder: Path::new(&folder), ..around };
     let mut steps = Vec::new();
     for planned in &decided.steps {
         let step = Step::new(&around, planned)?;
-        steps.push(PreviewStep { step: planned.to_string(), place: step.place().await?, bytes: step.header.bytes });
+        let mut drops = Step::new(&resumable, planned)?.left(Left::Unfinished).await?;
+        drops.extend(step.left(Left::Replaced).await?);
+        let (step, place, bytes) = (planned.to_string(), step.place().await?, step.header.bytes);
+        steps.push(PreviewStep { step, place, bytes, drops });
     }
     let ListedPoint { id, record, .. } = &decided.point;
     Ok(Preview { point: id.to_string(), captured_at: record.captured_at, steps })
 }
 
 async fn decide(here: &Here, request: &RestoreRequest) -> Result<Decided, Error> {
-    refuse_live(here, &here.config.live, request)?;
+    refuse_live(here, &here.config.live, request.on_live.as_deref(), request.into.is_some())?;
     let identity = here.identity()?;
     let (keys, reader) = point::open_vault(here).await?;
     let points = point::list(here).await?;
@@ -148,11 +165,12 @@ async fn decide(here: &Here, request: &RestoreRequest) -> Result<Decided, Error>
     Ok(Decided { reader, keys, identity, point, steps })
 }
 
-fn refuse_live(here: &Here, live: &str, request: &RestoreRequest) -> Result<(), RestoreError> {
+/// Refuses to replace the data of the `live` site, unless a person typed its name, or everything goes `beside` them.
+pub(super) fn refuse_live(here: &Here, live: &str, typed: Option<&str>, beside: bool) -> Result<(), RestoreError> {
     let site = here.site.name.clone();
-    match &request.on_live {
-        Some(given) if *given != site => Err(RestoreError::WrongSite { site, given: given.clone() }),
-        None if live == site && request.into.is_none() => Err(RestoreError::LiveSite { site }),
+    match typed {
+        Some(given) if given != site => Err(RestoreError::WrongSite { site, given: given.to_owned() }),
+        None if live == site && !beside => Err(RestoreError::LiveSite { site }),
         _ => Ok(()),
     }
 }
@@ -198,11 +216,10 @@ fn choose_steps(here: &Here, request: &RestoreRequest, point: &ListedPoint) -> R
 impl Decided {
     fn around<'a>(&'a self, here: &'a Here, request: &'a RestoreRequest, folder: &'a Path) -> Surroundings<'a> {
         let Decided { reader, identity, point, .. } = self;
-        Surroundings { here, into: request.into.as_deref(), reader, identity, point, folder }
+        let since = jiff::Timestamp::UNIX_EPOCH;
+        Surroundings { here, into: request.into.as_deref(), reader, identity, point, folder, since }
     }
-}
 
-impl Decided {
     /// The steps of one kind of place, in the plan's order, each with its report.
     fn of<'a>(
         &'a self,
@@ -247,8 +264,7 @@ impl Run {
         durable::private_folder(&all).map_err(wrong(&all))?;
         let request = RestoreRequest { point: Some(decided.point.id.to_string()), ..request.clone() };
         // What a run loaded holds only until another one is begun: that one puts other files in the same places.
-        let latest_path = all.join("latest");
-        let latest = durable::read(&latest_path).map_err(wrong(&latest_path))?;
+        let latest = latest(here)?;
         for number in 1u32.. {
             let name = format!("{}-{number:03}", decided.point.id);
             let folder = all.join(&name);
@@ -258,7 +274,7 @@ impl Run {
             if let Some(started_at) = begun {
                 let finished = journal.done::<serde_json::Value>("", Phase::Finished)?.is_some();
                 let same = journal.done::<RestoreRequest>("", Phase::Begun)?.is_some_and(|(b, _)| b.is_of(&request));
-                if finished || !same || latest.as_deref() != Some(name.as_bytes()) {
+                if finished || !same || latest.as_ref() != Some(&name) {
                     continue;
                 }
                 return Ok(Run { folder, journal, started_at, resumed: true });
@@ -273,10 +289,7 @@ impl Run {
         if self.resumed {
             return Ok(());
         }
-        let path = here.site.state.join("restores/latest");
-        let name = self.folder.file_name().unwrap_or_default();
-        durable::replace(&path, name.as_encoded_bytes()).map_err(|source| RestoreError::Folder { path, source })?;
-        failpoint::hit("restore.latest");
+        set_latest(here, &self.folder)?;
         let request = RestoreRequest { point: Some(decided.point.id.to_string()), ..request.clone() };
         let value = serde_json::to_value(&request).map_err(RestoreError::Value)?;
         let entry = Entry { step: String::new(), phase: Phase::Begun, at: self.started_at, millis: 0, value };
@@ -319,6 +332,11 @@ impl Run {
         Ok(self.journal.done::<()>("", Phase::Swapping)?.is_some())
     }
 
+    /// Whether the step had nothing to load.
+    fn held(&self, step: &PlannedStep) -> Result<bool, Error> {
+        Ok(self.journal.done::<Loaded>(&step.to_string(), Phase::Loaded)?.is_some_and(|(loaded, _)| loaded.held))
+    }
+
     async fn refuse_to_replace(&self, here: &Here, request: &RestoreRequest, decided: &Decided) -> Result<(), Error> {
         let around = decided.around(here, request, &self.folder);
         for planned in &decided.steps {
@@ -341,13 +359,16 @@ impl Run {
         reports: &mut [StepReport],
     ) -> Result<(), Error> {
         let folder = self.folder.clone();
-        let around = decided.around(here, request, &folder);
+        let around = Surroundings { since: self.started_at, ..decided.around(here, request, &folder) };
         for (planned, report) in decided.of(placing, reports) {
             let step = Step::new(&around, planned)?;
             // Loaded before this run was killed: somebody may have removed or changed it since.
             let before = self.journal.done::<Loaded>(&planned.to_string(), Phase::Loaded)?;
             let (loaded, load_millis) = match before {
                 Some(before) if self.swapping()? || step.stands().await? => before,
+                None if step.holds().await? => {
+                    self.now(&planned.to_string(), Phase::Loaded, clock, async { Ok(Loaded::already()) }).await?
+                }
                 before => {
                     let kept = before.map_or_else(Vec::new, |(loaded, _)| loaded.kept);
                     let load = async { step.load(progress).boxed_local().await.map(|loaded| loaded.with_kept(kept)) };
@@ -374,15 +395,23 @@ impl Run {
         reports: &mut [StepReport],
     ) -> Result<(), Error> {
         let folder = self.folder.clone();
-        let around = decided.around(here, request, &folder);
+        let around = Surroundings { since: self.started_at, ..decided.around(here, request, &folder) };
         for (planned, report) in decided.of(placing, reports) {
             let step = Step::new(&around, planned)?;
-            let (compared, millis) = if self.swapping()? {
+            let (mut compared, mut millis) = if self.swapping()? {
                 self.once(planned, Phase::Proven, clock, step.prove(progress).boxed_local()).await?
             } else {
                 // Proven before this run was killed says nothing of what stands now.
                 self.now(&planned.to_string(), Phase::Proven, clock, step.prove(progress).boxed_local()).await?
             };
+            if compared.total > 0 && self.held(planned)? {
+                let load = step.load(progress).boxed_local();
+                let (loaded, load_millis) = self.now(&planned.to_string(), Phase::Loaded, clock, load).await?;
+                (report.loaded, report.load_millis) =
+                    (format!("{}; what was held is different", loaded.summary), load_millis);
+                (compared, millis) =
+                    self.now(&planned.to_string(), Phase::Proven, clock, step.prove(progress).boxed_local()).await?;
+            }
             let Compared { summary, differences, total } = compared;
             report.prove_millis = millis;
             report.compared = summary;
@@ -401,7 +430,7 @@ impl Run {
         reports: &mut [StepReport],
     ) -> Result<(), Error> {
         let folder = self.folder.clone();
-        let around = decided.around(here, request, &folder);
+        let around = Surroundings { since: self.started_at, ..decided.around(here, request, &folder) };
         if !self.swapping()? {
             self.now("", Phase::Swapping, clock, async { Ok(()) }).await?;
         }
@@ -409,15 +438,52 @@ impl Run {
             let step = Step::new(&around, planned)?;
             // Role and place were looked at minutes ago; both are again before anything is replaced.
             let live = Config::load(&here.config.path)?.live;
-            refuse_live(here, &live, request)?;
+            refuse_live(here, &live, request.on_live.as_deref(), request.into.is_some())?;
             if self.journal.done::<Swapped>(&planned.to_string(), Phase::Swapped)?.is_none() {
                 refuse_step(&step, request, decided, true).await?;
             }
-            let (swapped, _) =
-                self.once(planned, Phase::Swapped, clock, step.swap(request.replace).boxed_local()).await?;
+            let held = self.held(planned)?;
+            let swap =
+                async { if held { Ok(Swapped::default()) } else { step.swap(request.replace).boxed_local().await } };
+            let (swapped, _) = self.once(planned, Phase::Swapped, clock, swap).await?;
             let Swapped { summary, kept } = swapped;
             report.swapped = summary;
             report.kept.extend(kept);
+        }
+        Ok(())
+    }
+
+    /// Drops what earlier restores of the steps' sources have left. The names are written down first, so that a run that was
+    /// killed tells all of them.
+    async fn drop_left(
+        &mut self,
+        here: &Here,
+        request: &RestoreRequest,
+        decided: &Decided,
+        which: Left,
+        clock: &dyn Clock,
+        reports: &mut [StepReport],
+    ) -> Result<(), Error> {
+        let folder = self.folder.clone();
+        let around = Surroundings { since: self.started_at, ..decided.around(here, request, &folder) };
+        let phase = match which {
+            Left::Unfinished => Phase::Clearing,
+            Left::Replaced => Phase::Dropping,
+        };
+        for (planned, report) in decided.steps.iter().zip(reports) {
+            let step = Step::new(&around, planned)?;
+            // Where this run kept nothing, what was kept before is all there is to go back to.
+            if which == Left::Replaced && report.kept.is_empty() {
+                continue;
+            }
+            let names: Vec<String> = match self.journal.done(&planned.to_string(), phase)? {
+                Some((names, _)) => names,
+                None => step.left(which).await?,
+            };
+            if !names.is_empty() {
+                let (names, _) = self.once(planned, phase, clock, async { Ok(names) }).await?;
+                report.dropped.extend(step.drop_left(which, &names).boxed_local().await?);
+            }
         }
         Ok(())
     }

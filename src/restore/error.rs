@@ -74,6 +74,28 @@ pub enum RestoreError {
         /// Why.
         cause: crate::error::Error,
     },
+    /// Single tables are not asked for as they must be.
+    #[error("--table: {what}")]
+    Tables {
+        /// What is wrong.
+        what: String,
+    },
+    /// What is asked to be undone is no database of this site.
+    #[error("{source_name} is no database of [sites.{site}]: only databases are swapped back")]
+    NotUndone {
+        /// The source asked for.
+        source_name: String,
+        /// This site.
+        site: String,
+    },
+    /// There is nothing to swap back.
+    #[error("nothing is kept at {site} that the last restore of {sources} has replaced")]
+    NothingKept {
+        /// This site.
+        site: String,
+        /// Of which sources.
+        sources: String,
+    },
     /// The state folder failed.
     #[error("restore folder {path}")]
     Folder {
@@ -97,10 +119,15 @@ fn done(verdict: Verdict) -> &'static str {
 impl Explain for RestoreError {
     fn class(&self) -> Class {
         match self {
-            RestoreError::LiveSite { .. } | RestoreError::WrongSite { .. } | RestoreError::WouldReplace { .. } => {
-                Class::Refused
-            }
-            RestoreError::Into { .. } | RestoreError::NotInPoint { .. } | RestoreError::NoPlace { .. } => Class::Usage,
+            RestoreError::LiveSite { .. }
+            | RestoreError::WrongSite { .. }
+            | RestoreError::WouldReplace { .. }
+            | RestoreError::NothingKept { .. } => Class::Refused,
+            RestoreError::Into { .. }
+            | RestoreError::NotInPoint { .. }
+            | RestoreError::NoPlace { .. }
+            | RestoreError::Tables { .. }
+            | RestoreError::NotUndone { .. } => Class::Usage,
             RestoreError::Unsigned { verdict: Verdict::Different, .. } => Class::Incomplete,
             RestoreError::Unsigned { .. } | RestoreError::Folder { .. } | RestoreError::Value(_) => Class::Failed,
         }
@@ -122,6 +149,16 @@ impl Explain for RestoreError {
             RestoreError::NotInPoint { point, .. } => format!("`warmspare points show {point}` lists what it has."),
             RestoreError::NoPlace { site, .. } => {
                 format!("Add it under [sites.{site}], or leave it out with --only.")
+            }
+            RestoreError::Tables { .. } => {
+                "Write it as `warmspare restore --only database.NAME --table SCHEMA.TABLE`, names quoted as in SQL.".to_owned()
+            }
+            RestoreError::NotUndone { .. } => {
+                "Name one as database.NAME. The files that a restore replaced lie in `kept` of its folder.".to_owned()
+            }
+            RestoreError::NothingKept { .. } => {
+                "`warmspare restore --kept` lists what there is; an older point comes back with `warmspare restore --point ID --replace`."
+                    .to_owned()
             }
             RestoreError::Unsigned { verdict: Verdict::Equal, .. } => {
                 "What was restored is in place and can be used. Once the vault takes records again, run the same restore: \

@@ -21,6 +21,8 @@ use crate::failpoint;
 pub enum Phase {
     /// The run began; its value is the request.
     Begun,
+    /// The databases of the step's source that earlier runs never swapped in are dropped next; its value names them.
+    Clearing,
     /// The step's data is in place, not yet proven.
     Loaded,
     /// The step was compared with the point.
@@ -29,6 +31,8 @@ pub enum Phase {
     Swapping,
     /// The step's result took the place of what stood there.
     Swapped,
+    /// The databases that earlier runs replaced are dropped next; its value names them.
+    Dropping,
     /// The proof is in the vault.
     Signed,
     /// The run is over.
@@ -64,6 +68,17 @@ impl Explain for JournalError {
     }
 }
 
+/// The entries, and the length of the lines they are in.
+fn entries(path: &Path, content: &[u8]) -> Result<(Vec<Entry>, usize), JournalError> {
+    let whole = content.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    let lines = content.get(..whole).unwrap_or_default().split_inclusive(|&byte| byte == b'\n');
+    let read = |(line, at): (&[u8], u32)| {
+        let damaged = |e| JournalError { path: path.to_owned(), what: format!("line {at} is damaged: {e}") };
+        serde_json::from_slice(line).map_err(damaged)
+    };
+    Ok((lines.zip(1..).map(read).collect::<Result<_, _>>()?, whole))
+}
+
 /// A journal being kept.
 pub struct Journal {
     path: PathBuf,
@@ -79,11 +94,7 @@ impl Journal {
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         let wrong = |what: String| JournalError { path: path.to_owned(), what };
         let content = durable::read(path).map_err(|e| wrong(e.to_string()))?.unwrap_or_default();
-        let whole = content.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        let mut entries = Vec::new();
-        for (line, at) in content.get(..whole).unwrap_or_default().split_inclusive(|&byte| byte == b'\n').zip(1..) {
-            entries.push(serde_json::from_slice(line).map_err(|e| wrong(format!("line {at} is damaged: {e}")))?);
-        }
+        let (entries, whole) = entries(path, &content)?;
         let mut options = OpenOptions::new();
         let file = options.append(true).create(true).mode(0o600).open(path).and_then(|file| {
             file.set_len(whole as u64)?;
@@ -92,6 +103,18 @@ impl Journal {
             Ok(file)
         });
         Ok(Journal { path: path.to_owned(), file: file.map_err(|e| wrong(e.to_string()))?, entries })
+    }
+
+    /// The journal at `path` to look into, if there is one: nothing is changed, whoever may be writing it.
+    ///
+    /// # Errors
+    /// When it cannot be read, or a line before the last is damaged.
+    pub fn look(path: &Path) -> Result<Option<Self>, JournalError> {
+        let wrong = |error: io::Error| JournalError { path: path.to_owned(), what: error.to_string() };
+        let Some(content) = durable::read(path).map_err(wrong)? else { return Ok(None) };
+        let (entries, _) = entries(path, &content)?;
+        let file = File::open(path).map_err(wrong)?;
+        Ok(Some(Journal { path: path.to_owned(), file, entries }))
     }
 
     /// Writes down what was done.

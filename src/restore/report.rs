@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::plan::PlannedStep;
+use super::steps::database::Dropped;
 use crate::vault::v1::{ProofStep, Verdict};
 
 /// The report of one restore, written as `report.json` beside its journal.
@@ -57,6 +58,8 @@ pub struct StepReport {
     pub swapped: Option<String>,
     /// What was kept of what stood there before.
     pub kept: Vec<String>,
+    /// The databases of earlier restores that were dropped, or would have been.
+    pub dropped: Vec<Dropped>,
 }
 
 impl StepReport {
@@ -73,6 +76,7 @@ impl StepReport {
             differences_total: 0,
             swapped: None,
             kept: Vec::new(),
+            dropped: Vec::new(),
         }
     }
 
@@ -106,6 +110,10 @@ impl RestoreReport {
             lines.push(format!("  compared {} in {}", step.compared, seconds(step.prove_millis)));
             lines.extend(step.swapped.iter().map(|swapped| format!("  swapped  {swapped}")));
             lines.extend(step.kept.iter().map(|kept| format!("  kept     {kept}")));
+            lines.extend(step.dropped.iter().map(|dropped| match &dropped.failed {
+                None => format!("  dropped  database {}, of an earlier restore", dropped.database),
+                Some(why) => format!("  NOT DROPPED, tried again next time: database {}: {why}", dropped.database),
+            }));
             lines.extend(step.differences.iter().map(|difference| format!("  DIFFERS  {difference}")));
             let untold = step.differences_total.saturating_sub(step.differences.len() as u64);
             if untold > 0 {

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::error::RestoreError;
 use super::plan::{PlannedStep, StepKind};
 use super::steps::bucket_check;
-use super::steps::database::{self, Sessions, Standing, Target};
+use super::steps::database::{self, Dropped, Origin, Owner, Sessions, Standing, Target};
 use super::steps::files::{self, Effect, Places};
 use crate::capture::database::DatabaseFacts;
-use crate::config::Here;
 use crate::config::address::{BucketAddress, DatabaseAddress, ExportAddress};
+use crate::config::{Here, SourceName};
 use crate::error::Error;
 use crate::keys::Identity;
 use crate::observe::Progress;
@@ -34,9 +34,17 @@ pub(super) struct Loaded {
     pub summary: String,
     /// What was kept of what stood there before.
     pub kept: Vec<String>,
+    /// Nothing was: what stands there was restored from the same snapshot, and only a proof is needed.
+    #[serde(default)]
+    pub held: bool,
 }
 
 impl Loaded {
+    /// What stands there need not be loaded again.
+    pub fn already() -> Self {
+        Loaded { summary: "held already, nothing was loaded".to_owned(), kept: Vec::new(), held: true }
+    }
+
     /// With what an earlier attempt of the same run kept.
     pub fn with_kept(mut self, mut kept: Vec<String>) -> Self {
         kept.append(&mut self.kept);
@@ -71,6 +79,20 @@ pub(super) struct Swapped {
     pub kept: Vec<String>,
 }
 
+/// Which databases that restores have left are those of the source at this site.
+pub(super) fn owner(here: &Here, source: &SourceName) -> Owner {
+    Owner { system: here.config.system.clone(), site: here.site.name.clone(), source: source.to_string() }
+}
+
+/// Which of the databases that earlier restores have left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// Those never swapped in.
+    Unfinished,
+    /// Those that were replaced, before the one that this run replaced.
+    Replaced,
+}
+
 /// All that is the same for every step of a run.
 pub(super) struct Surroundings<'a> {
     pub here: &'a Here,
@@ -80,6 +102,8 @@ pub(super) struct Surroundings<'a> {
     pub point: &'a ListedPoint,
     /// The run's own folder.
     pub folder: &'a Path,
+    /// When the run began.
+    pub since: jiff::Timestamp,
 }
 
 /// A step and what it works on.
@@ -119,18 +143,38 @@ impl<'a> Step<'a> {
         self.around.here.site.buckets.get(&self.planned.source.name).ok_or_else(|| self.no_place())
     }
 
-    async fn snapshot(&self) -> Result<SnapshotReader<Keys>, Error> {
+    /// Its snapshot, open.
+    ///
+    /// # Errors
+    /// When the vault or the identity does not open it.
+    pub async fn snapshot(&self) -> Result<SnapshotReader<Keys>, Error> {
         let Surroundings { reader, identity, .. } = self.around;
         Ok(reader.open_snapshot(&self.planned.source, self.id, self.header, identity).await?)
     }
 
-    fn target(&self) -> Result<Target, Error> {
+    /// The database it is of, at this site.
+    ///
+    /// # Errors
+    /// When this site names no place for it, or one that cannot be used.
+    pub fn target(&self) -> Result<Target, Error> {
         let address = self.database_address()?;
         let here = self.around.here;
         let password = here.resolve(&format!("databases.{}.password", address.name), address.password.as_ref())?;
         let PointId { term, .. } = self.around.point.id;
         let (point, workers) = (self.around.point.id.to_string(), here.config.capture.workers);
-        Ok(Target::new(address, password, self.around.into, term, &point, workers)?)
+        let target = Target::new(address, password, self.around.into, term, &point, workers)?;
+        Ok(target.made_by(self.origin()))
+    }
+
+    fn origin(&self) -> Origin {
+        let Surroundings { here, into, folder, since, .. } = self.around;
+        Origin {
+            owner: owner(here, &self.planned.source),
+            run: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            since: since.to_string(),
+            snapshot: format!("{} {}", self.id, self.header.body.blake3),
+            scratch: into.is_some(),
+        }
     }
 
     fn captured(&self) -> Result<DatabaseFacts, Error> {
@@ -162,6 +206,7 @@ impl<'a> Step<'a> {
             StepKind::Database => {
                 let target = self.target()?;
                 let standing = match database::standing(&target).await? {
+                    _ if self.holds().await? => "holds it already, loaded again only if it is different".to_owned(),
                     Standing::Absent => "new".to_owned(),
                     Standing::Ours { point, .. } => format!("replaces point {point}"),
                     Standing::Foreign { description } => format!("replaces {description}"),
@@ -183,6 +228,17 @@ impl<'a> Step<'a> {
     /// This site's name.
     pub fn site(&self) -> String {
         self.around.here.site.name.clone()
+    }
+
+    /// Whether what stands there was restored from this very snapshot, so that it is enough to prove it.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn holds(&self) -> Result<bool, Error> {
+        match self.planned.kind {
+            StepKind::Database if self.around.into.is_none() => database::holds(&self.target()?).await,
+            _ => Ok(false),
+        }
     }
 
     /// Whether what [`Step::load`] put in place is still there.
@@ -272,7 +328,7 @@ impl<'a> Step<'a> {
                     let names = loaded.unknown_settings.join(", ");
                     summary += &format!("; settings this server does not have, and which were not set: {names}");
                 }
-                Ok(Loaded { summary, kept: Vec::new() })
+                Ok(Loaded { summary, kept: Vec::new(), held: false })
             }
             StepKind::Files => {
                 let snapshot = self.snapshot().await?;
@@ -282,7 +338,7 @@ impl<'a> Step<'a> {
                 let written = done.written.len();
                 let summary = format!("{written} files written, {} as captured, {commands} outputs", done.unchanged);
                 let kept = done.kept.iter().map(|(path, kept)| format!("{} as {}", path.display(), kept.display()));
-                Ok(Loaded { summary, kept: kept.collect() })
+                Ok(Loaded { summary, kept: kept.collect(), held: false })
             }
             StepKind::BucketCheck => {
                 let count = |key: &str| self.header.facts.get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
@@ -292,7 +348,7 @@ impl<'a> Step<'a> {
                     summary += &format!("; {lacking} MORE WERE NOT: the capture named them, and they are not here");
                     tracing::warn!("{}: {summary}", self.planned.source);
                 }
-                Ok(Loaded { summary, kept: Vec::new() })
+                Ok(Loaded { summary, kept: Vec::new(), held: false })
             }
         }
     }
@@ -344,5 +400,31 @@ impl<'a> Step<'a> {
         let done = database::swap(&target, sessions).await?;
         let summary = Some(format!("point {} is now database {}", self.around.point.id, target.name()));
         Ok(Swapped { summary, kept: done.kept.iter().map(|name| format!("the database before as {name}")).collect() })
+    }
+
+    /// The databases that earlier restores of this source have left and that this run drops.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn left(&self, which: Left) -> Result<Vec<String>, Error> {
+        // What is restored into a scratch place touches nothing else.
+        if self.planned.kind != StepKind::Database || self.around.into.is_some() {
+            return Ok(Vec::new());
+        }
+        match which {
+            Left::Unfinished => database::standing_unfinished(&self.target()?).await,
+            Left::Replaced => database::replaced_before(&self.target()?).await,
+        }
+    }
+
+    /// Drops those of `names` that [`Step::left`] names still.
+    ///
+    /// # Errors
+    /// When the server cannot be asked. One that cannot be dropped is told, and stays.
+    pub async fn drop_left(&self, which: Left, names: &[String]) -> Result<Vec<Dropped>, Error> {
+        match which {
+            Left::Unfinished => database::drop_unfinished(&self.target()?, names).await,
+            Left::Replaced => database::drop_replaced(&self.target()?, names).await,
+        }
     }
 }

@@ -7,8 +7,9 @@ use std::sync::{Mutex, PoisonError};
 use futures_util::future::try_join_all;
 
 use super::large_objects;
+use super::marks::{CREATED, LOADED, LOADING, STATE};
 use super::prepare::recreate;
-use super::{CREATED, DatabaseError, LOADED, LOADING, STATE, Target};
+use super::{DatabaseError, Target};
 use crate::capture::layout::{self, TableFacts};
 use crate::error::Error;
 use crate::failpoint;

@@ -8,17 +8,26 @@
 //!
 //! Nothing is ever written into the database that bears the name: the snapshot is loaded beside it and takes its name at
 //! the end. Each function may be killed anywhere and run again: what it left half-done it finds by the marks every
-//! database of ours carries (`warmspare.point`, `.term`, `.state`), and does over.
+//! database of ours carries (`warmspare.point`, `.term`, `.state`, …), and does over. What it leaves behind is listed, dropped
+//! when its time has come, and swapped back, by marks as well.
 
 mod large_objects;
 mod load;
+mod marks;
 mod prepare;
+mod remains;
+pub mod single;
 mod swap;
+mod undo;
 
 pub use load::{Loaded, load};
+pub use marks::{Origin, Owner, Part, Remaining, remaining};
 pub use prepare::{Prepared, prepare};
-pub use swap::{Kept, Promoted, Sessions, Swapped, drop_kept, kept, promote_roles, swap};
+pub use remains::{Dropped, drop_replaced, drop_unfinished, replaced_before, standing_unfinished};
+pub use swap::{Promoted, Sessions, Swapped, promote_roles, swap};
+pub use undo::{Exchange, Side, exchange_of};
 
+use marks::{LOADED, POINT, STATE, TERM};
 use secrecy::SecretString;
 
 use crate::capture::database::DatabaseFacts;
@@ -31,19 +40,6 @@ use crate::postgres::{self, Server, Session};
 use crate::stream::Source;
 use crate::verify::database::{Comparison, prove as compare};
 
-/// The mark that says which recovery point a database was restored from.
-const POINT: &str = "point";
-/// The mark that says at which term it was captured.
-const TERM: &str = "term";
-/// The mark that says how far the load is: one of the three below.
-const STATE: &str = "state";
-/// The mark of a database that was replaced: by which point.
-const REPLACED_BY: &str = "replaced_by";
-
-const CREATED: &str = "created";
-const LOADING: &str = "loading";
-const LOADED: &str = "loaded";
-
 /// What is restored, and where to.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -53,6 +49,7 @@ pub struct Target {
     point: String,
     term: u64,
     workers: usize,
+    origin: Origin,
 }
 
 /// What bears the name now.
@@ -139,9 +136,37 @@ pub enum DatabaseError {
         /// By whom.
         sessions: Vec<InUse>,
     },
-    /// A database whose removal was asked for is not one that a restore replaced.
-    #[error("database {name} is not one that a restore replaced")]
-    NotKept {
+    /// A single table cannot be brought.
+    #[error("table {table} {what}")]
+    NoTable {
+        /// The table.
+        table: String,
+        /// Why not.
+        what: String,
+    },
+    /// The scratch schema, or a table in it, is there and is somebody else's.
+    #[error("{place}: {name} exists and was not made by warmspare for this")]
+    Taken {
+        /// Where.
+        place: String,
+        /// The schema or table.
+        name: String,
+    },
+    /// A single table needs something that the database does not have.
+    #[error("{place}: table {table} cannot be made here (`{statement}`)")]
+    Lacks {
+        /// Where.
+        place: String,
+        /// The table.
+        table: String,
+        /// How the statement begins.
+        statement: String,
+        /// What the server said, which names it.
+        source: postgres::Error,
+    },
+    /// Since the undo was begun somebody has renamed or dropped one of its databases.
+    #[error("database {name} is not where it was when the undo was begun")]
+    Moved {
         /// The database.
         name: String,
     },
@@ -155,7 +180,8 @@ impl Explain for DatabaseError {
     fn class(&self) -> Class {
         match self {
             DatabaseError::Rows { .. } => Class::Incomplete,
-            DatabaseError::Statement { .. } => Class::Failed,
+            DatabaseError::Statement { .. } | DatabaseError::Lacks { .. } => Class::Failed,
+            DatabaseError::NoTable { .. } => Class::Usage,
             _ => Class::Refused,
         }
     }
@@ -183,7 +209,18 @@ impl Explain for DatabaseError {
                 "Stop the application at this site, or say --replace to end its sessions, and run the restore again; \
                  it goes on where it stopped."
             }
-            DatabaseError::NotKept { .. } => "Drop it by hand if you are sure.",
+            DatabaseError::NoTable { .. } => {
+                "Name another as SCHEMA.TABLE, or bring the whole database beside: \
+                 `warmspare restore --only database.NAME --into NEW_DATABASE`."
+            }
+            DatabaseError::Taken { .. } => "Rename it, or drop it if it is not needed, then run the command again.",
+            DatabaseError::Lacks { .. } => {
+                "Make the type or function that the server names, or bring the whole database beside: \
+                 `warmspare restore --only database.NAME --into NEW_DATABASE`."
+            }
+            DatabaseError::Moved { .. } => {
+                "`warmspare restore --kept` shows what is where; `warmspare restore --undo --only SOURCE` begins anew from that."
+            }
         };
         Some(text.to_owned())
     }
@@ -204,7 +241,14 @@ impl Target {
     ) -> Result<Target, postgres::Error> {
         let server = Server::new(address, password)?;
         let name = into.unwrap_or(server.database()).to_owned();
-        Ok(Target { address: address.clone(), server, name, point: point.to_owned(), term, workers })
+        let (address, point, origin) = (address.clone(), point.to_owned(), Origin::default());
+        Ok(Target { address, server, name, point, term, workers, origin })
+    }
+
+    /// The same, made by the run that `origin` names.
+    #[must_use]
+    pub fn made_by(self, origin: Origin) -> Target {
+        Target { origin, ..self }
     }
 
     /// The name it shall bear.
@@ -247,6 +291,22 @@ pub async fn stands(target: &Target) -> Result<bool, Error> {
     let found = loaded_as(target, &session).await?;
     session.close().await;
     Ok(found.is_some())
+}
+
+/// Whether the database that bears the name was restored, at this site, from this very snapshot. What became of it since, only
+/// a proof can tell.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn holds(target: &Target) -> Result<bool, Error> {
+    let session = target.server.maintenance().await?;
+    let marks = lifecycle::marks(&session, &target.name).await?;
+    // One that a killed swap has closed cannot be looked into; it is replaced as ever.
+    let open = lifecycle::takes_connections(&session, &target.name).await?;
+    session.close().await;
+    Ok(marks
+        .filter(|_| open)
+        .is_some_and(|marks| target.is_of_this_point(&marks) && target.origin.is_held_by(&target.name, &marks)))
 }
 
 async fn loaded_as(target: &Target, session: &Session) -> Result<Option<String>, postgres::Error> {

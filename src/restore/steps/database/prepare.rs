@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{CREATED, DatabaseError, POINT, STATE, TERM, Target};
+use super::marks::{CREATED, POINT, STATE, TERM};
+use super::{DatabaseError, Target};
 use crate::capture::database::DatabaseFacts;
 use crate::capture::layout;
 use crate::error::Error;
@@ -99,11 +100,12 @@ async fn create(target: &Target, session: &Session, properties: &Properties) -> 
     let sql = properties.create(&fresh, session.version(), &tablespaces);
     session.execute(&format!("creating database {fresh}"), &sql).await?;
     failpoint::hit("database.created");
-    let marks = [
+    let mut marks = target.origin.at_creation(&fresh);
+    marks.extend([
         lifecycle::mark(&fresh, POINT, &target.point),
         lifecycle::mark(&fresh, TERM, &target.term.to_string()),
         lifecycle::mark(&fresh, STATE, CREATED),
-    ];
+    ]);
     lifecycle::together(session, "marking the fresh database", &marks).await?;
     failpoint::hit("database.marked");
     Ok(())

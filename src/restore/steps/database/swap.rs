@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::{DatabaseError, LOADED, REPLACED_BY, STATE, Target};
+use super::marks::{self, LOADED, Origin, Part, STATE};
+use super::{DatabaseError, Target};
 use crate::capture::layout;
 use crate::error::Error;
 use crate::failpoint;
 use crate::postgres::properties::unknown_settings;
-use crate::postgres::quote::{derived_name, identifier};
+use crate::postgres::quote::derived_name;
 use crate::postgres::roles::Role;
 use crate::postgres::{self, Session, lifecycle};
 use crate::stream::Source;
@@ -29,15 +30,6 @@ pub struct Swapped {
     pub kept: Option<String>,
     /// An earlier run had done it already.
     pub already: bool,
-}
-
-/// A database that was replaced and is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
-    /// Its name now.
-    pub database: String,
-    /// The point that replaced it.
-    pub replaced_by: String,
 }
 
 /// What a promotion gave to the roles.
@@ -83,55 +75,75 @@ pub async fn swap(target: &Target, sessions: Sessions) -> Result<Swapped, Error>
     lifecycle::terminate(&session, &fresh).await?;
     let kept = if standing.is_some() { Some(exchange(target, &session, sessions).await?) } else { None };
     if kept.is_none() {
-        rename(&session, &[rename_to(&fresh, &target.name)]).await?;
+        let mut statements = vec![lifecycle::rename(&fresh, &target.name)];
+        statements.extend(target.origin.at_swap(&target.name, &target.origin.run));
+        rename(&session, &statements).await?;
     }
     failpoint::hit("database.swapped");
     session.close().await;
     Ok(Swapped { kept, already: false })
 }
 
-/// Takes the name from the database that bears it. On any error that one is open again.
+/// Takes the name from the database that bears it.
 async fn exchange(target: &Target, session: &Session, sessions: Sessions) -> Result<String, Error> {
     let (fresh, name) = (target.fresh(), target.name.as_str());
-    let kept = free_name(target, session).await?;
-    if sessions == Sessions::Refuse {
-        refuse_sessions(session, name).await?;
-    }
-    lifecycle::allow_connections(session, name, false).await?;
-    failpoint::hit("database.closed");
-    let done = take_name(session, &fresh, name, &kept, &target.point, sessions).await;
-    if done.is_err()
-        && let Err(error) = lifecycle::allow_connections(session, name, true).await
-    {
-        tracing::warn!(database = name, %error, "the database still takes no sessions; ALTER DATABASE … ALLOW_CONNECTIONS true opens it");
-    }
-    done.map(|()| kept)
+    let kept = free_name(session, name, &format!("__before_{}", target.point)).await?;
+    let taking = Taking { name, kept: &kept, by: &target.point, next: &fresh, swap: &target.origin.run };
+    taking.take(session, &target.origin, sessions).await?;
+    Ok(kept)
 }
 
-async fn take_name(
-    session: &Session,
-    fresh: &str,
-    name: &str,
-    kept: &str,
-    point: &str,
-    sessions: Sessions,
-) -> Result<(), Error> {
-    match sessions {
-        // One may have slipped in between the look and the closing.
-        Sessions::Refuse => refuse_sessions(session, name).await?,
-        Sessions::End => end_sessions(session, name).await?,
-    }
-    // What was replaced is found by its mark, not by its name, and shows no point of its own any more than it had.
-    let statements = [rename_to(name, kept), lifecycle::mark(kept, REPLACED_BY, point), rename_to(fresh, name)];
-    Ok(rename(session, &statements).await?)
+/// One database takes the name of another, which is kept.
+pub(super) struct Taking<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// The name of what bore it, from then on.
+    pub kept: &'a str,
+    /// What replaces it, as its mark will say.
+    pub by: &'a str,
+    /// The name, so far, of what bears it from then on.
+    pub next: &'a str,
+    /// The swap that both are part of.
+    pub swap: &'a str,
 }
 
-fn rename_to(from: &str, to: &str) -> String {
-    format!("ALTER DATABASE {} RENAME TO {};", identifier(from), identifier(to))
+impl Taking<'_> {
+    /// Does it, in one transaction. On any error the one that bears the name is open again.
+    pub async fn take(&self, session: &Session, origin: &Origin, sessions: Sessions) -> Result<(), Error> {
+        let name = self.name;
+        if sessions == Sessions::Refuse {
+            refuse_sessions(session, name).await?;
+        }
+        lifecycle::allow_connections(session, name, false).await?;
+        failpoint::hit("database.closed");
+        let done = self.take_closed(session, origin, sessions).await;
+        if done.is_err()
+            && let Err(error) = lifecycle::allow_connections(session, name, true).await
+        {
+            tracing::warn!(database = name, %error, "the database still takes no sessions; ALTER DATABASE … ALLOW_CONNECTIONS true opens it");
+        }
+        done
+    }
+
+    async fn take_closed(&self, session: &Session, origin: &Origin, sessions: Sessions) -> Result<(), Error> {
+        let Taking { name, kept, by, next, swap } = self;
+        match sessions {
+            // One may have slipped in between the look and the closing.
+            Sessions::Refuse => refuse_sessions(session, name).await?,
+            Sessions::End => end_sessions(session, name).await?,
+        }
+        // What was replaced is found by its marks, not by its name, and shows no point of its own any more than it had.
+        let mut statements = vec![lifecycle::rename(name, kept)];
+        statements.extend(origin.at_replacement(kept, by, swap));
+        statements.push(lifecycle::rename(next, name));
+        statements.extend(origin.at_swap(name, swap));
+        statements.push(lifecycle::allowing_connections(name, true));
+        Ok(rename(session, &statements).await?)
+    }
 }
 
 /// Object in use (55006): somebody, most likely autovacuum, is in one of the databases.
-async fn rename(session: &Session, statements: &[String]) -> Result<(), postgres::Error> {
+pub(super) async fn rename(session: &Session, statements: &[String]) -> Result<(), postgres::Error> {
     let mut attempt = 1;
     loop {
         match lifecycle::together(session, "swapping the names of the databases", statements).await {
@@ -162,49 +174,23 @@ async fn end_sessions(session: &Session, name: &str) -> Result<(), Error> {
     }
 }
 
-/// `<name>__before_<point>`, or the same with a number: the same point may be restored twice.
-async fn free_name(target: &Target, session: &Session) -> Result<String, Error> {
-    let mut name = derived_name(&target.name, &format!("__before_{}", target.point));
+/// `<name><suffix>`, or the same with a number: the same point may be restored twice.
+pub(super) async fn free_name(session: &Session, base: &str, suffix: &str) -> Result<String, Error> {
+    let mut name = derived_name(base, suffix);
     for number in 2..=KEPT_MAX {
         if lifecycle::marks(session, &name).await?.is_none() {
             return Ok(name);
         }
-        name = derived_name(&target.name, &format!("__before_{}_{number}", target.point));
+        name = derived_name(base, &format!("{suffix}_{number}"));
     }
     Err(DatabaseError::Occupied { name }.into())
 }
 
+/// What an earlier attempt of the same run replaced.
 async fn kept_by(session: &Session, target: &Target) -> Result<Option<String>, postgres::Error> {
-    let all = lifecycle::marked(session, REPLACED_BY).await?;
-    let start = derived_name(&target.name, &format!("__before_{}", target.point));
-    Ok(all.into_iter().rfind(|(name, by)| *by == target.point && name.starts_with(&start)).map(|(name, _)| name))
-}
-
-/// The replaced databases on the target's server.
-///
-/// # Errors
-/// The server's.
-pub async fn kept(target: &Target) -> Result<Vec<Kept>, Error> {
-    let session = target.server.maintenance().await?;
-    let all = lifecycle::marked(&session, REPLACED_BY).await?;
-    session.close().await;
-    Ok(all.into_iter().map(|(database, replaced_by)| Kept { database, replaced_by }).collect())
-}
-
-/// Removes a replaced database, once a newer one is proven.
-///
-/// # Errors
-/// [`DatabaseError::NotKept`] when it is not one; the server's.
-pub async fn drop_kept(target: &Target, database: &str) -> Result<(), Error> {
-    let session = target.server.maintenance().await?;
-    let marks = lifecycle::marks(&session, database).await?;
-    if !marks.is_some_and(|marks| marks.contains_key(REPLACED_BY)) || database == target.name {
-        return Err(DatabaseError::NotKept { name: database.to_owned() }.into());
-    }
-    lifecycle::drop_database(&target.server, &session, database).await?;
-    failpoint::hit("database.kept-dropped");
-    session.close().await;
-    Ok(())
+    let mut all = marks::remaining(session, &target.origin.owner).await?;
+    all.retain(|found| found.part == Part::Replaced && found.run == target.origin.run);
+    Ok(all.pop().map(|found| found.database))
 }
 
 /// Gives the roles of the snapshot their attributes, logins, passwords and settings, and the server the settings of all: what turns a spare into a live
