@@ -88,7 +88,7 @@ pub struct DatabaseFacts {
     pub lsn_after: String,
     /// The encoding.
     pub encoding: String,
-    /// `c`, `i` or `b`: see [`Properties`](crate::postgres::properties::Properties).
+    /// `c`, `i` or `b`: see [`Properties`].
     pub locale_provider: String,
     /// Version of the collation as the database recorded it.
     pub collation_version: Option<String>,

@@ -1,6 +1,6 @@
 //! From an address in the configuration to a session.
 //!
-//! Understood are the [connection strings](super::conninfo) users of PostgreSQL write, with one or more hosts (TCP or the
+//! Understood are the connection strings users of PostgreSQL write, with one or more hosts (TCP or the
 //! folder of a Unix socket) and `sslmode` `disable`, `prefer`, `require`, `verify-full`. Whenever TLS is used the certificate
 //! and the name in it are verified, against the authorities of the host or those that `sslrootcert` names; there is no mode
 //! that encrypts to somebody unknown.
