@@ -21,7 +21,7 @@ mod swap;
 mod undo;
 
 pub use load::{Loaded, load};
-pub use marks::{Origin, Owner, Part, Remaining, remaining};
+pub use marks::{Lived, Origin, Owner, Part, Remaining, remaining};
 pub use prepare::{Prepared, prepare};
 pub use remains::{Dropped, drop_replaced, drop_unfinished, replaced_before, standing_unfinished};
 pub use swap::{Promoted, Sessions, Swapped, promote_roles, swap};
