@@ -7,6 +7,9 @@
 //! entry     = chunk id (32)  codec (1)  plain length (4, LE)  frame length (4, LE)
 //! ```
 //!
+//! A frame holds one chunk or several: in the entries after its first the frame length is 0. Small chunks find more that is
+//! the same in the next snapshot, and compress well only together.
+//!
 //! The table comes last because a pack is built in one pass; its repeated length lets a reader find it from the end.
 
 use super::chunker::CHUNK_BYTES_MAX;
@@ -21,6 +24,10 @@ const ENTRY_BYTES: usize = 32 + 1 + 4 + 4;
 /// Magic, count and the repeated length.
 const PAYLOAD_FIXED_BYTES: usize = 4 + 4 + 4;
 
+/// Chunks are put into one frame until they have this size together: more gains little, and a chunk that is wanted alone
+/// costs the whole frame.
+pub const FRAME_TARGET_BYTES: usize = 64 << 10;
+
 /// One chunk's place in a pack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PackSlot {
@@ -30,7 +37,7 @@ pub struct PackSlot {
     pub codec: Codec,
     /// The chunk's length.
     pub plain_bytes: u32,
-    /// The frame's length.
+    /// The frame's length; 0 for a chunk in the frame of the one before.
     pub frame_bytes: u32,
 }
 
@@ -43,13 +50,17 @@ pub struct PackBuilder {
 }
 
 impl PackBuilder {
-    /// Adds a chunk's frame; returns its slot and its offset in the pack's decompressed content.
-    pub fn push(&mut self, id: ChunkId, codec: Codec, frame: &[u8], plain_bytes: u32) -> (u32, u64) {
+    /// Adds a frame of `chunks`, ids and lengths; returns the slot of the first, and its offset in the pack's decompressed
+    /// content.
+    pub fn push(&mut self, codec: Codec, frame: &[u8], chunks: &[(ChunkId, u32)]) -> (u32, u64) {
         let place = (u32::try_from(self.slots.len()).unwrap_or(u32::MAX), self.plain_bytes);
         self.frames.extend_from_slice(frame);
-        let frame_bytes = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-        self.slots.push(PackSlot { id, codec, plain_bytes, frame_bytes });
-        self.plain_bytes += u64::from(plain_bytes);
+        let mut frame_bytes = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        for &(id, plain_bytes) in chunks {
+            self.slots.push(PackSlot { id, codec, plain_bytes, frame_bytes });
+            self.plain_bytes += u64::from(plain_bytes);
+            frame_bytes = 0;
+        }
         place
     }
 
@@ -94,7 +105,38 @@ impl PackBuilder {
 pub struct PackIndex {
     bytes: Vec<u8>,
     slots: Vec<PackSlot>,
-    offsets: Vec<usize>,
+    frames: Vec<FramePlace>,
+}
+
+/// Where a frame lies, and what it holds.
+#[derive(Debug)]
+struct FramePlace {
+    first: usize,
+    slots: usize,
+    offset: usize,
+    bytes: usize,
+    plain_bytes: usize,
+}
+
+/// One frame, decompressed.
+#[derive(Debug)]
+pub struct OpenFrame<'a> {
+    first: usize,
+    slots: &'a [PackSlot],
+    plain: Vec<u8>,
+}
+
+impl OpenFrame<'_> {
+    /// Its chunks from `slot` on, each with the id that the caller checks it against.
+    pub fn chunks_from(&self, slot: u32) -> impl Iterator<Item = (ChunkId, &[u8])> {
+        let mut rest = self.plain.as_slice();
+        let chunks = self.slots.iter().map_while(move |slot| {
+            let (chunk, after) = rest.split_at_checked(slot.plain_bytes as usize)?;
+            rest = after;
+            Some((slot.id, chunk))
+        });
+        chunks.skip((slot as usize).saturating_sub(self.first))
+    }
 }
 
 impl PackIndex {
@@ -104,17 +146,13 @@ impl PackIndex {
     /// When the table is missing, of another format, or does not account for every byte.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, PipelineError> {
         let slots = parse_toc(&bytes)?;
-        let mut offsets = Vec::with_capacity(slots.len());
-        let mut at = 0usize;
-        for slot in &slots {
-            offsets.push(at);
-            at = at.checked_add(slot.frame_bytes as usize).ok_or(PipelineError::Toc("frames too long"))?;
-        }
+        let frames = frames(&slots)?;
+        let end = frames.last().map_or(0, |frame| frame.offset + frame.bytes);
         let toc_bytes = 8 + PAYLOAD_FIXED_BYTES + slots.len() * ENTRY_BYTES;
-        if at.checked_add(toc_bytes) != Some(bytes.len()) {
+        if end.checked_add(toc_bytes) != Some(bytes.len()) {
             return Err(PipelineError::Toc("the frames do not fill the pack"));
         }
-        Ok(PackIndex { bytes, slots, offsets })
+        Ok(PackIndex { bytes, slots, frames })
     }
 
     /// The chunks of the pack, in order.
@@ -127,17 +165,51 @@ impl PackIndex {
         self.bytes.len()
     }
 
-    /// The chunk in `slot`; the caller checks it against its id.
+    /// The frame that holds the chunk in `slot`, decompressed.
     ///
     /// # Errors
     /// When there is no such slot, or its frame is damaged.
-    pub fn chunk(&self, slot: u32) -> Result<(ChunkId, Vec<u8>), PipelineError> {
-        let at = slot as usize;
+    pub fn frame(&self, slot: u32) -> Result<OpenFrame<'_>, PipelineError> {
         let missing = PipelineError::Toc("no such slot");
-        let (Some(slot), Some(&offset)) = (self.slots.get(at), self.offsets.get(at)) else { return Err(missing) };
-        let frame = self.bytes.get(offset..offset + slot.frame_bytes as usize).ok_or(missing)?;
-        Ok((slot.id, decompress(frame, slot.plain_bytes as usize)?))
+        let after = self.frames.partition_point(|frame| frame.first <= slot as usize);
+        let Some(frame) = after.checked_sub(1).and_then(|at| self.frames.get(at)) else { return Err(missing) };
+        let end = frame.first + frame.slots;
+        let (Some(slots), true) = (self.slots.get(frame.first..end), (slot as usize) < end) else {
+            return Err(missing);
+        };
+        let bytes = self.bytes.get(frame.offset..frame.offset + frame.bytes).ok_or(missing)?;
+        Ok(OpenFrame { first: frame.first, slots, plain: decompress(bytes, frame.plain_bytes)? })
     }
+}
+
+/// The frames of `slots`. Their sizes are bounded, whatever the table says, so that a reader knows what it has to hold.
+fn frames(slots: &[PackSlot]) -> Result<Vec<FramePlace>, PipelineError> {
+    let mut frames: Vec<FramePlace> = Vec::new();
+    let mut codec = Codec::Raw;
+    for (at, slot) in slots.iter().enumerate() {
+        let (bytes, plain_bytes) = (slot.frame_bytes as usize, slot.plain_bytes as usize);
+        match frames.last_mut() {
+            Some(frame) if bytes == 0 => {
+                if slot.codec != codec {
+                    return Err(PipelineError::Toc("two codecs in one frame"));
+                }
+                frame.slots += 1;
+                frame.plain_bytes += plain_bytes;
+                if frame.plain_bytes > CHUNK_BYTES_MAX as usize {
+                    return Err(PipelineError::Toc("a frame holds more than any writer puts into one"));
+                }
+            }
+            None if bytes == 0 => return Err(PipelineError::Toc("a chunk without a frame")),
+            last => {
+                let offset = last.map_or(Some(0), |frame| frame.offset.checked_add(frame.bytes));
+                let offset = offset.ok_or(PipelineError::Toc("frames too long"))?;
+                offset.checked_add(bytes).ok_or(PipelineError::Toc("frames too long"))?;
+                codec = slot.codec;
+                frames.push(FramePlace { first: at, slots: 1, offset, bytes, plain_bytes });
+            }
+        }
+    }
+    Ok(frames)
 }
 
 fn parse_toc(bytes: &[u8]) -> Result<Vec<PackSlot>, PipelineError> {
@@ -186,46 +258,67 @@ fn parse_entry(entry: &[u8]) -> Result<PackSlot, PipelineError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ChunkIdKey, compress};
+    use super::super::{ChunkIdKey, Compressor};
     use super::*;
 
-    fn pack(chunks: &[&[u8]]) -> Vec<u8> {
+    /// A pack with a frame for each of `frames`.
+    fn pack(frames: &[&[&[u8]]]) -> Vec<u8> {
         let key = ChunkIdKey::new([3; 32]);
+        let mut compressor = Compressor::new().unwrap();
         let mut builder = PackBuilder::default();
-        for chunk in chunks {
-            let (codec, frame) = compress(chunk).unwrap();
-            builder.push(key.id(chunk), codec, &frame, u32::try_from(chunk.len()).unwrap());
+        for chunks in frames {
+            let (codec, frame) = compressor.compress(&chunks.concat()).unwrap();
+            let ids: Vec<_> = chunks.iter().map(|chunk| (key.id(chunk), u32::try_from(chunk.len()).unwrap())).collect();
+            builder.push(codec, &frame, &ids);
         }
         builder.finish()
     }
 
+    fn chunk(index: &PackIndex, slot: u32) -> Vec<u8> {
+        let frame = index.frame(slot).unwrap();
+        let (id, chunk) = frame.chunks_from(slot).next().unwrap();
+        assert_eq!(id, ChunkIdKey::new([3; 32]).id(chunk), "slot {slot}");
+        chunk.to_vec()
+    }
+
     #[test]
     fn chunks_come_back_in_order() {
-        let index = PackIndex::parse(pack(&[b"one", b"", &[b'z'; 9_000]])).unwrap();
-        assert_eq!(index.slots().len(), 3);
-        assert_eq!(index.chunk(0).unwrap().1, b"one");
-        assert_eq!(index.chunk(1).unwrap().1, b"");
-        assert_eq!(index.chunk(2).unwrap().1, [b'z'; 9_000]);
-        assert!(index.chunk(3).is_err());
-        assert_eq!(PackIndex::parse(pack(&[])).unwrap().slots().len(), 0);
+        let index = PackIndex::parse(pack(&[&[b"one"], &[b""], &[&[b'z'; 9_000], b"", b"tail"], &[b"end"]])).unwrap();
+        assert_eq!(index.slots().len(), 6);
+        let all: Vec<_> = (0..6).map(|slot| chunk(&index, slot)).collect();
+        assert_eq!(all, [&b"one"[..], b"", &[b'z'; 9_000], b"", b"tail", b"end"]);
+        assert_eq!(index.frame(3).unwrap().chunks_from(3).count(), 2, "to the end of the frame and no further");
+        assert!(index.frame(6).is_err());
+        let empty = PackIndex::parse(pack(&[])).unwrap();
+        assert!(empty.slots().is_empty() && empty.frame(0).is_err());
     }
 
     #[test]
     fn stock_zstd_reads_the_concatenated_chunks() {
-        let bytes = pack(&[b"one", &[b'z'; 9_000], b"three"]);
+        let bytes = pack(&[&[b"one", &[b'z'; 9_000]], &[b"three"]]);
         let plain = zstd::decode_all(bytes.as_slice()).unwrap();
         assert_eq!(plain, [b"one".as_slice(), &[b'z'; 9_000], b"three"].concat());
     }
 
     #[test]
+    fn a_table_that_no_writer_makes_is_refused() {
+        let slot = |frame_bytes, codec, plain_bytes| PackSlot { id: ChunkId([1; 32]), codec, plain_bytes, frame_bytes };
+        let refused = |slots: &[PackSlot]| frames(slots).unwrap_err().to_string();
+        assert!(refused(&[slot(0, Codec::Zstd, 1)]).contains("a chunk without a frame"));
+        assert!(refused(&[slot(9, Codec::Zstd, 1), slot(0, Codec::Raw, 1)]).contains("two codecs in one frame"));
+        let bomb = [slot(9, Codec::Zstd, CHUNK_BYTES_MAX), slot(0, Codec::Zstd, 1)];
+        assert!(refused(&bomb).contains("a frame holds more"));
+    }
+
+    #[test]
     fn a_damaged_table_is_an_error_and_never_a_panic() {
-        let bytes = pack(&[b"one", b"two"]);
+        let bytes = pack(&[&[b"one", b"and"], &[b"two"]]);
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x41;
             if let Ok(index) = PackIndex::parse(damaged) {
-                for slot in 0..3 {
-                    let _ = index.chunk(slot);
+                for slot in 0..4 {
+                    let _ = index.frame(slot).map(|frame| frame.chunks_from(slot).count());
                 }
             }
         }

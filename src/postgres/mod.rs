@@ -14,6 +14,7 @@ pub mod connect;
 mod conninfo;
 pub mod constraint_triggers;
 pub mod copy;
+pub mod early;
 pub mod error;
 pub mod identity;
 pub mod inventory;

@@ -21,8 +21,9 @@ use crate::pipeline::{ChunkIdKey, PackIndex, PipelineError, open};
 use crate::store::Read;
 use crate::stream::{Source, SourceStream, StreamEntry, StreamName};
 
-/// Opened packs kept for streams that share them.
-const PACKS_KEPT: usize = 4;
+/// Opened packs kept, for streams that share them and for those that go to and fro: what an hour changed lies in a pack of its
+/// own, small, and between its rows lie those of all the hours before.
+const KEPT_BYTES_MAX: usize = 96 << 20;
 /// No pack is larger than this, whatever its object says.
 pub(super) const PACK_BYTES_MAX: u64 = 256 << 20;
 /// No body is larger than this.
@@ -47,7 +48,7 @@ struct Packs<R> {
     epoch: EpochId,
     identity: Identity,
     chunk_id_key: ChunkIdKey,
-    opened: Mutex<VecDeque<(blake3::Hash, Arc<PackIndex>)>>,
+    opened: Mutex<Opened>,
 }
 
 impl<R: Read + Clone + 'static> VaultReader<R> {
@@ -120,8 +121,8 @@ impl<R: Read> Packs<R> {
     async fn get(&self, name: &blake3::Hash) -> Result<Arc<PackIndex>, VaultError> {
         // Held while fetching: streams that share a pack wait for one download instead of making two.
         let mut opened = self.opened.lock().await;
-        if let Some((_, pack)) = opened.iter().find(|(kept, _)| kept == name) {
-            return Ok(Arc::clone(pack));
+        if let Some(pack) = opened.find(name) {
+            return Ok(pack);
         }
         let key = self.layout.pack(self.epoch, name);
         let sealed = self.keys.get_limited(&key, PACK_BYTES_MAX).await?;
@@ -137,11 +138,33 @@ impl<R: Read> Packs<R> {
             Some(source) => VaultError::Object { key, source },
             None => VaultError::Mismatch { key, what: "its BLAKE3 is not its name".to_owned() },
         })?);
-        if opened.len() >= PACKS_KEPT {
-            opened.pop_front();
-        }
-        opened.push_back((name, Arc::clone(&pack)));
+        opened.keep(name, Arc::clone(&pack));
         Ok(pack)
+    }
+}
+
+/// The packs opened last, in the order of their last use.
+#[derive(Default)]
+struct Opened(VecDeque<(blake3::Hash, Arc<PackIndex>)>);
+
+impl Opened {
+    fn find(&mut self, name: &blake3::Hash) -> Option<Arc<PackIndex>> {
+        let at = self.0.iter().position(|(kept, _)| kept == name)?;
+        let found = self.0.remove(at)?;
+        let pack = Arc::clone(&found.1);
+        self.0.push_back(found);
+        Some(pack)
+    }
+
+    /// Keeps it, and of the others what fits beside it.
+    fn keep(&mut self, name: blake3::Hash, pack: Arc<PackIndex>) {
+        let mut bytes: usize = self.0.iter().map(|(_, pack)| pack.bytes_len()).sum();
+        while bytes + pack.bytes_len() > KEPT_BYTES_MAX
+            && let Some((_, oldest)) = self.0.pop_front()
+        {
+            bytes -= oldest.bytes_len();
+        }
+        self.0.push_back((name, pack));
     }
 }
 
@@ -233,12 +256,15 @@ fn decode_run(pack: &PackIndex, key: &ChunkIdKey, first: u64, slots: u32) -> Res
     let mut done = 0;
     while done < slots && (data.len() as u64) < STEP_BYTES {
         let slot = u32::try_from(first + u64::from(done)).map_err(|_| PipelineError::Toc("no such slot"))?;
-        let (id, chunk) = pack.chunk(slot)?;
-        if key.id(&chunk) != id {
-            return Err(PipelineError::Frame(format!("chunk {slot} is not the one its id names")));
+        let wanted = (slots - done) as usize;
+        for (id, chunk) in pack.frame(slot)?.chunks_from(slot).take(wanted) {
+            if key.id(chunk) != id {
+                let slot = first + u64::from(done);
+                return Err(PipelineError::Frame(format!("chunk {slot} is not the one its id names")));
+            }
+            data.extend_from_slice(chunk);
+            done += 1;
         }
-        data.extend_from_slice(&chunk);
-        done += 1;
     }
     Ok((data, done))
 }

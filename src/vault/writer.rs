@@ -3,13 +3,14 @@
 //! It holds [`Create`] and nothing else. The order is packs → body → header → point, each confirmed before the
 //! next; a writer killed anywhere leaves nothing that a reader would list.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use tokio::task::JoinHandle;
 
 use super::VaultError;
+use super::catalog::Place;
 use super::epoch::OpenEpoch;
 use super::layout::{EpochId, Layout, PointId, SnapshotId};
 use super::packer::{Frame, Packer, Run, append};
@@ -20,7 +21,7 @@ use crate::config::SourceName;
 use crate::error::Error;
 use crate::failpoint;
 use crate::keys::SigningKey;
-use crate::pipeline::{ChunkId, Chunker, compress, seal};
+use crate::pipeline::{ChunkId, Chunker, Compressor, FRAME_TARGET_BYTES, seal};
 use crate::store::{Create, Created};
 use crate::stream::{Attributes, Sink, SinkStream, StreamEntry, StreamName};
 
@@ -374,10 +375,8 @@ impl Cutting {
     fn absorb<C: Create + Clone + 'static>(&mut self, packer: &Arc<Packer<C>>, data: &[u8]) -> Result<(), VaultError> {
         self.hasher.update(data);
         self.bytes += data.len() as u64;
-        let mut chunks = Vec::with_capacity(data.len() / 8192);
-        let key = &packer.epoch.chunk_id_key;
-        self.chunker.push(data, |chunk| chunks.push((key.id(chunk), chunk.to_vec())));
-        place_chunks(packer, chunks, &mut self.runs)
+        let runs = &mut self.runs;
+        self.chunker.push(data, |chunks| place_chunks(packer, chunks, runs))
     }
 
     fn finish<C: Create + Clone + 'static>(
@@ -385,10 +384,7 @@ impl Cutting {
         packer: &Arc<Packer<C>>,
     ) -> Result<(u64, blake3::Hash, Vec<Run>), VaultError> {
         let Cutting { chunker, hasher, bytes, mut runs } = self;
-        let mut chunks = Vec::new();
-        let key = &packer.epoch.chunk_id_key;
-        chunker.finish(|chunk| chunks.push((key.id(chunk), chunk.to_vec())));
-        place_chunks(packer, chunks, &mut runs)?;
+        chunker.finish(|chunks| place_chunks(packer, chunks, &mut runs))?;
         Ok((bytes, hasher.finalize(), runs))
     }
 }
@@ -396,27 +392,65 @@ impl Cutting {
 /// Appends the places of `chunks`, in order: known ones where they lie, the others compressed and packed side by side.
 fn place_chunks<C: Create + Clone + 'static>(
     packer: &Arc<Packer<C>>,
-    chunks: Vec<(ChunkId, Vec<u8>)>,
+    chunks: &[&[u8]],
     runs: &mut Vec<Run>,
 ) -> Result<(), VaultError> {
-    let mut known = Vec::with_capacity(chunks.len());
-    let mut frames = Vec::new();
-    for (id, chunk) in chunks {
-        let place = packer.find(&id)?;
-        if place.is_none() {
-            let wrong = |source| VaultError::Object { key: format!("chunk {id:?}"), source };
-            let (codec, bytes) = compress(&chunk).map_err(wrong)?;
-            let plain_bytes = u32::try_from(chunk.len()).map_err(|e| VaultError::Machine(e.to_string()))?;
-            frames.push(Frame { id, codec, bytes, plain_bytes });
-        }
-        known.push(place);
+    let key = &packer.epoch.chunk_id_key;
+    let ids: Vec<ChunkId> = chunks.iter().map(|chunk| key.id(chunk)).collect();
+    let known = packer.find(&ids)?;
+    let mut frames = Frames::default();
+    for ((id, chunk), _) in ids.iter().zip(chunks).zip(&known).filter(|(_, place)| place.is_none()) {
+        frames.add(*id, chunk)?;
     }
-    let mut packed = packer.add(frames)?.into_iter();
-    for place in known {
-        let place = place.or_else(|| packed.next());
+    let frames = frames.finish()?;
+    let new: Vec<ChunkId> = frames.iter().flat_map(|frame| &frame.chunks).map(|(id, _)| *id).collect();
+    let packed: HashMap<ChunkId, Place> = new.into_iter().zip(packer.add(frames)?).collect();
+    for (id, place) in ids.iter().zip(known) {
+        let place = place.or_else(|| packed.get(id).copied());
         append(runs, place.ok_or_else(|| VaultError::Machine("a chunk was not packed".to_owned()))?);
     }
     Ok(())
+}
+
+/// New chunks, compressed some at a time.
+#[derive(Default)]
+struct Frames {
+    done: Vec<Frame>,
+    compressor: Option<Compressor>,
+    plain: Vec<u8>,
+    chunks: Vec<(ChunkId, u32)>,
+    /// The same chunk may come twice before it lies anywhere.
+    seen: HashSet<ChunkId>,
+}
+
+impl Frames {
+    fn add(&mut self, id: ChunkId, chunk: &[u8]) -> Result<(), VaultError> {
+        if !self.seen.insert(id) {
+            return Ok(());
+        }
+        self.plain.extend_from_slice(chunk);
+        self.chunks.push((id, u32::try_from(chunk.len()).map_err(|e| VaultError::Machine(e.to_string()))?));
+        if self.plain.len() >= FRAME_TARGET_BYTES { self.close() } else { Ok(()) }
+    }
+
+    fn close(&mut self) -> Result<(), VaultError> {
+        let chunks = std::mem::take(&mut self.chunks);
+        let Some((first, _)) = chunks.first() else { return Ok(()) };
+        let wrong = |source| VaultError::Object { key: format!("chunk {first:?}"), source };
+        let compressor = match self.compressor.take() {
+            Some(used) => used,
+            None => Compressor::new().map_err(wrong)?,
+        };
+        let (codec, bytes) = self.compressor.insert(compressor).compress(&self.plain).map_err(wrong)?;
+        self.plain.clear();
+        self.done.push(Frame { codec, bytes, chunks });
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<Frame>, VaultError> {
+        self.close()?;
+        Ok(self.done)
+    }
 }
 
 impl<C: Create + Clone + 'static> SinkStream for StreamWriter<C> {

@@ -1,24 +1,18 @@
 //! The snapshot into the fresh database: definitions, rows, sequences, definitions that come after the rows, materialized
 //! views, statistics, and what belongs to the database itself.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
-
-use futures_util::future::try_join_all;
-
 use super::large_objects;
 use super::marks::{CREATED, LOADED, LOADING, STATE};
 use super::prepare::recreate;
-use super::{DatabaseError, Target};
-use crate::capture::layout::{self, TableFacts};
+use super::{DatabaseError, Target, rows};
+use crate::capture::layout;
 use crate::error::Error;
 use crate::failpoint;
-use crate::observe::{Meter, Progress};
+use crate::observe::Progress;
 use crate::postgres::catalog::{self, set_sequences};
-use crate::postgres::copy::Selection;
 use crate::postgres::properties::{Properties, unknown_settings};
-use crate::postgres::{Session, constraint_triggers, copy, lifecycle, quote, script};
-use crate::stream::{Source, SourceStream, StreamEntry};
+use crate::postgres::{Session, constraint_triggers, early, lifecycle, quote, script};
+use crate::stream::Source;
 
 /// What was loaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,11 +57,14 @@ pub async fn load<S: Source>(target: &Target, source: &S, progress: &Progress) -
         session.execute("giving the schema public its owner, privileges and comment", &statement).await?;
     }
     failpoint::hit("database.pre-data");
-    let mut loaded = rows(target, source, &properties.encoding, progress).await?;
+    let post_data = layout::text(source, &layout::post_data()).await?;
+    let statements = script::statements(&post_data);
+    let parts = early::split(&statements, &rows::tables_of_their_own(source)?);
+    let mut loaded = rows::load(target, source, &properties.encoding, &parts, progress).await?;
     large_objects::load(&session, source).await?;
     set_sequences(&session, &layout::sequences(source).await?).await?;
     failpoint::hit("database.sequences");
-    finish(&session, &fresh, source, &properties).await?;
+    finish(&session, &fresh, parts.rest, &properties).await?;
     session.close().await;
     loaded.unknown_settings = apply_properties(target, properties).await?;
     set_state(target, LOADED).await?;
@@ -75,11 +72,14 @@ pub async fn load<S: Source>(target: &Target, source: &S, progress: &Progress) -
 }
 
 /// What comes after the rows.
-async fn finish<S: Source>(session: &Session, fresh: &str, source: &S, properties: &Properties) -> Result<(), Error> {
+async fn finish(
+    session: &Session,
+    fresh: &str,
+    mut statements: Vec<&str>,
+    properties: &Properties,
+) -> Result<(), Error> {
     // A fresh session's settings again: the first script set its own.
     session.execute("preparing to build the indexes", "SET maintenance_work_mem = '256MB'").await?;
-    let post_data = layout::text(source, &layout::post_data()).await?;
-    let mut statements = script::statements(&post_data);
     // pg_restore has them behind the event triggers, where they would be seen.
     statements.retain(|each| !each.starts_with("REFRESH MATERIALIZED VIEW "));
     let (objects, event_triggers) = statements.split_at(first_event_trigger(&statements));
@@ -148,7 +148,7 @@ async fn empty_template<S: Source>(session: &Session, source: &S, properties: &P
 }
 
 /// Runs statements one by one and stops at the first that fails.
-async fn run(session: &Session, name: &str, statements: &[&str]) -> Result<(), Error> {
+pub(super) async fn run(session: &Session, name: &str, statements: &[&str]) -> Result<(), Error> {
     let tablespaces = catalog::tablespaces(session).await?;
     for statement in statements.iter().filter(|each| !script::is_of_a_newer_server(each, session.version())) {
         let statement = script::with_streaming_said(at_home(statement, &tablespaces));
@@ -175,79 +175,6 @@ fn at_home<'a>(statement: &'a str, tablespaces: &[String]) -> &'a str {
     let Some(wanted) = statement.strip_prefix("SET default_tablespace = ") else { return statement };
     let here = |name: &String| wanted == name || wanted == quote::identifier(name);
     if tablespaces.iter().any(here) { statement } else { "SET default_tablespace = ''" }
-}
-
-struct Work<'a, S> {
-    target: &'a Target,
-    fresh: String,
-    source: &'a S,
-    encoding: &'a str,
-    queue: Mutex<VecDeque<(StreamEntry, TableFacts)>>,
-    meter: Box<dyn Meter>,
-}
-
-/// The rows, several tables at a time, the largest first, each by one COPY so that its rows keep their order.
-async fn rows<S: Source>(target: &Target, source: &S, encoding: &str, progress: &Progress) -> Result<Loaded, Error> {
-    let tables = layout::tables(source)?;
-    let bytes = tables.iter().map(|(entry, _)| entry.bytes).sum();
-    let meter = progress.begin(&format!("load of database {}", target.name), Some(bytes));
-    let work = Work { target, fresh: target.fresh(), source, encoding, queue: Mutex::new(tables.into()), meter };
-    let parts = try_join_all((0..target.workers.max(1)).map(|_| worker(&work))).await?;
-    let mut all = Loaded::default();
-    for part in parts {
-        all.tables += part.tables;
-        all.rows += part.rows;
-        all.bytes += part.bytes;
-    }
-    work.meter.finish(&format!("{} rows, {}", all.rows, crate::units::Bytes(all.bytes)));
-    Ok(all)
-}
-
-async fn worker<S: Source>(work: &Work<'_, S>) -> Result<Loaded, Error> {
-    let next = || work.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-    let mut loaded = Loaded::default();
-    let Some(mut table) = next() else { return Ok(loaded) };
-    let session = work.target.server.connect_to(&work.fresh).await?;
-    loop {
-        let (entry, facts) = &table;
-        fill(work, &session, entry, facts).await?;
-        loaded.tables += 1;
-        loaded.rows += facts.rows;
-        loaded.bytes += entry.bytes;
-        match next() {
-            Some(following) => table = following,
-            None => break,
-        }
-    }
-    session.close().await;
-    Ok(loaded)
-}
-
-async fn fill<S: Source>(
-    work: &Work<'_, S>,
-    session: &Session,
-    entry: &StreamEntry,
-    facts: &TableFacts,
-) -> Result<(), Error> {
-    let table = facts.destination();
-    let selection = Selection { table: &table, columns: &facts.columns, condition: None };
-    let mut stream = work.source.read(&entry.name).await?;
-    // An extension's table holds the extension's own rows; of one reached through its root a sibling may be on its way.
-    let mut copying = if facts.condition.is_some() || facts.through.is_some() {
-        copy::copy_more_in(session, selection, work.encoding).await?
-    } else {
-        copy::copy_in(session, selection, work.encoding).await?
-    };
-    while let Some(data) = stream.next().await? {
-        work.meter.advance(data.len() as u64);
-        copying.write(data).await?;
-    }
-    let found = copying.finish().await?;
-    failpoint::hit("database.table");
-    if found == facts.rows {
-        return Ok(());
-    }
-    Err(DatabaseError::Rows { name: work.fresh.clone(), table, expected: facts.rows, found }.into())
 }
 
 /// The settings this server does not have are left out; their names are returned.

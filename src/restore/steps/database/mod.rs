@@ -16,6 +16,7 @@ mod load;
 mod marks;
 mod prepare;
 mod remains;
+mod rows;
 pub mod single;
 mod swap;
 mod undo;
