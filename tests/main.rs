@@ -18,6 +18,7 @@ mod promote;
 mod proof;
 mod recipients;
 mod rights;
+mod several;
 mod soak;
 mod store;
 mod support;
