@@ -4,7 +4,8 @@
 //! The database is made from a seed; between the two snapshots about 1 % of it is inserted, updated and deleted. The programs
 //! take turns in one run on one server, so that a slow minute of the machine is everybody's; the medians are what counts.
 //! GNU time measures each with all its children: the servers' own work is in the wall time, not in the CPU time. Set
-//! `WARMSPARE_BENCH_ROUNDS` (5) and `WARMSPARE_BENCH_ROWS` (300,000 packages, about 600 MB) to make it smaller.
+//! `WARMSPARE_BENCH_ROUNDS` (5) and `WARMSPARE_BENCH_ROWS` (300,000 packages, about 600 MB) to make it smaller, and
+//! `WARMSPARE_BENCH_BINARY` to measure another build than the one beside it.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -216,7 +217,8 @@ impl Bench {
     }
 
     fn warmspare(&self, site: &str, command: &str) -> Outcome<String> {
-        let binary = fs::canonicalize(env!("CARGO_BIN_EXE_warmspare"))?;
+        let built = env!("CARGO_BIN_EXE_warmspare");
+        let binary = fs::canonicalize(std::env::var("WARMSPARE_BENCH_BINARY").unwrap_or_else(|_| built.to_owned()))?;
         let configuration = self.folder.path().join("warmspare.toml");
         Ok(format!("WARMSPARE_CONFIG={} WARMSPARE_SITE={site} {} {command}", configuration.display(), binary.display()))
     }

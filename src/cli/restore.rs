@@ -88,6 +88,7 @@ async fn list(here: &Here, json: bool) -> Result<Option<Class>, Error> {
         let goes = match (one.part, one.goes) {
             (Part::Unfinished, _) => "when the next restore begins",
             (_, true) => "when the next restore is proven",
+            (Part::Replaced, false) if one.written => "when you drop it: written to while live",
             (Part::InPlace, false) => "",
             (_, false) => "when you drop it",
         };

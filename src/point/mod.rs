@@ -91,6 +91,12 @@ impl Points {
 }
 
 impl Points {
+    /// The newest point that `site` took.
+    pub fn newest_of(&self, site: &str) -> Option<PointId> {
+        let mut newest_first = self.listing.points.iter().rev();
+        newest_first.find(|point| point.record.writer == site).map(|point| point.id)
+    }
+
     fn refuse_newer(&self, point: PointId) -> Result<(), PointError> {
         match self.listing.unsupported_points.contains(&point) {
             true => Err(PointError::Newer { point }),

@@ -14,6 +14,7 @@ use super::plan::{self, Placing, PlannedStep};
 use super::report::{RestoreReport, StepReport};
 use super::status::tell;
 use super::step::{Compared, Left, Loaded, Step, Surroundings, Swapped};
+use super::steps::database::Lived;
 use crate::clock::Clock;
 use crate::config::{Config, Here, SourceKind, SourceName};
 use crate::durable;
@@ -80,6 +81,7 @@ struct Decided {
     keys: Keys,
     identity: Identity,
     point: ListedPoint,
+    lived: Option<Lived>,
     steps: Vec<PlannedStep>,
 }
 
@@ -163,7 +165,8 @@ async fn decide(here: &Here, request: &RestoreRequest) -> Result<Decided, Error>
     let id = request.point.as_deref().map(str::parse::<PointId>).transpose()?;
     let point = points.choose(id)?.clone();
     let steps = choose_steps(here, request, &point)?;
-    Ok(Decided { reader, keys, identity, point, steps })
+    let lived = if here.is_live() { Some(Lived::Now) } else { points.newest_of(&here.site.name).map(Lived::At) };
+    Ok(Decided { reader, keys, identity, point, lived, steps })
 }
 
 /// Refuses to replace the data of the `live` site, unless a person typed its name, or everything goes `beside` them.
@@ -216,9 +219,9 @@ fn choose_steps(here: &Here, request: &RestoreRequest, point: &ListedPoint) -> R
 
 impl Decided {
     fn around<'a>(&'a self, here: &'a Here, request: &'a RestoreRequest, folder: &'a Path) -> Surroundings<'a> {
-        let Decided { reader, identity, point, .. } = self;
+        let Decided { reader, identity, point, lived, .. } = self;
         let since = jiff::Timestamp::UNIX_EPOCH;
-        Surroundings { here, into: request.into.as_deref(), reader, identity, point, folder, since }
+        Surroundings { here, into: request.into.as_deref(), reader, identity, point, lived: *lived, folder, since }
     }
 
     /// The steps of one kind of place, in the plan's order, each with its report.

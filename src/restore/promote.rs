@@ -167,7 +167,8 @@ impl Restored {
         let point = points.choose(Some(self.point))?;
         let planned = PlannedStep { id: "promote".to_owned(), kind: StepKind::Database, source: self.source.clone() };
         let (reader, identity, folder) = (&reader, &identity, std::path::Path::new(""));
-        let around = Surroundings { here, into: None, reader, identity, point, folder, since: clock.now() };
+        let since = clock.now();
+        let around = Surroundings { here, into: None, reader, identity, point, folder, since, lived: None };
         let step = Step::new(&around, &planned)?;
         let target = step.target()?;
         let promoted = PromotedDatabase {

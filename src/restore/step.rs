@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::error::RestoreError;
 use super::plan::{PlannedStep, StepKind};
 use super::steps::bucket_check;
-use super::steps::database::{self, Dropped, Origin, Owner, Prepared, Sessions, Standing, Target};
+use super::steps::database::{self, Dropped, Lived, Origin, Owner, Prepared, Sessions, Standing, Target};
 use super::steps::files::{self, Effect, Places};
 use crate::capture::database::DatabaseFacts;
 use crate::config::address::{BucketAddress, DatabaseAddress, ExportAddress};
@@ -129,6 +129,8 @@ pub(super) struct Surroundings<'a> {
     pub reader: &'a VaultReader<Keys>,
     pub identity: &'a Identity,
     pub point: &'a ListedPoint,
+    /// When this site has been the live one.
+    pub lived: Option<Lived>,
     /// The run's own folder.
     pub folder: &'a Path,
     /// When the run began.
@@ -196,13 +198,14 @@ impl<'a> Step<'a> {
     }
 
     fn origin(&self) -> Origin {
-        let Surroundings { here, into, folder, since, .. } = self.around;
+        let Surroundings { here, into, lived, folder, since, .. } = self.around;
         Origin {
             owner: owner(here, &self.planned.source),
             run: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             since: since.to_string(),
             snapshot: format!("{} {}", self.id, self.header.body.blake3),
             scratch: into.is_some(),
+            lived: *lived,
         }
     }
 

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::postgres::lifecycle::{self, Marked};
 use crate::postgres::marking::{Marking, Marks};
 use crate::postgres::{self, Session};
+use crate::vault::layout::PointId;
 
 /// Which recovery point a database was restored from.
 pub(super) const POINT: &str = "point";
@@ -28,6 +29,8 @@ pub(super) const ADVANCED: &str = "advanced";
 pub(super) const REPLACED_BY: &str = "replaced_by";
 /// The run whose swap last gave it its name, or took it; the same on both sides of the swap.
 pub(super) const SWAP: &str = "swap";
+/// On a database that was replaced: until when the application may have written to it, [`NOW`] or the newest point taken here.
+const LIVED: &str = "lived";
 /// On a scratch database of `--into`.
 const SCRATCH: &str = "scratch";
 const SYSTEM: &str = "system";
@@ -43,6 +46,8 @@ const NAME: &str = "name";
 pub(super) const CREATED: &str = "created";
 pub(super) const LOADING: &str = "loading";
 pub(super) const LOADED: &str = "loaded";
+/// The site was the live one when the database was replaced.
+const NOW: &str = "now";
 /// What replaced a database that an undo took away.
 pub(super) const UNDO: &str = "undo";
 
@@ -70,6 +75,26 @@ pub struct Origin {
     pub snapshot: String,
     /// Whether it goes into a scratch place.
     pub scratch: bool,
+    /// When this site has been the live one.
+    pub lived: Option<Lived>,
+}
+
+/// When a site has been the live one, as far as it shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lived {
+    /// It is.
+    Now,
+    /// It was when it took this point, the newest it has taken.
+    At(PointId),
+}
+
+impl fmt::Display for Lived {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lived::Now => f.write_str(NOW),
+            Lived::At(point) => point.fmt(f),
+        }
+    }
 }
 
 impl Owner {
@@ -106,6 +131,8 @@ impl Origin {
     pub(super) fn at_replacement(&self, marking: Marking, kept: &str, by: &str, swap: &str) -> Vec<String> {
         let mut marks = self.named(marking, kept);
         marks.extend([marking.set(kept, REPLACED_BY, by), marking.set(kept, SWAP, swap)]);
+        // Never taken off again: what was written stays in there, however often the two swap.
+        marks.extend(self.lived.map(|lived| marking.set(kept, LIVED, &lived.to_string())));
         marks
     }
 
@@ -153,6 +180,8 @@ pub struct Remaining {
     pub part: Part,
     /// The point it was restored from; `None` for one that a restore replaced but did not make.
     pub point: Option<String>,
+    /// Whether the application may have written to it what no point has, because this site was the live one with it.
+    pub written: bool,
     /// What replaced it: a point, or `undo`.
     pub replaced_by: Option<String>,
     /// The run whose swap it was part of, or that made it.
@@ -161,6 +190,17 @@ pub struct Remaining {
     pub since: String,
     /// Its size in bytes, if our role may ask.
     pub bytes: Option<u64>,
+}
+
+impl Remaining {
+    /// Whether it goes by itself: the next restore of the source that begins, or is proven, drops it.
+    pub fn goes(&self) -> bool {
+        match self.part {
+            Part::Unfinished => true,
+            Part::Replaced => self.point.is_some() && !self.written,
+            Part::InPlace | Part::Scratch => false,
+        }
+    }
 }
 
 /// The databases of `owner` on the session's server, by name.
@@ -188,12 +228,26 @@ fn read(marked: Marked, owner: &Owner) -> Option<Remaining> {
         oid,
         database: name,
         part,
+        written: is_written(&marks),
         point: marks.remove(POINT),
         replaced_by: marks.remove(REPLACED_BY),
         run,
         since: marks.remove(SINCE).unwrap_or_default(),
         bytes,
     })
+}
+
+/// A site that takes points is the live one: what is older than the newest of them was its database meanwhile.
+fn is_written(marks: &Marks) -> bool {
+    let point = |key: &str| marks.get(key).and_then(|text| text.parse::<PointId>().ok());
+    match marks.get(LIVED) {
+        // A promotion hands it to the application, whoever is called the live site.
+        None => marks.contains_key(ADVANCED),
+        Some(_) => {
+            marks.contains_key(ADVANCED)
+                || point(LIVED).is_none_or(|lived| point(POINT).is_none_or(|made| lived > made))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -218,6 +272,18 @@ mod tests {
         assert_eq!(part("app__0-1", &[(SWAP, "r")]), Some(Part::InPlace));
         assert_eq!(part("app__0-1", &[(SWAP, "r"), (SCRATCH, "yes")]), Some(Part::Scratch));
         assert_eq!(part("app__0-1", &[(SWAP, "r"), (REPLACED_BY, "0-2")]), Some(Part::Replaced));
+    }
+
+    #[test]
+    fn what_the_live_site_may_have_written_to_is_known() {
+        let written = |marks: &[(&str, &str)]| is_written(&marked("app", marks).marks);
+        assert!(!written(&[(POINT, "0-4")]));
+        assert!(written(&[(POINT, "0-4"), (ADVANCED, "yes")]), "it was promoted");
+        assert!(!written(&[(POINT, "0-4"), (LIVED, "0-3")]), "it came here after the last point was taken here");
+        assert!(written(&[(POINT, "0-4"), (LIVED, "0-5")]));
+        assert!(written(&[(POINT, "0-4"), (LIVED, "1-1")]));
+        assert!(written(&[(POINT, "0-4"), (LIVED, NOW)]));
+        assert!(written(&[(LIVED, "0-5")]) && written(&[(POINT, "0-4"), (LIVED, "?")]), "in doubt it stays");
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod swap;
 mod undo;
 
 pub use load::{Loaded, load};
-pub use marks::{Origin, Owner, Part, Remaining, remaining};
+pub use marks::{Lived, Origin, Owner, Part, Remaining, remaining};
 pub use prepare::{Prepared, prepare};
 pub use promote::{Promoted, advance_sequences, plan_advances, promote_roles};
 pub use remains::{Dropped, drop_replaced, drop_unfinished, replaced_before, standing_unfinished};

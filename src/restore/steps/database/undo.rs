@@ -160,6 +160,7 @@ mod tests {
             database: database.into(),
             part,
             point: None,
+            written: false,
             replaced_by: None,
             run: run.into(),
             since: since.into(),
