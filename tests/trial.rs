@@ -165,6 +165,7 @@ impl Fresh {
             url: self.0.url("postgres"),
             password: None,
             application_roles: Vec::new(),
+            sequence_gap: 0,
             programs: None,
         };
         let server = warmspare::postgres::Server::new(&address, Some(self.0.password().clone())).unwrap();

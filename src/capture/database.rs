@@ -299,6 +299,7 @@ impl Attempt<'_> {
         F: Fn(u32) -> Made,
         Made: Future<Output = Result<S, Error>>,
     {
+        let passwords = access::reads_passwords(&session).await?;
         let leader = match snapshot::take(session).await? {
             Taken::Snapshot(leader) => *leader,
             Taken::Overtaken(reason) => return Err(Ended::Overtaken(reason)),
@@ -308,7 +309,7 @@ impl Attempt<'_> {
         let identity = identity::read(leader.session()).await?;
         // Again, now inside the snapshot: what was refused a moment ago may have been created since.
         unsupported::refuse_objects(leader.session()).await?;
-        let description = ddl::describe(&leader, &self.address.application_roles).await?;
+        let description = ddl::describe(&leader, &self.address.application_roles, passwords).await?;
         let sink = Arc::new(sinks(self.number).await?);
         ddl::write_description(&*sink, &description).await?;
         let work = self.work(&leader, sink.clone(), &description.properties.encoding);

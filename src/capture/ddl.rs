@@ -14,7 +14,7 @@ use crate::postgres::properties::{self, Properties};
 use crate::postgres::roles::{self, Role};
 use crate::postgres::server_wide::{self, ServerWide};
 use crate::postgres::snapshot::Leader;
-use crate::postgres::{self, Server, access, watch};
+use crate::postgres::{self, Server, watch};
 use crate::stream::{Attributes, Sink, SinkStream, StreamName};
 
 /// What the leader's session says of the database.
@@ -34,20 +34,25 @@ pub struct Description {
 }
 
 /// Reads the description in the leader's snapshot. Sequences do not follow snapshots and are read first, so that their
-/// values are at least what the rows use and no further ahead than need be.
+/// values are at least what the rows use and no further ahead than need be. `passwords`: whether our role may read those of
+/// roles.
 ///
 /// # Errors
 /// The server's, sorted.
-pub async fn describe(leader: &Leader, application_roles: &[String]) -> Result<Description, postgres::Error> {
+pub async fn describe(
+    leader: &Leader,
+    application_roles: &[String],
+    passwords: bool,
+) -> Result<Description, postgres::Error> {
     let session = leader.session();
     let sequences = catalog::sequences(session).await?;
-    let roles = roles::needed(session, application_roles).await?;
+    let roles = roles::needed(session, application_roles, passwords).await?;
     let names: Vec<String> = roles.iter().map(|role| role.name.clone()).collect();
     Ok(Description {
         sequences,
         inventory: inventory::read(session).await?,
         server_wide: server_wide::read(session, &names).await?,
-        passwords: access::reads_passwords(session).await?,
+        passwords,
         roles,
         properties: properties::read(session).await?,
     })

@@ -261,6 +261,11 @@ pub(super) struct RestoreCommand {
     #[arg(long, conflicts_with_all = ["kept", "point", "into", "replace"])]
     pub undo: bool,
 
+    /// Make the restored databases (or --only) live ones: roles get their attributes, logins and passwords, and every sequence
+    /// jumps its `sequence_gap`.
+    #[arg(long, conflicts_with_all = ["kept", "undo", "point", "into", "replace", "table"])]
+    pub promote: bool,
+
     /// The point to restore [default: the newest].
     #[arg(long, value_name = "ID")]
     pub point: Option<String>,

@@ -84,6 +84,7 @@ pub(super) struct Database {
     pub password: Option<Spanned<String>>,
     #[serde(default)]
     pub application_roles: Vec<String>,
+    pub sequence_gap: Option<u32>,
     pub programs: Option<PathBuf>,
 }
 

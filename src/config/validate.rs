@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use toml::Spanned;
 
-use super::address::{BucketAddress, BucketUrl, DatabaseAddress, ExportAddress};
+use super::address::{BucketAddress, BucketUrl, DatabaseAddress, ExportAddress, SEQUENCE_GAP};
 use super::as_written as raw;
 use super::error::{ConfigError, Place, nearest};
 use super::profile::Profile;
@@ -193,6 +193,7 @@ fn database(
         url: url.clone(),
         password: reference(place, &section, "password", raw.password.as_ref())?,
         application_roles: raw.application_roles.clone(),
+        sequence_gap: raw.sequence_gap.unwrap_or(SEQUENCE_GAP),
         programs: raw.programs.clone(),
     })
 }

@@ -243,12 +243,14 @@ pub async fn missing_extensions(session: &Session, wanted: &[Extension]) -> Resu
     Ok(missing)
 }
 
-/// The tablespaces of this server.
+/// The tablespaces of this server that our role may put something into.
 ///
 /// # Errors
 /// The server's, sorted.
 pub async fn tablespaces(session: &Session) -> Result<Vec<String>, Error> {
-    session.texts("listing the tablespaces", "SELECT spcname::text FROM pg_catalog.pg_tablespace ORDER BY 1").await
+    let sql =
+        "SELECT spcname::text FROM pg_catalog.pg_tablespace WHERE has_tablespace_privilege(oid, 'CREATE') ORDER BY 1";
+    session.texts("listing the tablespaces", sql).await
 }
 
 /// The tables that have parts at other servers: to sample them, `ANALYZE` would go there.

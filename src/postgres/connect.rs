@@ -383,6 +383,7 @@ mod tests {
             url: url.into(),
             password: None,
             application_roles: Vec::new(),
+            sequence_gap: 0,
             programs: None,
         };
         Server::new(&address, None)

@@ -125,7 +125,7 @@ impl Rows<'_> {
                     }
                     batch.extend_from_slice(&row);
                 }
-                Some(Err(error)) => return Err(Error::of(self.session.place(), &self.doing, error)),
+                Some(Err(error)) => return Err(Error::of(self.session.place(), &self.doing, error).of_row()),
                 None => self.ended = true,
             }
         }

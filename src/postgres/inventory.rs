@@ -10,6 +10,7 @@ mod others;
 
 use super::constraint_triggers::ROOT;
 use super::error::Error;
+use super::marking::COMMENT;
 use super::session::Session;
 
 /// The kind of the lines that say in which tablespace something is: a server may lack it.
@@ -72,8 +73,7 @@ fn unescaped(text: &str) -> String {
 /// The server's, sorted.
 pub async fn read(session: &Session) -> Result<Vec<Line>, Error> {
     let mut lines = Vec::new();
-    let superuser = session.text("asking who we are", "SELECT current_setting('is_superuser')").await? == "on";
-    for (about, sql) in queries(session.version(), superuser) {
+    for (about, sql) in queries(session.version(), session.is_superuser()) {
         for row in session.rows(&format!("listing the {about}"), &sql, &[]).await? {
             lines.push(Line {
                 kind: session.cell(&row, 0)?,
@@ -377,7 +377,7 @@ fn rest(version: u32) -> Vec<(&'static str, String)> {
              ('encoding', pg_encoding_to_char(d.encoding)::text), ('collate', d.datcollate::text), ('ctype', d.datctype::text), \
              ('locale provider', {provider}), ('locale', coalesce(replace({locale}, '_', '-'), '')), \
              ('owner', pg_get_userbyid(d.datdba)::text), ('privileges', {}), ('connection limit', d.datconnlimit::text), \
-             ('comment', coalesce(shobj_description(d.oid, 'pg_database'), ''))) p(name, value) WHERE d.datname = current_database() UNION ALL \
+             ('comment', coalesce({COMMENT}, ''))) p(name, value) WHERE d.datname = current_database() UNION ALL \
              SELECT 'database setting', concat_ws(' ', split_part(s.pair, '=', 1), 'of ' || NULLIF(s.role, '')), \
              substr(s.pair, strpos(s.pair, '=') + 1) FROM (SELECT unnest(r.setconfig) AS pair, \
              CASE WHEN r.setrole = 0 THEN '' ELSE pg_get_userbyid(r.setrole)::text END AS role FROM pg_catalog.pg_db_role_setting r \

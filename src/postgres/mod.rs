@@ -8,6 +8,7 @@
 //! Nothing here decides *when* to capture or restore; that is `capture` and `restore`.
 
 pub mod access;
+pub mod allowance;
 pub mod catalog;
 pub mod condition;
 pub mod connect;
@@ -20,11 +21,14 @@ pub mod identity;
 pub mod inventory;
 pub mod large_objects;
 pub mod lifecycle;
+pub mod marking;
 pub mod programs;
 pub mod properties;
 pub mod quote;
+pub mod refused;
 pub mod roles;
 pub mod script;
+pub mod sequence_gap;
 pub mod server_wide;
 pub mod session;
 pub mod snapshot;

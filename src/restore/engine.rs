@@ -12,6 +12,7 @@ use super::journal::{Entry, Journal, Phase};
 use super::latest::{begun_last, latest, set_latest};
 use super::plan::{self, Placing, PlannedStep};
 use super::report::{RestoreReport, StepReport};
+use super::status::tell;
 use super::step::{Compared, Left, Loaded, Step, Surroundings, Swapped};
 use super::steps::database::Lived;
 use crate::clock::Clock;
@@ -24,8 +25,8 @@ use crate::observe::Progress;
 use crate::point;
 use crate::store::Keys;
 use crate::vault::layout::PointId;
-use crate::vault::v1::{StatusRecord, Verdict};
-use crate::vault::{ListedPoint, NewProof, StatusKeeping, VaultReader, put_proof, update_status};
+use crate::vault::v1::Verdict;
+use crate::vault::{ListedPoint, NewProof, VaultReader, put_proof};
 
 /// What is asked of a restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -415,11 +416,12 @@ impl Run {
                 (compared, millis) =
                     self.now(&planned.to_string(), Phase::Proven, clock, step.prove(progress).boxed_local()).await?;
             }
-            let Compared { summary, differences, total } = compared;
+            let Compared { summary, differences, total, refused } = compared;
             report.prove_millis = millis;
             report.compared = summary;
             report.differences = differences;
             report.differences_total = total;
+            report.refused = refused;
         }
         Ok(())
     }
@@ -434,6 +436,14 @@ impl Run {
     ) -> Result<(), Error> {
         let folder = self.folder.clone();
         let around = Surroundings { since: self.started_at, ..decided.around(here, request, &folder) };
+        if !request.replace {
+            for planned in &decided.steps {
+                if !self.held(planned)? && self.journal.done::<Swapped>(&planned.to_string(), Phase::Swapped)?.is_none()
+                {
+                    Step::new(&around, planned)?.refuse_in_use().boxed_local().await?;
+                }
+            }
+        }
         if !self.swapping()? {
             self.now("", Phase::Swapping, clock, async { Ok(()) }).await?;
         }
@@ -526,7 +536,7 @@ impl Run {
                 Some(signed.map_err(|cause| RestoreError::Unsigned { point: *id, verdict, folder, cause })?);
             self.write_report(&report)?;
             if report.complete && verdict == Verdict::Equal {
-                tell(here, decided, signer, clock).await?;
+                tell(here, &decided.keys, &decided.reader, *id, signer, clock).await?;
             }
         }
         let value = serde_json::to_value(&report).map_err(RestoreError::Value)?;
@@ -582,18 +592,4 @@ impl Run {
         }
         Ok(())
     }
-}
-
-/// Says in this site's status that the point is proven, unless a newer one is. The other site sees it there without
-/// reading every proof, and misses the proof if somebody takes it away.
-async fn tell(here: &Here, decided: &Decided, signer: &SigningKey, clock: &dyn Clock) -> Result<(), Error> {
-    let (system, site, state) = (here.config.system.as_str(), here.site.name.as_str(), here.vault_state());
-    let keeping = StatusKeeping { system, site, signer, state: &state };
-    let id = decided.point.id;
-    let change = |status: &mut StatusRecord| {
-        let told: Option<PointId> = status.newest_proven.as_deref().and_then(|told| told.parse().ok());
-        status.newest_proven = told.max(Some(id)).map(|newest| newest.to_string());
-    };
-    update_status(&decided.keys, &decided.reader, &keeping, clock, change).await?;
-    Ok(())
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::error::RestoreError;
 use super::plan::{PlannedStep, StepKind};
 use super::steps::bucket_check;
-use super::steps::database::{self, Dropped, Lived, Origin, Owner, Sessions, Standing, Target};
+use super::steps::database::{self, Dropped, Lived, Origin, Owner, Prepared, Sessions, Standing, Target};
 use super::steps::files::{self, Effect, Places};
 use crate::capture::database::DatabaseFacts;
 use crate::config::address::{BucketAddress, DatabaseAddress, ExportAddress};
@@ -61,13 +61,42 @@ pub(super) struct Compared {
     pub differences: Vec<String>,
     /// How many there are.
     pub total: u64,
+    /// What the server refused to a role that is no superuser, and is therefore not as it was captured.
+    #[serde(default)]
+    pub refused: Vec<String>,
 }
 
 impl Compared {
     fn new(summary: String, differences: impl ExactSizeIterator<Item = String>) -> Self {
         let total = differences.len() as u64;
-        Compared { summary, differences: differences.take(DIFFERENCES_KEPT).collect(), total }
+        Compared { summary, differences: differences.take(DIFFERENCES_KEPT).collect(), total, refused: Vec::new() }
     }
+}
+
+/// What was loaded, in words and counts.
+fn words_of(prepared: &Prepared, loaded: &database::Loaded, without_passwords: bool) -> String {
+    let mut words = format!("{} rows in {} tables ({})", loaded.rows, loaded.tables, Bytes(loaded.bytes));
+    let mut tell = |what: &str, names: Vec<&str>| {
+        if !names.is_empty() {
+            words += &format!("; {what}: {}", names.join(", "));
+        }
+    };
+    fn all(names: &[String]) -> Vec<&str> {
+        names.iter().map(String::as_str).collect()
+    }
+    // The application cannot log in with them until a person lets it.
+    tell("roles made here without login", all(&prepared.created_roles));
+    tell(
+        "memberships of roles that the server refused to ours, which is no superuser",
+        all(&prepared.refused_memberships),
+    );
+    let joined = prepared.joined_roles.iter().chain(&loaded.allowance.joined).map(String::as_str).collect();
+    tell("our role, which is no superuser, became a member of the roles that own something", joined);
+    tell("settings this server does not have, and which were not set", all(&loaded.unknown_settings));
+    if without_passwords {
+        words += "; the point has NO passwords of roles: set them before these roles are to log in";
+    }
+    words
 }
 
 /// What took whose place.
@@ -180,7 +209,11 @@ impl<'a> Step<'a> {
         }
     }
 
-    fn captured(&self) -> Result<DatabaseFacts, Error> {
+    /// What its capture wrote down of the database.
+    ///
+    /// # Errors
+    /// When this release does not understand it.
+    pub fn captured(&self) -> Result<DatabaseFacts, Error> {
         Ok(serde_json::from_value(self.header.facts.clone()).map_err(RestoreError::Value)?)
     }
 
@@ -318,19 +351,7 @@ impl<'a> Step<'a> {
                     tracing::warn!("there is no tablespace {tablespace} here: what was in it goes to the default one");
                 }
                 let loaded = database::load(&target, &snapshot, progress).await?;
-                let bytes = Bytes(loaded.bytes);
-                let mut summary = format!("{} rows in {} tables ({bytes})", loaded.rows, loaded.tables);
-                if !prepared.created_roles.is_empty() {
-                    // The application cannot log in with them until a person lets it.
-                    summary += &format!("; roles made here without login: {}", prepared.created_roles.join(", "));
-                }
-                if captured.without_passwords {
-                    summary += "; the point has NO passwords of roles: set them before these roles are to log in";
-                }
-                if !loaded.unknown_settings.is_empty() {
-                    let names = loaded.unknown_settings.join(", ");
-                    summary += &format!("; settings this server does not have, and which were not set: {names}");
-                }
+                let summary = words_of(&prepared, &loaded, captured.without_passwords);
                 Ok(Loaded { summary, kept: Vec::new(), held: false })
             }
             StepKind::Files => {
@@ -371,7 +392,9 @@ impl<'a> Step<'a> {
                 if !found.not_compared.is_empty() {
                     summary += &format!("; NOT compared: {}", found.not_compared.join("; "));
                 }
-                Ok(Compared::new(summary, found.differences.iter().map(ToString::to_string)))
+                let mut compared = Compared::new(summary, found.differences.iter().map(ToString::to_string));
+                compared.refused = found.refused.iter().map(ToString::to_string).collect();
+                Ok(compared)
             }
             StepKind::Files => {
                 let into = self.around.into.map(Path::new);
@@ -387,6 +410,17 @@ impl<'a> Step<'a> {
                 compared.total = found.differences.total;
                 Ok(compared)
             }
+        }
+    }
+
+    /// Refuses when what a swap would replace is in use.
+    ///
+    /// # Errors
+    /// That, naming the sessions; the server's.
+    pub async fn refuse_in_use(&self) -> Result<(), Error> {
+        match self.planned.kind {
+            StepKind::Database => database::refuse_in_use(&self.target()?).await,
+            StepKind::Files | StepKind::BucketCheck => Ok(()),
         }
     }
 

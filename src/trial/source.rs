@@ -21,6 +21,7 @@ pub(super) fn address(name: &str, url: &str, password: Option<Reference>) -> Res
         url: url.to_owned(),
         password: None,
         application_roles: Vec::new(),
+        sequence_gap: 0,
         programs: None,
     };
     let server = Server::new(&address, None)?;

@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::try_join_all;
 
+use super::excused::Excused;
 use super::large_objects;
 use super::majors::Majors;
 use super::materialized_views;
@@ -27,7 +28,8 @@ use crate::postgres::copy::Selection;
 use crate::postgres::inventory::{self, Line};
 use crate::postgres::programs::Programs;
 use crate::postgres::properties::unknown_settings;
-use crate::postgres::{self, Server, Session, copy, snapshot};
+use crate::postgres::refused::Refused;
+use crate::postgres::{self, Server, Session, access, copy, snapshot};
 use crate::stream::{Source, StreamEntry};
 
 /// One thing that is not as it was captured.
@@ -82,12 +84,17 @@ pub struct Comparison {
     pub differences: Vec<Difference>,
     /// What could not be compared between these two servers, each in words.
     pub not_compared: Vec<String>,
+    /// What the server refused to the role that restored, which is no superuser: it did not come back, or came back
+    /// otherwise.
+    pub refused: Vec<Refused>,
 }
 
-/// Compares the database called `name` at `address` with the snapshot. No difference means proven.
+/// Compares the database called `name` at `address` with the snapshot. No difference means proven. What the restore wrote down as
+/// `refused` is no difference, and told beside.
 ///
 /// # Errors
 /// When the server or the snapshot cannot be read. A difference is no error.
+#[expect(clippy::too_many_arguments, reason = "two sides, and what is known of both")]
 pub async fn prove<S: Source>(
     server: &Server,
     name: &str,
@@ -95,9 +102,12 @@ pub async fn prove<S: Source>(
     source: &S,
     captured: &DatabaseFacts,
     workers: usize,
+    refused: &[Refused],
     progress: &Progress,
 ) -> Result<Comparison, Error> {
     let session = snapshot::alone(server, name).await?;
+    access::refuse_unreadable(&session).await?;
+    let excused = Excused::of(&session, refused).await?;
     let majors = Majors::of(captured.server_version_num, session.version());
     let mut differences = tables(server, name, source, workers, progress).await?;
     differences.extend(large_objects::compare(&session, source).await?);
@@ -108,18 +118,24 @@ pub async fn prove<S: Source>(
     // What this server does not have was left out on purpose.
     objects.captured.retain(|line| !sets_one_of(line, &unknown) && !is_in_one_of(line, &lacking));
     let mut not_compared = objects.not_compared;
+    not_compared.extend(excused.unseen(&mut objects.captured, &mut objects.found));
     differences.extend(lines(&objects.captured, &objects.found, majors));
     not_compared.extend(unknown.iter().map(|name| format!("setting {name}, which this server does not have")));
     not_compared.extend(lacking.iter().map(|name| format!("tablespace {name}, which this server does not have")));
     let encoding = layout::properties(source).await?.encoding;
     not_compared.extend(materialized_views::compare(&session, source, &encoding).await?);
-    match definitions(server, &session, address, source, captured, majors).await? {
+    let words = match excused.has_other_owners() {
+        true => Words::Others("pg_dump's own words, which name the owners".to_owned()),
+        false => definitions(server, &session, address, source, captured, majors).await?,
+    };
+    match words {
         Words::Compared(different) => differences.extend(different),
         Words::Others(why) => not_compared.push(why),
     }
     session.close().await;
+    differences.retain(|difference| !excused.excuses(difference));
     differences.sort();
-    Ok(Comparison { differences, not_compared })
+    Ok(Comparison { differences, not_compared, refused: excused.into_refused() })
 }
 
 /// Settings of the captured database that this server does not have; a restore leaves them out and says so.

@@ -1,6 +1,7 @@
 //! 7 PROVE: finds what was restored equal to what was captured, or says where it is not.
 
 pub mod database;
+mod excused;
 pub mod files;
 mod large_objects;
 mod majors;

@@ -3,6 +3,7 @@
 mod addresses;
 mod everything;
 mod fixture;
+mod managed;
 mod plain_role;
 mod proof;
 mod races;

@@ -54,3 +54,20 @@ async fn a_row_of_500_mb_is_captured_and_comes_back_in_the_memory_that_is_promis
     assert_eq!(sites.live.value("app", sum).await, sites.spare.value("app", sum).await);
     assert!(captured.max(restored) <= MEMORY_BYTES_MAX, "more than {} MiB", MEMORY_BYTES_MAX >> 20);
 }
+
+#[tokio::test]
+#[ignore = "a value of 512 MB; make soak runs it"]
+async fn a_value_that_postgresql_cannot_write_as_text_ends_the_capture_at_once_and_names_its_table() {
+    let sites = Sites::filled().await;
+    let sql = "CREATE TABLE gigantic (b bytea); ALTER TABLE gigantic ALTER b SET STORAGE EXTERNAL; \
+               INSERT INTO gigantic SELECT convert_to(repeat('x', 512 * 1024 * 1024), 'UTF8')";
+    sites.live.sql("app", sql).await;
+    let begun = Instant::now();
+    let words = sites.refused("ams", &["capture"], 3);
+    println!("{:.1} s: {words}", begun.elapsed().as_secs_f64());
+    assert!(
+        words.contains("a row is too large while reading table \"public\".\"gigantic\": invalid memory alloc"),
+        "{words}"
+    );
+    assert!(words.contains("octet_length()"), "{words}");
+}

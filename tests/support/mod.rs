@@ -7,6 +7,7 @@ pub mod ceph;
 pub mod debs;
 pub mod history;
 pub mod keys_conformance;
+pub mod managed;
 pub mod memory;
 pub mod postgres;
 pub mod proxy;

@@ -2,16 +2,20 @@
 //! views, statistics, and what belongs to the database itself.
 
 use super::large_objects;
-use super::marks::{CREATED, LOADED, LOADING, STATE};
+use super::marks::{CREATED, LOADED, LOADING, REFUSED, STATE};
 use super::prepare::recreate;
 use super::{DatabaseError, Target, rows};
 use crate::capture::layout;
 use crate::error::Error;
 use crate::failpoint;
 use crate::observe::Progress;
+use crate::postgres::allowance::Allowance;
 use crate::postgres::catalog::{self, set_sequences};
+use crate::postgres::marking::Marking;
 use crate::postgres::properties::{Properties, unknown_settings};
-use crate::postgres::{Session, constraint_triggers, early, lifecycle, quote, script};
+use crate::postgres::refused::Refused;
+use crate::postgres::{self, Session, constraint_triggers, early, lifecycle, quote, script};
+use crate::restore::RestoreError;
 use crate::stream::Source;
 
 /// What was loaded.
@@ -27,6 +31,8 @@ pub struct Loaded {
     pub already: bool,
     /// Settings of the database that this server does not have, and which were not set.
     pub unknown_settings: Vec<String>,
+    /// What our role was allowed, where it is no superuser.
+    pub allowance: Allowance,
 }
 
 /// The characters of a failed statement that are shown.
@@ -48,26 +54,31 @@ pub async fn load<S: Source>(target: &Target, source: &S, progress: &Progress) -
             return Err(DatabaseError::NotReady { name: fresh, what: "does not exist or is not marked as ours" }.into());
         }
     }
-    set_state(target, LOADING).await?;
+    set_state(target, LOADING, &[]).await?;
+    let mut allowance = Allowance::default();
     let session = target.server.connect_to(&fresh).await?;
     empty_template(&session, source, &properties).await?;
     let pre_data = layout::text(source, &layout::pre_data()).await?;
-    run(&session, &fresh, &script::statements(&pre_data)).await?;
+    run(&session, &fresh, &script::statements(&pre_data), &mut allowance).await?;
     for statement in properties.public_schema.iter().flat_map(|schema| schema.apply()) {
-        session.execute("giving the schema public its owner, privileges and comment", &statement).await?;
+        let doing = "giving the schema public its owner, privileges and comment";
+        allowance.run(&session, doing, &statement).await?;
     }
     failpoint::hit("database.pre-data");
     let post_data = layout::text(source, &layout::post_data()).await?;
     let statements = script::statements(&post_data);
     let parts = early::split(&statements, &rows::tables_of_their_own(source)?);
-    let mut loaded = rows::load(target, source, &properties.encoding, &parts, progress).await?;
-    large_objects::load(&session, source).await?;
+    let mut loaded = rows::load(target, source, &properties.encoding, &parts, &allowance, progress).await?;
+    allowance.extend(std::mem::take(&mut loaded.allowance));
+    large_objects::load(&session, source, &mut allowance).await?;
     set_sequences(&session, &layout::sequences(source).await?).await?;
     failpoint::hit("database.sequences");
-    finish(&session, &fresh, parts.rest, &properties).await?;
+    finish(&session, &fresh, parts.rest, &properties, &mut allowance).await?;
     session.close().await;
-    loaded.unknown_settings = apply_properties(target, properties).await?;
-    set_state(target, LOADED).await?;
+    loaded.unknown_settings = apply_properties(target, properties, &mut allowance).await?;
+    let refused: Vec<&Refused> = allowance.refused.iter().collect();
+    set_state(target, LOADED, &refused).await?;
+    loaded.allowance = allowance;
     Ok(loaded)
 }
 
@@ -77,15 +88,16 @@ async fn finish(
     fresh: &str,
     mut statements: Vec<&str>,
     properties: &Properties,
+    allowance: &mut Allowance,
 ) -> Result<(), Error> {
     // A fresh session's settings again: the first script set its own.
     session.execute("preparing to build the indexes", "SET maintenance_work_mem = '256MB'").await?;
     // pg_restore has them behind the event triggers, where they would be seen.
     statements.retain(|each| !each.starts_with("REFRESH MATERIALIZED VIEW "));
     let (objects, event_triggers) = statements.split_at(first_event_trigger(&statements));
-    run(session, fresh, objects).await?;
+    run(session, fresh, objects, allowance).await?;
     failpoint::hit("database.post-data");
-    constraint_triggers::switch(session, &properties.constraint_triggers).await?;
+    allowance.refused.extend(constraint_triggers::switch(session, &properties.constraint_triggers).await?);
     failpoint::hit("database.constraint-triggers");
     for view in &properties.materialized_views {
         session.execute(&format!("refreshing {view}"), &format!("REFRESH MATERIALIZED VIEW {view}")).await?;
@@ -93,7 +105,7 @@ async fn finish(
     }
     analyze(session).await?;
     failpoint::hit("database.analyzed");
-    run(session, fresh, event_triggers).await?;
+    run(session, fresh, event_triggers, allowance).await?;
     failpoint::hit("database.event-triggers");
     Ok(())
 }
@@ -127,9 +139,16 @@ async fn state(target: &Target) -> Result<Option<String>, Error> {
     Ok(marks.filter(|marks| target.is_of_this_point(marks)).and_then(|mut marks| marks.remove(STATE)))
 }
 
-async fn set_state(target: &Target, state: &str) -> Result<(), Error> {
+/// Writes down how far the load is, and what the server refused meanwhile: a proof must know, whenever it is made.
+async fn set_state(target: &Target, state: &str, refused: &[&Refused]) -> Result<(), Error> {
     let session = target.server.maintenance().await?;
-    session.execute("marking how far the load is", &lifecycle::mark(&target.fresh(), STATE, state)).await?;
+    let (fresh, marking) = (target.fresh(), Marking::of(&session));
+    let mut marks = vec![marking.set(&fresh, STATE, state)];
+    if !refused.is_empty() {
+        let json = serde_json::to_string(refused).map_err(RestoreError::Value)?;
+        marks.push(marking.set(&fresh, REFUSED, &json));
+    }
+    lifecycle::together(&session, "marking how far the load is", &marks).await?;
     session.close().await;
     failpoint::hit("database.state");
     Ok(())
@@ -148,13 +167,23 @@ async fn empty_template<S: Source>(session: &Session, source: &S, properties: &P
 }
 
 /// Runs statements one by one and stops at the first that fails.
-pub(super) async fn run(session: &Session, name: &str, statements: &[&str]) -> Result<(), Error> {
+pub(super) async fn run(
+    session: &Session,
+    name: &str,
+    statements: &[&str],
+    allowance: &mut Allowance,
+) -> Result<(), Error> {
     let tablespaces = catalog::tablespaces(session).await?;
     for statement in statements.iter().filter(|each| !script::is_of_a_newer_server(each, session.version())) {
         let statement = script::with_streaming_said(at_home(statement, &tablespaces));
-        session.execute("running the snapshot's definitions", &statement).await.map_err(|source| {
-            DatabaseError::Statement { name: name.to_owned(), statement: shown(&statement), source }
-        })?;
+        match allowance.run(session, "running the snapshot's definitions", &statement).await {
+            Ok(()) => {}
+            Err(error @ postgres::Error::NotMember { .. }) => return Err(error.into()),
+            Err(source) => {
+                let (name, statement) = (name.to_owned(), shown(&statement));
+                return Err(DatabaseError::Statement { name, statement, source }.into());
+            }
+        }
     }
     Ok(())
 }
@@ -178,13 +207,17 @@ fn at_home<'a>(statement: &'a str, tablespaces: &[String]) -> &'a str {
 }
 
 /// The settings this server does not have are left out; their names are returned.
-async fn apply_properties(target: &Target, properties: Properties) -> Result<Vec<String>, Error> {
+async fn apply_properties(
+    target: &Target,
+    properties: Properties,
+    allowance: &mut Allowance,
+) -> Result<Vec<String>, Error> {
     let session = target.server.maintenance().await?;
     let names: Vec<String> = properties.settings.iter().map(|setting| setting.name.clone()).collect();
     let unknown = unknown_settings(&session, &names).await?;
     let properties = properties.without(&unknown);
-    for statement in properties.apply(&target.fresh()) {
-        session.execute("giving the database its owner, privileges and settings", &statement).await?;
+    for statement in properties.apply(&target.fresh(), Marking::of(&session)) {
+        allowance.run(&session, "giving the database its owner, privileges and settings", &statement).await?;
         failpoint::hit("database.property");
     }
     session.close().await;

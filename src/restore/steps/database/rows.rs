@@ -13,6 +13,7 @@ use crate::capture::layout::{self, TableFacts};
 use crate::error::Error;
 use crate::failpoint;
 use crate::observe::{Meter, Progress};
+use crate::postgres::allowance::Allowance;
 use crate::postgres::copy::Selection;
 use crate::postgres::early::{Parts, TableName};
 use crate::postgres::{Session, copy};
@@ -29,6 +30,7 @@ struct Work<'a, S> {
     source: &'a S,
     encoding: &'a str,
     parts: &'a Parts<'a>,
+    allowance: &'a Allowance,
     queue: Mutex<VecDeque<(StreamEntry, TableFacts)>>,
     meter: Box<dyn Meter>,
 }
@@ -50,19 +52,21 @@ pub(super) async fn load<S: Source>(
     source: &S,
     encoding: &str,
     parts: &Parts<'_>,
+    allowance: &Allowance,
     progress: &Progress,
 ) -> Result<Loaded, Error> {
     let tables = layout::tables(source)?;
     let bytes = tables.iter().map(|(entry, _)| entry.bytes).sum();
     let meter = progress.begin(&format!("load of database {}", target.name), Some(bytes));
     let queue = Mutex::new(tables.into());
-    let work = Work { target, fresh: target.fresh(), source, encoding, parts, queue, meter };
+    let work = Work { target, fresh: target.fresh(), source, encoding, parts, allowance, queue, meter };
     let parts = try_join_all((0..target.workers.max(1)).map(|_| worker(&work))).await?;
     let mut all = Loaded::default();
     for part in parts {
         all.tables += part.tables;
         all.rows += part.rows;
         all.bytes += part.bytes;
+        all.allowance.extend(part.allowance);
     }
     work.meter.finish(&format!("{} rows, {}", all.rows, crate::units::Bytes(all.bytes)));
     Ok(all)
@@ -70,7 +74,7 @@ pub(super) async fn load<S: Source>(
 
 async fn worker<S: Source>(work: &Work<'_, S>) -> Result<Loaded, Error> {
     let next = || work.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-    let mut loaded = Loaded::default();
+    let mut loaded = Loaded { allowance: work.allowance.clone(), ..Loaded::default() };
     let Some(mut table) = next() else { return Ok(loaded) };
     let session = work.target.server.connect_to(&work.fresh).await?;
     let mut indexing = None;
@@ -82,7 +86,7 @@ async fn worker<S: Source>(work: &Work<'_, S>) -> Result<Loaded, Error> {
                 Some(session) => session,
                 None => indexing_session(work).await?,
             };
-            run(indexing.insert(session), &work.fresh, statements).await?;
+            run(indexing.insert(session), &work.fresh, statements, &mut loaded.allowance).await?;
             failpoint::hit("database.indexes");
         }
         loaded.tables += 1;
@@ -103,7 +107,7 @@ async fn worker<S: Source>(work: &Work<'_, S>) -> Result<Loaded, Error> {
 /// Another session than the one that copies: a script's own settings are no good for that.
 async fn indexing_session<S>(work: &Work<'_, S>) -> Result<Session, Error> {
     let session = work.target.server.connect_to(&work.fresh).await?;
-    run(&session, &work.fresh, &work.parts.settings).await?;
+    run(&session, &work.fresh, &work.parts.settings, &mut work.allowance.clone()).await?;
     let each = (INDEXING_MIB / work.target.workers.max(1)).max(64);
     let memory = format!("SET maintenance_work_mem = '{each}MB'");
     session.execute("preparing to build the indexes", &memory).await?;
