@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 
 use super::manifest::Row;
 use crate::observe::Meter;
-use crate::store::{Body, Bucket, Skipped, SourceVersion, StoreError, WriteError};
+use crate::store::{Body, Bucket, Skipped, SourceVersion, StoreError, Tags, WriteError};
 
 /// How often an object that keeps changing, or a source that breaks off, is tried in all.
 const ATTEMPTS: u32 = 5;
@@ -111,7 +111,11 @@ impl Copier<'_> {
         let (head, body) = self.source.read(key, Some(version)).await.map_err(Fault::Source)?;
         let size = head.version.size;
         let (body, hasher) = hashed(body, Arc::clone(&self.meter));
-        let written = self.target.write(key, &head.attributes, size, body).await?;
+        let tags = match head.tags {
+            Some(1..) => self.source.tags(key, head.id.as_deref()).await.map_err(Fault::Source)?,
+            _ => Tags::new(),
+        };
+        let written = self.target.write(key, &head.attributes, &tags, size, body).await?;
         let blake3 = hasher.lock().unwrap_or_else(PoisonError::into_inner).finalize();
         if written.version.size != size {
             let found = written.version.size;
