@@ -95,10 +95,10 @@ async fn keeps_the_old_object_when_a_body_fails(bucket: &Bucket) {
     let blocks = (0..120).map(|_| Ok(noise(2, 100_000)));
     let broken = StoreError::Changed { at: warmspare::store::Place::store("the source", "read") };
     let broken = stream::iter(blocks.chain([Err(broken)])).boxed();
-    let error = bucket.write("k", &Attributes::default(), &Tags::new(), 20 << 20, broken).await.unwrap_err();
+    let error = bucket.write("k", &Attributes::default(), 20 << 20, broken).await.unwrap_err();
     assert!(matches!(error, WriteError::Body(StoreError::Changed { .. })), "{error}");
     for (size, sent) in [(4, "short"), (6, "short"), (9 << 20, "short")] {
-        let error = bucket.write("k", &Attributes::default(), &Tags::new(), size, body(sent)).await.unwrap_err();
+        let error = bucket.write("k", &Attributes::default(), size, body(sent)).await.unwrap_err();
         assert!(matches!(error, WriteError::Body(_)), "{error}");
     }
     assert!(get(bucket, "k").await.unwrap() == old);
@@ -131,7 +131,8 @@ fn tags() -> Tags {
 async fn keeps_what_it_says_it_keeps(bucket: &Bucket) {
     let (keeps, attributes) = (bucket.keeps(), attributes());
     for length in [5, 9 << 20] {
-        bucket.write("k", &attributes, &tags(), length as u64, body(noise(7, length))).await.unwrap();
+        bucket.write("k", &attributes, length as u64, body(noise(7, length))).await.unwrap();
+        bucket.write_tags("k", &tags()).await.unwrap();
         let (read, _) = bucket.read("k", None).await.unwrap();
         let head = bucket.head("k").await.unwrap();
         assert_eq!((&read.attributes, &head.attributes), (&keeps.of(&attributes), &keeps.of(&attributes)), "{length}");
@@ -146,7 +147,8 @@ async fn keeps_what_it_says_it_keeps(bucket: &Bucket) {
         assert_eq!(bucket.tags("k", None).await.unwrap(), if keeps.tags { tags.clone() } else { Tags::new() });
     }
     // What is written over has nothing of what was there.
-    bucket.write("k", &attributes, &tags(), 1, body("x")).await.unwrap();
+    bucket.write("k", &attributes, 1, body("x")).await.unwrap();
+    bucket.write_tags("k", &tags()).await.unwrap();
     let plain = put(bucket, "k", "y").await.unwrap();
     assert!(plain.attributes.metadata.is_empty() && plain.attributes.cache_control.is_none(), "{plain:?}");
     assert_eq!(bucket.tags("k", None).await.unwrap(), Tags::new());
@@ -158,7 +160,8 @@ async fn copies_what_was_meant_or_nothing(bucket: &Bucket, odd: &[&str]) {
     let kept = bucket.keeps().of(&attributes);
     for (length, odd) in [(0, &[][..]), (5, odd), (9 << 20, &[])] {
         let content = noise(3, length);
-        let old = bucket.write("from", &plain, &tags(), length as u64, body(content.clone())).await.unwrap();
+        let old = put(bucket, "from", content.clone()).await.unwrap();
+        bucket.write_tags("from", &tags()).await.unwrap();
         let etag = old.version.etag.as_deref();
         let original = Original { key: "from", etag, size: length as u64 };
         for key in odd.iter().copied().chain(["to"]) {
@@ -382,7 +385,7 @@ async fn permission_bits_go_from_folder_to_folder() {
     let root = tempfile::tempdir().unwrap();
     let bucket = folder(root.path());
     let attributes = Attributes { mode: Some(0o640), ..Attributes::default() };
-    bucket.write("k", &attributes, &Tags::new(), 1, body("x")).await.unwrap();
+    bucket.write("k", &attributes, 1, body("x")).await.unwrap();
     assert_eq!(std::fs::metadata(root.path().join("k")).unwrap().permissions().mode() & 0o7777, 0o640);
     assert_eq!(bucket.head("k").await.unwrap().attributes, attributes);
 }

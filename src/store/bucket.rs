@@ -126,22 +126,16 @@ impl Bucket {
     /// Writes an object of `size` bytes, over one that may be there, and says what the store has afterwards.
     ///
     /// The object is the whole body or what it was before, never a part. Holds at most a few MiB of it. Of `attributes`
-    /// and `tags` it gets what is kept here ([`Bucket::keeps`]).
+    /// it gets what is kept here ([`Bucket::keeps`]); it has no tags. Those are [set](Bucket::write_tags) afterwards: who may
+    /// not set tags can still write.
     ///
     /// # Errors
     /// [`WriteError::Body`] when `body` fails or has not `size` bytes, [`StoreError::BadKey`] when the store
     /// cannot carry the key, [`StoreError::NoSpace`] when it is full.
-    pub async fn write(
-        &self,
-        key: &str,
-        attributes: &Attributes,
-        tags: &Tags,
-        size: u64,
-        body: Body,
-    ) -> Result<Head, WriteError> {
+    pub async fn write(&self, key: &str, attributes: &Attributes, size: u64, body: Body) -> Result<Head, WriteError> {
         match self {
             Bucket::Folder(folder) => folder.write(key, attributes, size, body).boxed().await,
-            Bucket::S3(s3) => s3.write(key, attributes, tags, size, body).boxed().await,
+            Bucket::S3(s3) => s3.write(key, attributes, size, body).boxed().await,
         }
     }
 
@@ -194,6 +188,17 @@ impl Bucket {
         match self {
             Bucket::Folder(_) => super::folder::is_racy(version, since),
             Bucket::S3(_) => false,
+        }
+    }
+
+    /// What two objects of one content and one size most likely share at this store, and others do not. It proves nothing.
+    ///
+    /// An ETag is the content's MD5 at most stores; a file that is renamed or copied with its times keeps that of its
+    /// last modification.
+    pub fn likeness(&self, version: &SourceVersion) -> Option<String> {
+        match self {
+            Bucket::Folder(_) => Some(version.modified_ns.to_string()),
+            Bucket::S3(_) => version.etag.clone(),
         }
     }
 

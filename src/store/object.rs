@@ -44,10 +44,11 @@ pub struct Attributes {
 }
 
 impl Attributes {
-    /// Whether `found` is what a store makes of these: where no type is given it may choose one.
+    /// Whether `found` is what a store makes of these: where no type is given, or no permission bits, it chooses some.
     pub fn are_in(&self, found: &Attributes) -> bool {
         let content_type = self.content_type.clone().or_else(|| found.content_type.clone());
-        Attributes { content_type, ..self.clone() } == *found
+        let mode = self.mode.or(found.mode);
+        Attributes { content_type, mode, ..self.clone() } == *found
     }
 }
 

@@ -67,6 +67,11 @@ impl ReadOnly {
         self.0.tags(key, id).await
     }
 
+    /// [`Bucket::likeness`].
+    pub fn likeness(&self, version: &SourceVersion) -> Option<String> {
+        self.0.likeness(version)
+    }
+
     /// [`Bucket::is_racy`].
     pub fn is_racy(&self, version: &SourceVersion, since: Timestamp) -> bool {
         self.0.is_racy(version, since)

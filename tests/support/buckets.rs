@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use secrecy::SecretString;
 use warmspare::config::address::{BucketAddress, BucketUrl};
-use warmspare::store::{Attributes, Body, Bucket, Head, Listed, StoreError, Tags, WriteError};
+use warmspare::store::{Attributes, Body, Bucket, Head, Listed, StoreError, WriteError};
 
 /// A folder as a bucket.
 pub fn folder(path: &Path) -> Bucket {
@@ -39,7 +39,7 @@ pub fn body(content: impl Into<Bytes>) -> Body {
 
 pub async fn put(bucket: &Bucket, key: &str, content: impl Into<Bytes>) -> Result<Head, WriteError> {
     let content: Bytes = content.into();
-    bucket.write(key, &Attributes::default(), &Tags::new(), content.len() as u64, body(content)).await
+    bucket.write(key, &Attributes::default(), content.len() as u64, body(content)).await
 }
 
 pub async fn get(bucket: &Bucket, key: &str) -> Result<Bytes, StoreError> {

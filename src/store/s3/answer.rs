@@ -57,6 +57,8 @@ fn judge(at: Place, status: u16, code: &str, why: String) -> StoreError {
         ("NoSuchKey" | "NoSuchUpload", _) | (_, 404) => StoreError::NotFound { at },
         (_, 401 | 403) => StoreError::Denied { at, why },
         (_, 412) => StoreError::Changed { at },
+        // Asked again it will not know it either.
+        (_, 501) => StoreError::other(at, why),
         ("SlowDown" | "RequestTimeout" | "OperationAborted", _) | (_, 0 | 408 | 429 | 500..) => {
             StoreError::Unavailable { at, source: why.into() }
         }
@@ -99,6 +101,7 @@ mod tests {
         check("PreconditionFailed", 412, "Changed");
         check("SlowDown", 503, "Unavailable");
         check("", 0, "Unavailable");
+        check("NotImplemented", 501, "Other");
         check("KeyTooLongError", 400, "BadKey");
         check("PermanentRedirect", 301, "Other");
     }

@@ -12,16 +12,15 @@ use crate::store::object::{Attributes, Head};
 
 /// Sets what goes beside the content; the requests that take it have nothing in common but these names.
 macro_rules! with_attributes {
-    ($request:expr, $beside:expr) => {{
-        let attributes = $beside.attributes;
+    ($request:expr, $attributes:expr) => {{
+        let attributes = $attributes;
         let request = $request
             .set_content_type(attributes.content_type.clone())
             .set_cache_control(attributes.cache_control.clone())
             .set_content_disposition(attributes.content_disposition.clone())
             .set_content_encoding(attributes.content_encoding.clone())
             .set_content_language(attributes.content_language.clone())
-            .set_metadata(Some(attributes.metadata.clone().into_iter().collect()))
-            .set_tagging($crate::store::s3::tags::in_one_header($beside.tags));
+            .set_metadata(Some(attributes.metadata.clone().into_iter().collect()));
         request.customize().mutate_request($crate::store::s3::attributes::expiring(attributes))
     }};
 }

@@ -10,7 +10,7 @@ use aws_sdk_s3::types::{MetadataDirective, TaggingDirective};
 use super::attributes::with_attributes;
 use super::tags::encoded;
 use super::upload::Upload;
-use super::{Beside, S3, answer};
+use super::{S3, answer};
 use crate::store::error::{Place, StoreError};
 use crate::store::object::{Attributes, Head, Original, SourceVersion, Tags};
 
@@ -59,7 +59,7 @@ impl S3 {
         if !original.is(&before.version) {
             return Err(changed());
         }
-        self.ask_for_copy(original, before.id.as_deref(), key, Beside { attributes, tags }).await?;
+        self.ask_for_copy(original, before.id.as_deref(), key, attributes).await?;
         crate::failpoint::hit("store.object.copy");
         let made = self.head(key).await?;
         let at = self.at(key, "copy to");
@@ -87,7 +87,7 @@ impl S3 {
         original: Original<'_>,
         id: Option<&str>,
         key: &str,
-        beside: Beside<'_>,
+        attributes: &Attributes,
     ) -> Result<(), StoreError> {
         let (full, at) = (self.full(key, "copy to")?, self.at(key, "copy to"));
         let mut source = format!("{}/{}", self.bucket, encoded(&self.full(original.key, "copy")?, b"/"));
@@ -97,13 +97,13 @@ impl S3 {
         }
         let etag = original.etag.map(|etag| format!("\"{etag}\""));
         if original.size > self.cut.whole_bytes_max {
-            return self.in_parts(&source, etag.as_deref(), original.size, full, at, beside).await;
+            return self.in_parts(&source, etag.as_deref(), original.size, full, at, attributes).await;
         }
         let request = self.client.copy_object().bucket(&*self.bucket).key(full).copy_source(source);
         let request =
             request.metadata_directive(MetadataDirective::Replace).tagging_directive(TaggingDirective::Replace);
         let request = request.set_copy_source_if_match(etag);
-        with_attributes!(request, beside).send().await.map_err(|e| answer::refused(at, e))?;
+        with_attributes!(request, attributes).send().await.map_err(|e| answer::refused(at, e))?;
         Ok(())
     }
 
@@ -114,9 +114,9 @@ impl S3 {
         size: u64,
         full: String,
         at: Place,
-        beside: Beside<'_>,
+        attributes: &Attributes,
     ) -> Result<(), StoreError> {
-        let mut upload = Upload::begin(self, full, at, beside).await?;
+        let mut upload = Upload::begin(self, full, at, attributes).await?;
         for (first, last) in self.cut.ranges(size) {
             upload.part_of(source, etag, format!("bytes={first}-{last}")).await?;
         }

@@ -25,7 +25,7 @@ use secrecy::SecretString;
 pub(super) use client::{CONNECT_TIMEOUT, READ_TIMEOUT};
 
 use super::error::{Place, StoreError};
-use super::object::{Attributes, Body, Head, Keeps, Listed, SourceVersion, Tags, WriteError};
+use super::object::{Attributes, Body, Head, Keeps, Listed, SourceVersion, WriteError};
 use crate::config::address::BucketAddress;
 use attributes::{head_of_get, head_of_head};
 
@@ -43,13 +43,6 @@ pub struct S3 {
     pub(super) prefix: Arc<str>,
     name: Arc<str>,
     cut: copy::Cut,
-}
-
-/// What goes beside the content of an object when it is made.
-#[derive(Clone, Copy)]
-struct Beside<'a> {
-    attributes: &'a Attributes,
-    tags: &'a Tags,
 }
 
 /// The way to a server.
@@ -147,18 +140,13 @@ impl S3 {
         &self,
         key: &str,
         attributes: &Attributes,
-        tags: &Tags,
         size: u64,
         body: Body,
     ) -> Result<Head, WriteError> {
         let full = self.full(key, "write")?;
-        upload::upload(self, full, self.at(key, "write"), Beside { attributes, tags }, size, body).await?;
+        upload::upload(self, full, self.at(key, "write"), attributes, size, body).await?;
         crate::failpoint::hit("store.object.write");
-        let head = self.head(key).await?;
-        if !tags.is_empty() {
-            self.settle_tags(key, tags).await?;
-        }
-        Ok(head)
+        Ok(self.head(key).await?)
     }
 
     pub(super) async fn check_writable(&self) -> Result<(), StoreError> {

@@ -8,9 +8,9 @@ use futures_util::StreamExt;
 use futures_util::stream::Fuse;
 
 use super::attributes::with_attributes;
-use super::{Beside, S3, answer};
+use super::{S3, answer};
 use crate::store::error::{Place, StoreError};
-use crate::store::object::{Body, WriteError};
+use crate::store::object::{Attributes, Body, WriteError};
 
 /// The size of a part, and of the largest object sent in one request.
 const PART_BYTES: u64 = 8 << 20;
@@ -22,18 +22,18 @@ pub(super) async fn upload(
     s3: &S3,
     key: String,
     at: Place,
-    beside: Beside<'_>,
+    attributes: &Attributes,
     size: u64,
     body: Body,
 ) -> Result<(), WriteError> {
     let mut parts = Parts { body: body.fuse(), part_bytes: part_bytes(size), waiting: BytesMut::new(), taken: 0 };
     if size > PART_BYTES {
-        return in_parts(s3, key, at, beside, size, &mut parts).await;
+        return in_parts(s3, key, at, attributes, size, &mut parts).await;
     }
     let content = parts.next().await?.unwrap_or_default();
     parts.ended_at(size, &at).await?;
     let request = s3.client.put_object().bucket(&*s3.bucket).key(key).body(ByteStream::from(content));
-    with_attributes!(request, beside).send().await.map_err(|e| answer::refused(at, e))?;
+    with_attributes!(request, attributes).send().await.map_err(|e| answer::refused(at, e))?;
     Ok(())
 }
 
@@ -41,11 +41,11 @@ async fn in_parts(
     s3: &S3,
     key: String,
     at: Place,
-    beside: Beside<'_>,
+    attributes: &Attributes,
     size: u64,
     parts: &mut Parts,
 ) -> Result<(), WriteError> {
-    let mut upload = Upload::begin(s3, key, at, beside).await?;
+    let mut upload = Upload::begin(s3, key, at, attributes).await?;
     while let Some(part) = parts.next().await? {
         upload.part(part).await?;
     }
@@ -75,9 +75,9 @@ pub(super) struct Upload<'a> {
 }
 
 impl<'a> Upload<'a> {
-    pub(super) async fn begin(s3: &'a S3, key: String, at: Place, beside: Beside<'_>) -> Result<Self, StoreError> {
+    pub(super) async fn begin(s3: &'a S3, key: String, at: Place, attributes: &Attributes) -> Result<Self, StoreError> {
         let request = s3.client.create_multipart_upload().bucket(&*s3.bucket).key(&key);
-        let begun = with_attributes!(request, beside).send().await.map_err(|e| answer::refused(at.clone(), e))?;
+        let begun = with_attributes!(request, attributes).send().await.map_err(|e| answer::refused(at.clone(), e))?;
         match begun.upload_id {
             Some(id) => Ok(Upload { s3, key, id, at, done: Vec::new(), completed: false }),
             None => Err(StoreError::other(at, "the server began an upload without giving it an id")),
