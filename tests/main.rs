@@ -1,7 +1,9 @@
 //! The integration and end-to-end tests, one binary: each module is about one thing an operator relies on.
 
+mod beside;
 mod check;
 mod corruption;
+mod duplicates;
 mod export;
 mod export_process;
 mod golden;

@@ -1,16 +1,19 @@
-//! Copying one object: read under the condition of its version, hash in flight, write, confirm.
+//! Bringing one object to the target: read under the condition of its version, hash in flight, write, confirm.
 //!
 //! What is recorded is what was read, and only after the target said that it has it. An object that changes
-//! while it is read is read again.
+//! while it is read is read again; where versions are kept that very version is read. If the target probably has the
+//! content already it is read and hashed first, and sent only if it is another one after all.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 
+use super::beside::Beside;
+use super::contents::Known;
 use super::manifest::Row;
 use crate::observe::Meter;
-use crate::store::{Body, Bucket, Skipped, SourceVersion, StoreError, WriteError};
+use crate::store::{Body, Bucket, Head, Original, ReadOnly, Skipped, SourceVersion, StoreError, WriteError};
 
 /// How often an object that keeps changing, or a source that breaks off, is tried in all.
 const ATTEMPTS: u32 = 5;
@@ -21,13 +24,35 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) enum Copied {
     /// The target has it.
-    Done(Row),
+    Done(Row, How),
     /// It was removed from the source before it could be read.
     Vanished,
     /// The target cannot carry it.
     Skipped(Skipped),
     /// It could not be copied; the others may.
     Failed(String),
+}
+
+/// How the target came to have an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// It had it, with everything beside it.
+    Had,
+    /// It had its content; what stands beside it was brought up to date.
+    Adjusted,
+    /// It copied the content from another of its objects.
+    Duplicated,
+    /// It was sent.
+    Sent(Sent),
+}
+
+/// What went with sending an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// Why it had to be sent although the target has its content.
+    pub(super) refused: Option<String>,
+    /// Why it has not the tags of the source.
+    pub(super) unsettled: Option<String>,
 }
 
 /// Whose fault one attempt was.
@@ -47,27 +72,41 @@ impl From<WriteError> for Fault {
     }
 }
 
+/// Which version of an object is to be read.
+struct Wanted {
+    version: SourceVersion,
+    /// Where versions are kept: its id, by which it is read whatever is written over it.
+    id: Option<String>,
+}
+
 /// The two buckets, and who is told how many bytes were read.
 pub(super) struct Copier<'a> {
-    pub(super) source: &'a Bucket,
+    pub(super) source: &'a ReadOnly,
     pub(super) target: &'a Bucket,
     pub(super) meter: Arc<dyn Meter>,
 }
 
 impl Copier<'_> {
-    /// Copies the object that was listed as `listed`.
+    /// Copies the object that was listed as `listed`. `known` is an object of the target that probably has its content,
+    /// `before` the row of the version that the target had.
     ///
     /// # Errors
     /// What would fail for every other object too: the target refuses, is full or away, the source is away.
-    pub(super) async fn copy(&self, key: &str, listed: &SourceVersion) -> Result<Copied, StoreError> {
+    pub(super) async fn copy(
+        &self,
+        key: &str,
+        listed: &SourceVersion,
+        known: Option<&Known>,
+        before: Option<&Row>,
+    ) -> Result<Copied, StoreError> {
         if let Err(error) = self.target.carries(key) {
             return Ok(Copied::Skipped(Skipped { name: key.to_owned(), why: error.to_string() }));
         }
-        let mut version = listed.clone();
+        let mut wanted = Wanted { version: listed.clone(), id: None };
         let mut wait = FIRST_WAIT;
         for attempt in 1..=ATTEMPTS {
-            let error = match self.attempt(key, &version).await {
-                Ok(row) => return Ok(Copied::Done(row)),
+            let error = match self.attempt(key, &wanted, known, before).await {
+                Ok((row, how)) => return Ok(Copied::Done(row, how)),
                 Err(Fault::Source(StoreError::NotFound { at })) if at.key.is_some() => return Ok(Copied::Vanished),
                 Err(Fault::Target(StoreError::BadKey { why, .. })) => {
                     return Ok(Copied::Skipped(Skipped { name: key.to_owned(), why }));
@@ -83,8 +122,8 @@ impl Copier<'_> {
             }
             tokio::time::sleep(wait).await;
             wait *= 2;
-            version = match self.source.head(key).await {
-                Ok(head) => head.version,
+            wanted = match self.source.head(key).await {
+                Ok(head) => Wanted { version: head.version, id: head.id },
                 Err(StoreError::NotFound { at }) if at.key.is_some() => return Ok(Copied::Vanished),
                 Err(error) => return Err(error),
             };
@@ -92,36 +131,117 @@ impl Copier<'_> {
         Ok(Copied::Failed(format!("it changed each of the {ATTEMPTS} times it was read")))
     }
 
-    /// Whether the source still gives the content that `row` records. An error is no answer: the copy that follows tells it.
-    pub(super) async fn is_as_recorded(&self, row: &Row) -> bool {
-        let Ok((head, mut body)) = self.source.read(&row.key, Some(&row.source)).await else { return false };
-        if head.version.size != row.source.size {
-            return false;
+    async fn attempt(
+        &self,
+        key: &str,
+        wanted: &Wanted,
+        known: Option<&Known>,
+        before: Option<&Row>,
+    ) -> Result<(Row, How), Fault> {
+        let Some(known) = known else { return self.send(key, wanted, None).await };
+        match self.reuse(key, wanted, known, before).await? {
+            Reused::Done(row, how) => Ok((row, how)),
+            Reused::No => self.send(key, wanted, None).await,
+            Reused::Refused(why) => self.send(key, wanted, Some(why)).await,
         }
-        let mut hasher = blake3::Hasher::new();
-        while let Some(block) = body.next().await {
-            let Ok(block) = block else { return false };
-            self.meter.advance(block.len() as u64);
-            hasher.update(&block);
-        }
-        hasher.finalize() == row.blake3
     }
 
-    async fn attempt(&self, key: &str, version: &SourceVersion) -> Result<Row, Fault> {
-        let (head, body) = self.source.read(key, Some(version)).await.map_err(Fault::Source)?;
+    /// Has the target make the object from `known`, if that has its content.
+    async fn reuse(&self, key: &str, wanted: &Wanted, known: &Known, before: Option<&Row>) -> Result<Reused, Fault> {
+        let (head, body) = self.open(key, wanted).await.map_err(Fault::Source)?;
+        if head.version.size != known.size || self.hash(body).await.map_err(Fault::Source)? != known.blake3 {
+            return Ok(Reused::No);
+        }
+        let beside = Beside::of(self.source, key, &head, false).await.map_err(Fault::Source)?;
+        let original = Original { key: &known.key, etag: Some(&known.target_etag), size: known.size };
+        let made = match before {
+            Some(row) if known.key == key && row.beside == Some(beside.digest()) => {
+                Ok((How::Had, row.target_etag.clone()))
+            }
+            _ if known.key == key => {
+                let settled = beside.settle(self.target, original).await;
+                settled.map(|(adjusted, etag)| (if adjusted { How::Adjusted } else { How::Had }, etag))
+            }
+            _ => {
+                let copied = self.target.copy(original, key, &beside.attributes, &beside.tags).await;
+                copied.map(|made| (How::Duplicated, made.version.etag))
+            }
+        };
+        match made {
+            Ok((how, target_etag)) => {
+                let row = row(key, wanted, head, known.blake3, &beside, target_etag);
+                Ok(Reused::Done(row, how))
+            }
+            // The target has something else there by now.
+            Err(StoreError::Changed { .. } | StoreError::NotFound { .. }) => Ok(Reused::No),
+            Err(error) => Ok(Reused::Refused(told(&error))),
+        }
+    }
+
+    async fn send(&self, key: &str, wanted: &Wanted, refused: Option<String>) -> Result<(Row, How), Fault> {
+        let (head, body) = self.open(key, wanted).await.map_err(Fault::Source)?;
         let size = head.version.size;
+        let beside = Beside::of(self.source, key, &head, false).await.map_err(Fault::Source)?;
         let (body, hasher) = hashed(body, Arc::clone(&self.meter));
-        let written = self.target.write(key, &head.attributes, size, body).await?;
+        let written = self.target.write(key, &beside.attributes, size, body).await?;
         let blake3 = hasher.lock().unwrap_or_else(PoisonError::into_inner).finalize();
         if written.version.size != size {
             let found = written.version.size;
             return Err(Fault::Unconfirmed(format!("{size} bytes were sent and the target says it has {found}")));
         }
-        // A HEAD tells the time in whole seconds and a listing in finer ones: of one version, keep what listings say.
-        let same = head.version.etag == version.etag && head.version.size == version.size;
-        let source = if same { version.clone() } else { head.version };
-        Ok(Row { key: key.to_owned(), source, blake3, target_etag: written.version.etag, racy: false })
+        let mut row = row(key, wanted, head, blake3, &beside, written.version.etag);
+        let mut sent = Sent { refused, unsettled: None };
+        // The content is there and counts; that the tags are not is told, and the audit tries again.
+        if !beside.tags.is_empty()
+            && let Err(error) = self.target.write_tags(key, &beside.tags).await
+        {
+            row.beside = None;
+            sent.unsettled = Some(told(&error));
+        }
+        Ok((row, How::Sent(sent)))
     }
+
+    async fn open(&self, key: &str, wanted: &Wanted) -> Result<(Head, Body), StoreError> {
+        let Some(id) = &wanted.id else { return self.source.read(key, Some(&wanted.version)).await };
+        match self.source.read_version(key, id).await {
+            // That version was removed; the object may be there.
+            Err(StoreError::NotFound { at }) if at.key.is_some() => Err(StoreError::Changed { at }),
+            answer => answer,
+        }
+    }
+
+    async fn hash(&self, mut body: Body) -> Result<blake3::Hash, StoreError> {
+        let mut hasher = blake3::Hasher::new();
+        while let Some(block) = body.next().await {
+            let block = block?;
+            self.meter.advance(block.len() as u64);
+            hasher.update(&block);
+        }
+        Ok(hasher.finalize())
+    }
+}
+
+/// Whether the target made an object from one that it had.
+enum Reused {
+    Done(Row, How),
+    /// It has not the content.
+    No,
+    /// It has the content and would not: why.
+    Refused(String),
+}
+
+fn row(
+    key: &str,
+    wanted: &Wanted,
+    head: Head,
+    blake3: blake3::Hash,
+    beside: &Beside,
+    target_etag: Option<String>,
+) -> Row {
+    // A HEAD tells the time in whole seconds and a listing in finer ones: of one version, keep what listings say.
+    let same = head.version.etag == wanted.version.etag && head.version.size == wanted.version.size;
+    let source = if same { wanted.version.clone() } else { head.version };
+    Row { key: key.to_owned(), source, blake3, target_etag, beside: Some(beside.digest()), racy: false }
 }
 
 /// The same body, and what will be its BLAKE3 when it has passed.
@@ -138,7 +258,7 @@ fn hashed(body: Body, meter: Arc<dyn Meter>) -> (Body, Arc<Mutex<blake3::Hasher>
 }
 
 /// An error with its causes in one line, for the list of what failed.
-fn told(error: &StoreError) -> String {
+pub(super) fn told(error: &StoreError) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),

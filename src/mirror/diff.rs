@@ -95,7 +95,7 @@ mod tests {
 
     fn row(key: &str, size: u64, racy: bool) -> Result<Row, String> {
         let blake3 = blake3::hash(b"");
-        Ok(Row { key: key.to_owned(), source: version(size), blake3, target_etag: None, racy })
+        Ok(Row { key: key.to_owned(), source: version(size), blake3, target_etag: None, beside: None, racy })
     }
 
     /// Joins and writes one word per object: `+` new, `~` changed, `=` same; then the number that is gone.

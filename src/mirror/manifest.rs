@@ -3,24 +3,28 @@
 //! A text file of sorted lines in the site's state folder, read and written one line at a time:
 //!
 //! ```text
-//! warmspare-manifest 1 ⇥ source ⇥ target ⇥ check
-//! key ⇥ etag ⇥ size ⇥ modified_ns ⇥ blake3 ⇥ target's etag ⇥ flags ⇥ check
+//! warmspare-manifest 2 ⇥ source ⇥ target ⇥ check
+//! key ⇥ etag ⇥ size ⇥ modified_ns ⇥ blake3 ⇥ target's etag ⇥ digest of headers and tags ⇥ flags ⇥ check
 //! …
 //! end ⇥ number of rows ⇥ check
 //! ```
 //!
 //! The check is the first 8 hexadecimal digits of the BLAKE3 of the line before it. A file without its `end`
-//! was not finished; a line that does not check out is refused with its number, never skipped.
+//! was not finished; a line that does not check out is refused with its number, never skipped. Format 1, without the
+//! digests, is still read.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
+use super::beside::BesideDigest;
 use super::line::{escape_into, unescape};
 use crate::error::Explain;
 use crate::store::SourceVersion;
 
-const FORMAT: &str = "warmspare-manifest 1";
+const FORMAT: &str = "warmspare-manifest 2";
+/// What an earlier release wrote: rows without the digest.
+const FORMAT_1: &str = "warmspare-manifest 1";
 const FORMAT_OF_ANY_VERSION: &str = "warmspare-manifest ";
 const END: &str = "end";
 /// The flag of a row that has to be copied again because its source may have changed unseen.
@@ -119,6 +123,8 @@ pub struct Row {
     pub blake3: blake3::Hash,
     /// The target's tag of what was written.
     pub target_etag: Option<String>,
+    /// A digest of what stood beside it at the source: headers, metadata, tags. Absent when nobody has looked.
+    pub beside: Option<BesideDigest>,
     /// Whether the source may have changed since without looking different.
     pub racy: bool,
 }
@@ -131,14 +137,15 @@ impl Row {
         escape_into(&mut line, self.source.etag.as_deref().unwrap_or_default());
         line.push_str(&format!("\t{}\t{}\t{}\t", self.source.size, self.source.modified_ns, self.blake3));
         escape_into(&mut line, self.target_etag.as_deref().unwrap_or_default());
-        line.push('\t');
-        line.push_str(if self.racy { RACY } else { "" });
+        let beside = self.beside.map(|digest| digest.to_string()).unwrap_or_default();
+        line.push_str(&format!("\t{beside}\t{}", if self.racy { RACY } else { "" }));
         line
     }
 
-    fn parse(line: &str) -> Option<Self> {
+    fn parse(line: &str, has_beside: bool) -> Option<Self> {
         let mut fields = line.split('\t');
         let mut field = || fields.next();
+        let beside = |text: &str| if text.is_empty() { Some(None) } else { BesideDigest::from_hex(text).map(Some) };
         let etag = |text: &str| unescape(text).map(|etag| (!etag.is_empty()).then_some(etag));
         let row = Row {
             key: unescape(field()?)?,
@@ -149,6 +156,7 @@ impl Row {
             },
             blake3: blake3::Hash::from_hex(field()?).ok()?,
             target_etag: etag(field()?)?,
+            beside: if has_beside { beside(field()?)? } else { None },
             racy: match field()? {
                 "" => false,
                 RACY => true,
@@ -167,6 +175,8 @@ pub struct Rows {
     /// The number of the line read last.
     line: u64,
     last_key: Option<String>,
+    /// Whether rows have a digest of what stands beside the object.
+    has_beside: bool,
     /// The end, or an error, was reached: there is nothing after either.
     over: bool,
 }
@@ -185,12 +195,15 @@ impl Rows {
             }
         };
         let file = BufReader::with_capacity(BUFFER_BYTES, file);
-        let mut rows = Rows { path: path.to_owned(), file, line: 0, last_key: None, over: false };
+        let mut rows = Rows { path: path.to_owned(), file, line: 0, last_key: None, has_beside: true, over: false };
         let first = rows.next_line()?;
         let fields: Vec<&str> = first.split('\t').collect();
         match fields.as_slice() {
-            [FORMAT, source, target] => match (unescape(source), unescape(target)) {
-                (Some(source), Some(target)) => Ok(Some((Pair { source, target }, rows))),
+            [format @ (FORMAT | FORMAT_1), source, target] => match (unescape(source), unescape(target)) {
+                (Some(source), Some(target)) => {
+                    rows.has_beside = *format == FORMAT;
+                    Ok(Some((Pair { source, target }, rows)))
+                }
                 _ => Err(rows.corrupt("does not name two buckets")),
             },
             [format, ..] if format.starts_with(FORMAT_OF_ANY_VERSION) => {
@@ -226,7 +239,7 @@ impl Rows {
             let complete = number.parse() == Ok(self.line.saturating_sub(2));
             return if complete { Ok(None) } else { Err(self.corrupt("counts other rows than there are")) };
         }
-        let row = Row::parse(&line).ok_or_else(|| self.corrupt("is no row"))?;
+        let row = Row::parse(&line, self.has_beside).ok_or_else(|| self.corrupt("is no row"))?;
         if self.last_key.as_ref().is_some_and(|last| *last >= row.key) {
             return Err(self.corrupt("is not in the order of the keys"));
         }
@@ -344,6 +357,7 @@ mod tests {
             source: SourceVersion { etag: Some("e".to_owned()), size: 3, modified_ns: -5 },
             blake3: blake3::hash(key.as_bytes()),
             target_etag: None,
+            beside: BesideDigest::from_hex("00112233445566778899aabbccddeeff").filter(|_| key.contains('e')),
             racy: key.contains("racy"),
         }
     }
@@ -418,9 +432,22 @@ mod tests {
     }
 
     #[test]
+    fn what_an_earlier_release_wrote_is_read_and_nobody_has_looked_beside_the_objects() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("manifest");
+        let blake3 = blake3::hash(b"e");
+        let lines = ["warmspare-manifest 1\ts\tt", &format!("e\te\t3\t-5\t{blake3}\t\t"), "end\t1"];
+        let lines: String = lines.map(|line| format!("{line}\t{}\n", check(line))).concat();
+        std::fs::write(&place, lines).unwrap();
+        let (_, rows) = Rows::open(&place).unwrap().unwrap();
+        let rows: Vec<Row> = rows.collect::<Result<_, _>>().unwrap();
+        assert_eq!(rows, [Row { beside: None, ..row("e") }]);
+    }
+
+    #[test]
     fn a_newer_format_is_unsupported_and_not_damaged() {
         let (_folder, place) = written(&[]);
-        let line = "warmspare-manifest 2\tx";
+        let line = "warmspare-manifest 3\tx";
         std::fs::write(&place, format!("{line}\t{}\n", check(line))).unwrap();
         assert!(matches!(Rows::open(&place), Err(ManifestError::Unsupported { .. })));
     }

@@ -211,7 +211,7 @@ mod tests {
             let key = format!("key\t{n:08}");
             let source = SourceVersion { etag: None, size: n as u64, modified_ns: 7 };
             let blake3 = blake3::hash(key.as_bytes());
-            writer.push(&Row { key, source, blake3, target_etag: None, racy: n % 2 == 0 }).unwrap();
+            writer.push(&Row { key, source, blake3, target_etag: None, beside: None, racy: n % 2 == 0 }).unwrap();
         }
         writer.finish(&folder.path().join("manifest")).unwrap();
         published_lines(&folder.path().join("manifest")).unwrap().collect::<Result<_, _>>().unwrap()

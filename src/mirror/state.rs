@@ -4,6 +4,8 @@
 //! lock             held while a pass runs
 //! manifest         what the target holds, as far as it is known
 //! manifest.next    the rows of the pass under way; its end moves it to `manifest`
+//! contents.redb    which content is where at the target; made anew from the manifest when it is lost
+//! audit.json       where the audit of headers and tags goes on
 //! ```
 //!
 //! A pass that was killed leaves its `manifest.next`. Its whole lines are true, for a row is written after the
@@ -135,7 +137,7 @@ mod tests {
 
     fn row(key: &str, size: u64) -> Row {
         let source = SourceVersion { etag: None, size, modified_ns: 0 };
-        Row { key: key.to_owned(), source, blake3: blake3::hash(b""), target_etag: None, racy: false }
+        Row { key: key.to_owned(), source, blake3: blake3::hash(b""), target_etag: None, beside: None, racy: false }
     }
 
     fn past(folder: &Path, pair: Pair) -> String {

@@ -10,7 +10,7 @@ use crate::config::SourceName;
 use crate::config::address::{DatabaseAddress, ExportAddress};
 use crate::error::Error;
 use crate::mirror;
-use crate::store::Bucket;
+use crate::store::{Bucket, ReadOnly};
 use crate::stream::{Attributes, Sink, SinkStream, StreamKind, StreamName};
 use crate::vault::SealedSnapshot;
 
@@ -48,11 +48,36 @@ pub struct SourceSummary {
     pub lacks: Vec<String>,
 }
 
-/// What could not be mirrored, object by object.
-fn lacks(pass: &mirror::Pass) -> Vec<String> {
+/// What could not be mirrored, object by object. What the last pass could copy the other site has; whose turn it was to be
+/// looked at in the first is not looked at again in the last.
+fn lacks(bulk: &mirror::Pass, pass: &mirror::Pass) -> Vec<String> {
     let failed = pass.failed.first.iter().map(|object| format!("{:?}: {}", object.key, object.why));
     let skipped = pass.skipped.first.iter().map(|object| format!("{:?}: {}", object.name, object.why));
-    failed.chain(skipped).collect()
+    let unsettled = bulk.unsettled.first.iter().chain(&pass.unsettled.first);
+    let unsettled = unsettled.map(|object| {
+        format!("{:?}: its content is mirrored, its headers and tags are not looked after: {}", object.key, object.why)
+    });
+    failed.chain(skipped).chain(unsettled).collect()
+}
+
+/// What both passes of a point did, in words.
+fn mirrored(bulk: &mirror::Pass, delta: &mirror::Pass) -> String {
+    let sum = |of: fn(&mirror::Pass) -> u64| of(bulk) + of(delta);
+    let (copied, sent, saved) = (sum(|pass| pass.copied), sum(|pass| pass.sent_bytes), sum(|pass| pass.saved_bytes));
+    let mut text = format!("{} objects, {copied} copied ({} sent", delta.rows, crate::units::Bytes(sent));
+    if saved > 0 {
+        text += &format!(", {} the other site had", crate::units::Bytes(saved));
+    }
+    text.push(')');
+    let adjusted = sum(|pass| pass.adjusted);
+    if adjusted > 0 {
+        text += &format!(", headers or tags of {adjusted} changed");
+    }
+    let refused = sum(|pass| pass.not_duplicated.total);
+    if refused > 0 {
+        text += &format!(", {refused} sent because the other site's store would not copy them");
+    }
+    text
 }
 
 /// A source captured and sealed, its header still to be committed.
@@ -145,21 +170,26 @@ impl Run<'_> {
             stream.write(block?).await?;
         }
         stream.finish(Attributes::new()).await?;
-        let copied = bulk.copied + delta.copied;
-        let copied_bytes = bulk.copied_bytes + delta.copied_bytes;
         let facts = json!({
             "objects": delta.rows,
             "object_bytes": delta.bytes,
-            "copied": copied,
-            "copied_bytes": copied_bytes,
+            "copied": bulk.copied + delta.copied,
+            "copied_bytes": bulk.copied_bytes + delta.copied_bytes,
+            "duplicated": bulk.duplicated + delta.duplicated,
+            "sent_bytes": bulk.sent_bytes + delta.sent_bytes,
+            "saved_bytes": bulk.saved_bytes + delta.saved_bytes,
+            "adjusted": bulk.adjusted + delta.adjusted,
+            "adjusted_unseen": bulk.adjusted_unseen + delta.adjusted_unseen,
+            "audited": bulk.audited + delta.audited,
+            "unsettled": bulk.unsettled.total + delta.unsettled.total,
             "gone": bulk.gone + delta.gone,
             "skipped": delta.skipped.total,
             "failed": delta.failed.total,
         });
-        let summary = format!("{} objects, {copied} copied ({})", delta.rows, crate::units::Bytes(copied_bytes));
+        let summary = mirrored(bulk, &delta);
         let sealed = sink.seal(captured_at, facts).await?;
         let mut sealed = SealedSource::new(source, sealed, captured_at, begun, summary);
-        sealed.summary.lacks = lacks(&delta);
+        sealed.summary.lacks = lacks(bulk, &delta);
         Ok(sealed)
     }
 
@@ -168,13 +198,13 @@ impl Run<'_> {
     }
 
     /// This site's bucket and the other site's, both reached from here.
-    fn buckets(&self, source: &SourceName) -> Result<(Bucket, Bucket), Error> {
+    fn buckets(&self, source: &SourceName) -> Result<(ReadOnly, Bucket), Error> {
         let open = |site: &crate::config::Site| -> Result<Bucket, Error> {
             let address = site.buckets.get(&source.name).ok_or_else(|| self.no_address(source))?;
             let key = format!("sites.{}.buckets.{}.credentials", site.name, source.name);
             let credentials = self.here.resolve(&key, address.credentials.as_ref())?;
             Ok(Bucket::open(address, credentials)?)
         };
-        Ok((open(&self.here.site)?, open(&self.here.other)?))
+        Ok((ReadOnly::new(open(&self.here.site)?), open(&self.here.other)?))
     }
 }

@@ -1,4 +1,7 @@
 //! One artifact bucket, whatever it is made of. The data plane: raw keys compared by their bytes.
+//!
+//! There is no verb that removes: who mirrors can add and replace, and no mistake of his can delete.
+//! Who may not even replace holds a [`ReadOnly`](super::ReadOnly).
 
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
@@ -7,7 +10,7 @@ use secrecy::SecretString;
 
 use super::error::StoreError;
 use super::folder::Folder;
-use super::object::{Attributes, Body, Head, Listed, SourceVersion, WriteError};
+use super::object::{Attributes, Body, Head, Keeps, Listed, Original, SourceVersion, Tags, WriteError};
 use super::s3::S3;
 use crate::config::address::{BucketAddress, BucketUrl};
 
@@ -40,6 +43,14 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => folder.name(),
             Bucket::S3(s3) => s3.name(),
+        }
+    }
+
+    /// What it keeps of an object besides the content.
+    pub fn keeps(&self) -> Keeps {
+        match self {
+            Bucket::Folder(_) => super::folder::KEEPS,
+            Bucket::S3(_) => super::s3::KEEPS,
         }
     }
 
@@ -79,9 +90,44 @@ impl Bucket {
         }
     }
 
+    /// Starts to read the version `id` of an object, whatever has been written over it since.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such version; always so where no versions are kept.
+    pub async fn read_version(&self, key: &str, id: &str) -> Result<(Head, Body), StoreError> {
+        match self {
+            Bucket::Folder(folder) => Err(folder.no_version(key)),
+            Bucket::S3(s3) => s3.read_version(key, id).boxed().await,
+        }
+    }
+
+    /// The tags of an object, or of its version `id`. Files have none.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], and [`StoreError::Denied`]: it is a right of its own.
+    pub async fn tags(&self, key: &str, id: Option<&str>) -> Result<Tags, StoreError> {
+        match self {
+            Bucket::Folder(_) => Ok(Tags::new()),
+            Bucket::S3(s3) => s3.tags(key, id).boxed().await,
+        }
+    }
+
+    /// Gives an object these tags and no others, and makes sure that it has them. Nothing is done where none are kept.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Denied`], and [`StoreError::Other`] when it has others afterwards.
+    pub async fn write_tags(&self, key: &str, tags: &Tags) -> Result<(), StoreError> {
+        match self {
+            Bucket::Folder(_) => Ok(()),
+            Bucket::S3(s3) => s3.write_tags(key, tags).boxed().await,
+        }
+    }
+
     /// Writes an object of `size` bytes, over one that may be there, and says what the store has afterwards.
     ///
-    /// The object is the whole body or what it was before, never a part. Holds at most a few MiB of it.
+    /// The object is the whole body or what it was before, never a part. Holds at most a few MiB of it. Of `attributes`
+    /// it gets what is kept here ([`Bucket::keeps`]); it has no tags. Those are [set](Bucket::write_tags) afterwards: who may
+    /// not set tags can still write.
     ///
     /// # Errors
     /// [`WriteError::Body`] when `body` fails or has not `size` bytes, [`StoreError::BadKey`] when the store
@@ -90,6 +136,25 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => folder.write(key, attributes, size, body).boxed().await,
             Bucket::S3(s3) => s3.write(key, attributes, size, body).boxed().await,
+        }
+    }
+
+    /// Makes `key` a copy of `original`, which lies in this bucket, too, with `attributes` and `tags` of its own. An S3
+    /// server is sent no content; whatever it answers, what came of it is looked up. `key` may be the original's own.
+    ///
+    /// # Errors
+    /// [`StoreError::Changed`] when `original` is another object by now, [`StoreError::NotFound`] when there is none; of
+    /// the copy [`StoreError::Other`] when the server has something else there than was asked for.
+    pub async fn copy(
+        &self,
+        original: Original<'_>,
+        key: &str,
+        attributes: &Attributes,
+        tags: &Tags,
+    ) -> Result<Head, StoreError> {
+        match self {
+            Bucket::Folder(folder) => folder.copy(original, key, attributes).boxed().await,
+            Bucket::S3(s3) => s3.copy(original, key, attributes, tags).boxed().await,
         }
     }
 
@@ -123,6 +188,17 @@ impl Bucket {
         match self {
             Bucket::Folder(_) => super::folder::is_racy(version, since),
             Bucket::S3(_) => false,
+        }
+    }
+
+    /// What two objects of one content and one size most likely share at this store, and others do not. It proves nothing.
+    ///
+    /// An ETag is the content's MD5 at most stores; a file that is renamed or copied with its times keeps that of its
+    /// last modification.
+    pub fn likeness(&self, version: &SourceVersion) -> Option<String> {
+        match self {
+            Bucket::Folder(_) => Some(version.modified_ns.to_string()),
+            Bucket::S3(_) => version.etag.clone(),
         }
     }
 

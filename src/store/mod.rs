@@ -9,10 +9,12 @@ pub mod folder;
 pub mod keys;
 pub mod object;
 pub mod probe;
+mod read_only;
 pub mod s3;
 
 pub use bucket::Bucket;
 pub use error::{Place, StoreError};
 pub use keys::{Create, Created, Delete, Keys, ListedKey, Read, Replace};
-pub use object::{Attributes, Body, Head, Listed, Skipped, SourceVersion, WriteError};
+pub use object::{Attributes, Body, Head, Keeps, Listed, Original, Skipped, SourceVersion, Tags, WriteError};
 pub use probe::{Canary, Protection, StoreProbe};
+pub use read_only::ReadOnly;

@@ -35,19 +35,80 @@ pub struct Attributes {
     pub content_encoding: Option<String>,
     /// `Content-Language`.
     pub content_language: Option<String>,
+    /// `Expires`, as it was sent: not every program that sets it writes a date.
+    pub expires: Option<String>,
     /// User metadata (`x-amz-meta-…`), names without that prefix.
     pub metadata: BTreeMap<String, String>,
     /// A file's permission bits, `0o777` at most. An S3 bucket neither knows nor keeps them.
     pub mode: Option<u32>,
 }
 
-/// All that is known of an object but its content.
+impl Attributes {
+    /// Whether `found` is what a store makes of these: where no type is given, or no permission bits, it chooses some.
+    pub fn are_in(&self, found: &Attributes) -> bool {
+        let content_type = self.content_type.clone().or_else(|| found.content_type.clone());
+        let mode = self.mode.or(found.mode);
+        Attributes { content_type, mode, ..self.clone() } == *found
+    }
+}
+
+/// The tags of an object: names and values that its store keeps apart from it, and changes without a new version.
+pub type Tags = BTreeMap<String, String>;
+
+/// All that is known of an object but its content and its tags, which are asked for on their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
     /// Which version it is.
     pub version: SourceVersion,
     /// What is stored beside it.
     pub attributes: Attributes,
+    /// The id by which this very version can be asked for; absent where no versions are kept.
+    pub id: Option<String>,
+    /// How many tags it has; absent when the store does not say, which most take for none.
+    pub tags: Option<u64>,
+    /// The storage class, in the store's own word; absent for the ordinary one and in a folder.
+    pub storage_class: Option<String>,
+}
+
+/// What a bucket keeps of an object besides its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keeps {
+    /// Content headers and user metadata.
+    pub headers: bool,
+    /// Tags.
+    pub tags: bool,
+    /// Permission bits.
+    pub mode: bool,
+}
+
+impl Keeps {
+    /// What is left of `attributes` where only this is kept.
+    pub fn of(self, attributes: &Attributes) -> Attributes {
+        let mode = attributes.mode.filter(|_| self.mode);
+        if self.headers {
+            Attributes { mode, ..attributes.clone() }
+        } else {
+            Attributes { mode, ..Attributes::default() }
+        }
+    }
+}
+
+/// An object to copy from, as it is remembered: the copy is of this one or it is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Original<'a> {
+    /// Its key.
+    pub key: &'a str,
+    /// The tag it had, by its own store.
+    pub etag: Option<&'a str>,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+impl Original<'_> {
+    /// Whether this is what stands there.
+    pub fn is(&self, found: &SourceVersion) -> bool {
+        self.size == found.size && self.etag == found.etag.as_deref()
+    }
 }
 
 /// Something in a bucket that is no object to us. It is reported, and does not fail the listing.

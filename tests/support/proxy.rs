@@ -20,6 +20,8 @@ pub enum Fault {
     SpeaksGoogle,
     /// The reply to this many requests with a body is lost after the server has sent it.
     LosesReplies(usize),
+    /// Answers every request to copy with this, and does not pass it on.
+    AnswersCopiesItself(&'static str),
     /// Dies after so many bytes of the first upload.
     DiesAfter(usize),
 }
@@ -43,7 +45,11 @@ impl Proxy {
                 let (server, lost) = (server.clone(), Arc::clone(&lost));
                 // A connection that breaks is the client's to notice.
                 let Ok(head) = head_of(&mut client).await else { continue };
+                let is_copy = head.to_ascii_lowercase().contains("\r\nx-amz-copy-source:");
                 match fault {
+                    Fault::AnswersCopiesItself(answer) if is_copy => {
+                        tokio::spawn(async move { client.write_all(answer.as_bytes()).await.ok() })
+                    }
                     Fault::DiesAfter(bytes) if head.starts_with("PUT ") => return take(client, bytes).await,
                     _ => tokio::spawn(async move { pass(client, head, &server, fault, &lost).await.ok() }),
                 };

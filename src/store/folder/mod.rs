@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::error::{Place, StoreError, folder_name};
-use super::object::{Attributes, Body, Head, Listed, SourceVersion, WriteError};
+use super::object::{Attributes, Body, Head, Keeps, Listed, Original, SourceVersion, WriteError};
 
 /// Where writes stage their files, below the root; never listed, and no key of an object.
 const STAGING: &str = ".warmspare-tmp";
@@ -37,6 +37,9 @@ const NAME_BYTES_MAX: usize = 255;
 const PATH_BYTES_MAX: usize = 4_095;
 /// What changed later than this before a listing may change again unseen.
 const RACY_NS: i128 = 2_000_000_000;
+
+/// What a folder keeps besides content.
+pub(super) const KEEPS: Keeps = Keeps { headers: false, tags: false, mode: true };
 
 /// A folder of this host.
 #[derive(Clone, Debug)]
@@ -98,6 +101,29 @@ impl Folder {
         let path = self.path(key, "write")?;
         let place = Place::key(&self.name, key, "write");
         write::write(&self.root, path, attributes.mode, size, body, place).await
+    }
+
+    /// What is on this disk is read and written once more: a copy that shares its blocks would be no second one.
+    pub(super) async fn copy(
+        &self,
+        original: Original<'_>,
+        key: &str,
+        attributes: &Attributes,
+    ) -> Result<Head, StoreError> {
+        let head = self.head(original.key).await?;
+        if !original.is(&head.version) {
+            return Err(StoreError::Changed { at: Place::key(&self.name, original.key, "copy") });
+        }
+        let (head, body) = self.read(original.key, Some(&head.version)).await?;
+        let written = self.write(key, attributes, head.version.size, body).await;
+        written.map_err(|error| match error {
+            WriteError::Body(error) | WriteError::Store(error) => error,
+        })
+    }
+
+    /// What is said of any version: a folder keeps none.
+    pub(super) fn no_version(&self, key: &str) -> StoreError {
+        StoreError::NotFound { at: Place::key(&self.name, key, "read a version of") }
     }
 
     pub(super) async fn check_writable(&self) -> Result<(), StoreError> {
@@ -168,7 +194,7 @@ fn head_of(metadata: &Metadata, at: Place) -> Result<Head, StoreError> {
         return Err(StoreError::NotFound { at });
     }
     let attributes = Attributes { mode: Some(metadata.mode() & 0o777), ..Attributes::default() };
-    Ok(Head { version: version_of(metadata), attributes })
+    Ok(Head { version: version_of(metadata), attributes, id: None, tags: None, storage_class: None })
 }
 
 /// Opens without following a link and without waiting for the other end of a pipe: what was a file when it

@@ -5,18 +5,18 @@
 //! HEAD (Ceph answers a completed upload with an empty or unquoted ETag).
 
 pub(super) mod answer;
+mod attributes;
 mod client;
+mod copy;
 mod list;
+mod tags;
 mod upload;
 pub(super) mod versions;
 
-use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::operation::get_object::GetObjectOutput;
-use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
@@ -25,11 +25,15 @@ use secrecy::SecretString;
 pub(super) use client::{CONNECT_TIMEOUT, READ_TIMEOUT};
 
 use super::error::{Place, StoreError};
-use super::object::{Attributes, Body, Head, Listed, SourceVersion, WriteError};
+use super::object::{Attributes, Body, Head, Keeps, Listed, SourceVersion, WriteError};
 use crate::config::address::BucketAddress;
+use attributes::{head_of_get, head_of_head};
 
 /// The first length of a key, in bytes, that S3 does not take.
 const KEY_BYTES_MAX: usize = 1_025;
+
+/// What a bucket keeps besides content.
+pub(super) const KEEPS: Keeps = Keeps { headers: true, tags: true, mode: false };
 
 /// A bucket, or what starts with a prefix in one, of an S3 server.
 #[derive(Clone)]
@@ -38,6 +42,7 @@ pub struct S3 {
     pub(super) bucket: Arc<str>,
     pub(super) prefix: Arc<str>,
     name: Arc<str>,
+    cut: copy::Cut,
 }
 
 /// The way to a server.
@@ -72,7 +77,14 @@ impl S3 {
             None => format!("s3://{bucket}/{prefix}"),
         };
         let client = client::client(access.endpoint, access.region, access.credentials, &name)?;
-        Ok(S3 { client, bucket: bucket.into(), prefix: prefix.into(), name: name.into() })
+        Ok(S3 { client, bucket: bucket.into(), prefix: prefix.into(), name: name.into(), cut: copy::Cut::default() })
+    }
+
+    /// The same, but objects larger than `bytes` are copied in parts of that size: for servers whose copies of one request
+    /// end earlier than those of S3.
+    #[must_use]
+    pub fn copying_in_parts_of(self, bytes: u64) -> S3 {
+        S3 { cut: copy::Cut::of(bytes), ..self }
     }
 
     /// What starts with `more` in it. It keeps its name.
@@ -108,6 +120,18 @@ impl S3 {
         let other = |wanted: &SourceVersion| wanted.etag != head.version.etag || wanted.size != head.version.size;
         if wanted.is_some_and(other) {
             return Err(StoreError::Changed { at });
+        }
+        Ok((head, blocks(answer.body, at).boxed()))
+    }
+
+    pub(super) async fn read_version(&self, key: &str, id: &str) -> Result<(Head, Body), StoreError> {
+        let request = self.client.get_object().bucket(&*self.bucket).key(self.full(key, "read")?).version_id(id);
+        let at = self.at(key, "read");
+        let answer = request.send().await.map_err(|e| answer::no_such_version(at.clone(), e))?;
+        let head = head_of_get(&answer);
+        // A server that does not know of versions answers with what is there now.
+        if head.id.as_deref() != Some(id) {
+            return Err(StoreError::NotFound { at });
         }
         Ok((head, blocks(answer.body, at).boxed()))
     }
@@ -174,34 +198,6 @@ fn version_of(etag: Option<&str>, size: Option<i64>, modified: Option<&DateTime>
         modified_ns: modified.map_or(0, DateTime::as_nanos),
     }
 }
-
-fn sorted(metadata: Option<&HashMap<String, String>>) -> BTreeMap<String, String> {
-    metadata.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
-/// GET and HEAD answer with the same headers in two types that have nothing in common.
-macro_rules! head_of {
-    ($name:ident, $answer:ty) => {
-        fn $name(answer: &$answer) -> Head {
-            let text = |text: Option<&str>| text.map(str::to_owned);
-            Head {
-                version: version_of(answer.e_tag(), answer.content_length(), answer.last_modified()),
-                attributes: Attributes {
-                    content_type: text(answer.content_type()),
-                    cache_control: text(answer.cache_control()),
-                    content_disposition: text(answer.content_disposition()),
-                    content_encoding: text(answer.content_encoding()),
-                    content_language: text(answer.content_language()),
-                    metadata: sorted(answer.metadata()),
-                    mode: None,
-                },
-            }
-        }
-    };
-}
-
-head_of!(head_of_get, GetObjectOutput);
-head_of!(head_of_head, HeadObjectOutput);
 
 #[cfg(test)]
 mod tests {

@@ -1,11 +1,13 @@
 //! Uploading one object: small ones in one request, larger ones in parts, of which one is in memory at a time.
 
+use aws_sdk_s3::config::http::HttpRequest;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::Fuse;
 
+use super::attributes::with_attributes;
 use super::{S3, answer};
 use crate::store::error::{Place, StoreError};
 use crate::store::object::{Attributes, Body, WriteError};
@@ -14,19 +16,6 @@ use crate::store::object::{Attributes, Body, WriteError};
 const PART_BYTES: u64 = 8 << 20;
 /// S3 takes no more parts than that; larger parts make up for it (objects above 80 GB).
 const PARTS_MAX: u64 = 10_000;
-
-/// Sets what goes beside the content; the two requests that take it have nothing in common but these names.
-macro_rules! with_attributes {
-    ($request:expr, $attributes:expr) => {
-        $request
-            .set_content_type($attributes.content_type.clone())
-            .set_cache_control($attributes.cache_control.clone())
-            .set_content_disposition($attributes.content_disposition.clone())
-            .set_content_encoding($attributes.content_encoding.clone())
-            .set_content_language($attributes.content_language.clone())
-            .set_metadata(Some($attributes.metadata.clone().into_iter().collect()))
-    };
-}
 
 /// Uploads `body` as the full key `key`.
 pub(super) async fn upload(
@@ -56,12 +45,7 @@ async fn in_parts(
     size: u64,
     parts: &mut Parts,
 ) -> Result<(), WriteError> {
-    let request = s3.client.create_multipart_upload().bucket(&*s3.bucket).key(&key);
-    let begun = with_attributes!(request, attributes).send().await.map_err(|e| answer::refused(at.clone(), e))?;
-    let Some(id) = begun.upload_id() else {
-        return Err(StoreError::other(at, "the server began an upload without giving it an id").into());
-    };
-    let mut upload = Upload { s3, key, id: id.to_owned(), at, done: Vec::new(), completed: false };
+    let mut upload = Upload::begin(s3, key, at, attributes).await?;
     while let Some(part) = parts.next().await? {
         upload.part(part).await?;
     }
@@ -81,7 +65,7 @@ pub(super) async fn begin_and_abort(s3: &S3, key: String, at: Place) -> Result<(
 
 /// An upload in parts that was begun. Dropped before it is complete, it is aborted: a server keeps, and may
 /// charge for, the parts of one that nobody ends.
-struct Upload<'a> {
+pub(super) struct Upload<'a> {
     s3: &'a S3,
     key: String,
     id: String,
@@ -90,9 +74,18 @@ struct Upload<'a> {
     completed: bool,
 }
 
-impl Upload<'_> {
+impl<'a> Upload<'a> {
+    pub(super) async fn begin(s3: &'a S3, key: String, at: Place, attributes: &Attributes) -> Result<Self, StoreError> {
+        let request = s3.client.create_multipart_upload().bucket(&*s3.bucket).key(&key);
+        let begun = with_attributes!(request, attributes).send().await.map_err(|e| answer::refused(at.clone(), e))?;
+        match begun.upload_id {
+            Some(id) => Ok(Upload { s3, key, id, at, done: Vec::new(), completed: false }),
+            None => Err(StoreError::other(at, "the server began an upload without giving it an id")),
+        }
+    }
+
     async fn part(&mut self, content: Bytes) -> Result<(), StoreError> {
-        let number = i32::try_from(self.done.len() + 1).unwrap_or(i32::MAX);
+        let number = self.number();
         let request = self.s3.client.upload_part().bucket(&*self.s3.bucket).key(&self.key).upload_id(&self.id);
         let sent = request.part_number(number).body(ByteStream::from(content)).send().await;
         let sent = sent.map_err(|e| answer::refused(self.at.clone(), e))?;
@@ -100,7 +93,30 @@ impl Upload<'_> {
         Ok(())
     }
 
-    async fn complete(&mut self) -> Result<(), StoreError> {
+    /// Adds the bytes `range` (`bytes=FIRST-LAST`) of the object that `source` names to the server.
+    pub(super) async fn part_of(&mut self, source: &str, etag: Option<&str>, range: String) -> Result<(), StoreError> {
+        let number = self.number();
+        let request = self.s3.client.upload_part_copy().bucket(&*self.s3.bucket).key(&self.key).upload_id(&self.id);
+        let request = request.part_number(number).copy_source(source).copy_source_range(range);
+        let request = request.set_copy_source_if_match(etag.map(str::to_owned)).customize();
+        // A request without a body has no length unless it is told so, and Ceph 16 insists on one for a part.
+        let sized = |request: &mut HttpRequest| drop(request.headers_mut().try_insert("content-length", "0"));
+        let sent = request.mutate_request(sized).send().await;
+        let sent = sent.map_err(|e| answer::refused(self.at.clone(), e))?;
+        // The status is sent before the server is done: without a result there was none.
+        let Some(etag) = sent.copy_part_result.and_then(|result| result.e_tag) else {
+            let why = format!("the server said nothing of part {number} that it was to copy");
+            return Err(StoreError::other(self.at.clone(), why));
+        };
+        self.done.push(CompletedPart::builder().part_number(number).e_tag(etag).build());
+        Ok(())
+    }
+
+    fn number(&self) -> i32 {
+        i32::try_from(self.done.len() + 1).unwrap_or(i32::MAX)
+    }
+
+    pub(super) async fn complete(&mut self) -> Result<(), StoreError> {
         let parts = CompletedMultipartUpload::builder().set_parts(Some(self.done.clone())).build();
         let request = self.s3.client.complete_multipart_upload().bucket(&*self.s3.bucket).key(&self.key);
         let sent = request.upload_id(&self.id).multipart_upload(parts).send().await;

@@ -1,0 +1,203 @@
+//! One pass under way: each entry of the listing meets its row and becomes an outcome, many at a time, in their order.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::{Stream, StreamExt};
+use jiff::Timestamp;
+use tokio::sync::Semaphore;
+
+use super::MirrorError;
+use super::audit::Audit;
+use super::beside::Beside;
+use super::contents::{self, Contents, Known};
+use super::copy::{Copied, Copier, How, told};
+use super::diff::{Change, Join, OutOfOrder};
+use super::manifest::Row;
+use super::state::Past;
+use crate::store::{Listed, Original, Skipped, SourceVersion, StoreError};
+
+/// How far the listing may run ahead of the oldest copy under way, for each copy that may run at a time: one
+/// large object must not hold up the small ones after it.
+const AHEAD: usize = 32;
+
+/// What became of one entry of the listing.
+pub(super) enum Outcome {
+    Skipped(Skipped),
+    Unchanged(Row),
+    /// Of one that the listing shows unchanged: the row, and what looking beside it came to.
+    Audited(Row, Audited),
+    Copied(Box<OneCopy>),
+}
+
+/// What came of copying one object.
+pub(super) struct OneCopy {
+    pub(super) key: String,
+    pub(super) copied: Copied,
+    /// The row of the version that the target had before, if any.
+    pub(super) before: Option<Row>,
+}
+
+/// What looking at the headers and tags of an unchanged object came to.
+pub(super) enum Audited {
+    /// They are as recorded, or the target has them.
+    Settled,
+    /// They had changed unseen; the target has the new ones.
+    Adjusted,
+    /// They could not be looked at, or not be brought to the target.
+    Unsettled(String),
+}
+
+pub(super) struct Run<'a> {
+    pub(super) copier: Copier<'a>,
+    pub(super) contents: Contents,
+    pub(super) copying: Semaphore,
+    pub(super) started: Timestamp,
+    /// Whether this pass was told that it may not look at tags: then it stops asking.
+    pub(super) may_not_look: AtomicBool,
+}
+
+impl Run<'_> {
+    /// One outcome per entry of the listing, in its order, however long each takes.
+    pub(super) fn outcomes<'a>(
+        &'a self,
+        join: &'a mut Join<Past>,
+        audit: &'a mut Audit,
+        concurrency: usize,
+    ) -> impl Stream<Item = Result<Outcome, MirrorError>> + Send + 'a {
+        let listing = self.copier.source.list(None);
+        listing.map(move |listed| self.meet(join, audit, listed)).buffered(concurrency.saturating_mul(AHEAD))
+    }
+
+    fn meet<'a>(
+        &'a self,
+        join: &mut Join<Past>,
+        audit: &mut Audit,
+        listed: Result<Listed, StoreError>,
+    ) -> BoxFuture<'a, Result<Outcome, MirrorError>> {
+        let ready = |outcome| std::future::ready(outcome).boxed();
+        let (key, version) = match listed {
+            Ok(Listed::Object { key, version }) => (key, version),
+            Ok(Listed::Skipped(skipped)) => return ready(Ok(Outcome::Skipped(skipped))),
+            Err(error) => return ready(Err(error.into())),
+        };
+        match join.meet(&key, &version) {
+            Err(error) => ready(Err(error.into())),
+            Ok(Err(OutOfOrder { before, after })) => {
+                let bucket = self.copier.source.name().to_owned();
+                ready(Err(MirrorError::Unsorted { bucket, before, after }))
+            }
+            Ok(Ok(Change::Same(row))) if audit.takes(&row.key) => self.audit(row).boxed(),
+            Ok(Ok(Change::Same(row))) => ready(Ok(Outcome::Unchanged(row))),
+            Ok(Ok(Change::New)) => self.copy(key, version, None).boxed(),
+            Ok(Ok(Change::Changed(row))) => self.copy(key, version, Some(row)).boxed(),
+        }
+    }
+
+    async fn copy(&self, key: String, listed: SourceVersion, before: Option<Row>) -> Result<Outcome, MirrorError> {
+        let fingerprint = contents::fingerprint(self.copier.source, &listed);
+        // Before the permit: who waits for another's copy must not keep it from running.
+        let turn = match fingerprint {
+            Some(fingerprint) => Some((fingerprint, self.contents.turn(fingerprint).await)),
+            None => None,
+        };
+        // The semaphore is never closed; were it, the copy would only be one too many.
+        let copying = self.copying.acquire().await.ok();
+        let copied = self.copy_now(&key, &listed, fingerprint, before.as_ref()).await;
+        drop(copying);
+        if let Some((fingerprint, turn)) = turn {
+            self.contents.end(fingerprint, turn);
+        }
+        Ok(Outcome::Copied(Box::new(OneCopy { key, copied: copied?, before })))
+    }
+
+    async fn copy_now(
+        &self,
+        key: &str,
+        listed: &SourceVersion,
+        fingerprint: Option<u64>,
+        before: Option<&Row>,
+    ) -> Result<Copied, MirrorError> {
+        let known = match (self.own_content(listed, before), fingerprint) {
+            (Some(own), _) => Some(own),
+            (None, Some(fingerprint)) => self.contents.find(fingerprint)?,
+            (None, None) => None,
+        };
+        let mut copied = self.copier.copy(key, listed, known.as_ref(), before).await?;
+        if let Copied::Done(row, how) = &mut copied {
+            row.racy = self.copier.source.is_racy(&row.source, self.started);
+            let fingerprint = contents::fingerprint(self.copier.source, &row.source);
+            if let (Some(fingerprint), Some(known), false) = (fingerprint, Known::of(row), *how == How::Had) {
+                self.contents.add(fingerprint, known)?;
+            }
+        }
+        Ok(copied)
+    }
+
+    /// What the target has under the object's own key, if that is probably still its content: only what stands beside it
+    /// has changed, or it was written so late before the last pass that a change after it would not show.
+    fn own_content(&self, listed: &SourceVersion, before: Option<&Row>) -> Option<Known> {
+        let likeness = |version| self.copier.source.likeness(version);
+        let row = before.filter(|row| row.source.size == listed.size)?;
+        likeness(listed).filter(|listed| Some(listed) == likeness(&row.source).as_ref())?;
+        Known::of(row)
+    }
+
+    /// Looks at what stands beside an object that the listing shows unchanged.
+    async fn audit(&self, row: Row) -> Result<Outcome, MirrorError> {
+        if self.may_not_look.load(Ordering::Relaxed) {
+            return Ok(Outcome::Unchanged(row));
+        }
+        // As above.
+        let copying = self.copying.acquire().await.ok();
+        let beside = match self.beside_of(&row).await {
+            Ok(Some(beside)) => beside,
+            // It changes just now, or it is gone: the next pass sees it.
+            Ok(None) => return Ok(Outcome::Unchanged(row)),
+            Err(error) => {
+                let first =
+                    matches!(error, StoreError::Denied { .. }) && !self.may_not_look.swap(true, Ordering::Relaxed);
+                let is_told = first || !matches!(error, StoreError::Denied { .. });
+                let why = told(&error);
+                return Ok(if is_told {
+                    Outcome::Audited(row, Audited::Unsettled(why))
+                } else {
+                    Outcome::Unchanged(row)
+                });
+            }
+        };
+        let digest = Some(beside.digest());
+        if digest == row.beside {
+            return Ok(Outcome::Audited(row, Audited::Settled));
+        }
+        let at = Original { key: &row.key, etag: row.target_etag.as_deref(), size: row.source.size };
+        match beside.settle(self.copier.target, at).await {
+            Ok((adjusted, target_etag)) => {
+                let audited = if adjusted { Audited::Adjusted } else { Audited::Settled };
+                Ok(Outcome::Audited(Row { beside: digest, target_etag, ..row }, audited))
+            }
+            Err(StoreError::Changed { .. } | StoreError::NotFound { .. }) => {
+                // The target has another object there, or none: that is more than headers.
+                drop(copying);
+                self.copy(row.key.clone(), row.source.clone(), None).await
+            }
+            Err(error) => Ok(Outcome::Audited(row, Audited::Unsettled(told(&error)))),
+        }
+    }
+
+    /// What the source has beside the object of `row`; `None` when it is no longer that object.
+    async fn beside_of(&self, row: &Row) -> Result<Option<Beside>, StoreError> {
+        let source = self.copier.source;
+        let head = match source.head(&row.key).await {
+            Err(StoreError::NotFound { at }) if at.key.is_some() => return Ok(None),
+            answer => answer?,
+        };
+        if head.version.etag != row.source.etag || head.version.size != row.source.size {
+            return Ok(None);
+        }
+        match Beside::of(source, &row.key, &head, true).await {
+            Err(StoreError::NotFound { at }) if at.key.is_some() => Ok(None),
+            answer => answer.map(Some),
+        }
+    }
+}
