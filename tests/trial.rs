@@ -166,6 +166,7 @@ impl Fresh {
             password: None,
             application_roles: Vec::new(),
             programs: None,
+            rate: None,
         };
         let server = warmspare::postgres::Server::new(&address, Some(self.0.password().clone())).unwrap();
         let session = server.connect().await.unwrap();

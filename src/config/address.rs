@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::reference::Reference;
+use crate::units::Bytes;
 
 /// One database at one site.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct DatabaseAddress {
     pub application_roles: Vec<String>,
     /// Folder of the PostgreSQL client programs (`pg_dump`); when absent, those on this host that suit the server best.
     pub programs: Option<PathBuf>,
+    /// Bytes a second that a capture reads from it; without a limit when absent.
+    pub rate: Option<Bytes>,
 }
 
 /// One artifact bucket at one site.

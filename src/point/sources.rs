@@ -6,8 +6,8 @@ use serde_json::json;
 use super::take::Run;
 use crate::capture::database::{self, DatabaseOptions};
 use crate::capture::export;
-use crate::config::SourceName;
 use crate::config::address::{DatabaseAddress, ExportAddress};
+use crate::config::{CaptureConfig, SourceName};
 use crate::error::Error;
 use crate::mirror;
 use crate::store::Bucket;
@@ -86,7 +86,8 @@ impl Run<'_> {
     pub(super) async fn database(&self, source: &SourceName, address: &DatabaseAddress) -> Result<SealedSource, Error> {
         let begun = std::time::Instant::now();
         let password = self.here.resolve(&format!("databases.{}.password", address.name), address.password.as_ref())?;
-        let options = DatabaseOptions { workers: self.here.config.capture.workers, ..DatabaseOptions::default() };
+        let CaptureConfig { workers, xmin_age_max, .. } = self.here.config.capture;
+        let options = DatabaseOptions { workers, xmin_age_max, ..DatabaseOptions::default() };
         let sinks = |_attempt: u32| async { Ok(self.writer.begin(source)) };
         let captured = database::capture(address, password, sinks, &options, &*self.clock, self.progress).await?;
         let facts = captured.facts;

@@ -18,6 +18,8 @@ AND e.objid = c.oid AND e.deptype = 'e')";
 pub struct Table {
     /// Its object id; valid only in the database it was read from.
     pub oid: u32,
+    /// The number of the file its rows are in, 0 where it has none: every TRUNCATE and every rewrite gives it another.
+    pub file: u32,
     /// Its schema.
     pub schema: String,
     /// Its name.
@@ -96,7 +98,7 @@ pub async fn tables(session: &Session, sizes: Sizes) -> Result<Vec<Table>, Error
     let size = match sizes {
         Sizes::Unasked => "0::int8",
         // NULL for a table that vanishes while we look.
-        Sizes::OnDisk => "CASE WHEN c.relkind = 'r' THEN coalesce(pg_relation_size(c.oid), 0) ELSE 0 END",
+        Sizes::OnDisk => "CASE WHEN c.relkind = 'r' THEN coalesce(pg_table_size(c.oid), 0) ELSE 0 END",
     };
     let sql = format!(
         "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'r', \
@@ -105,7 +107,7 @@ pub async fn tables(session: &Session, sizes: Sizes) -> Result<Vec<Table>, Error
          AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY (SELECT r.attnum FROM pg_catalog.pg_attribute r \
          WHERE r.attrelid = w.root AND r.attname = a.attname), a.attnum), \
          e.condition, (SELECT s.nspname::text FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace s ON s.oid = r.relnamespace WHERE r.oid = w.root), \
-         (SELECT relname::text FROM pg_catalog.pg_class WHERE oid = w.root) \
+         (SELECT relname::text FROM pg_catalog.pg_class WHERE oid = w.root), c.relfilenode \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          CROSS JOIN LATERAL (SELECT ({CONDITION}) AS condition) e CROSS JOIN LATERAL (SELECT {THROUGH} AS root) w \
          WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND (e.condition IS NOT NULL OR {OWN_RELATION}) \
@@ -122,6 +124,7 @@ pub async fn tables(session: &Session, sizes: Sizes) -> Result<Vec<Table>, Error
             columns: session.cell(row, 5)?,
             condition: session.cell(row, 6)?,
             through: session.cell::<Option<String>>(row, 7)?.zip(session.cell(row, 8)?),
+            file: session.cell(row, 9)?,
         })
     };
     rows.iter().map(read).collect()

@@ -384,6 +384,7 @@ mod tests {
             password: None,
             application_roles: Vec::new(),
             programs: None,
+            rate: None,
         };
         Server::new(&address, None)
     }

@@ -131,6 +131,7 @@ impl PostgresServer {
             password: None,
             application_roles: Vec::new(),
             programs: Some(programs(self.major)),
+            rate: None,
         }
     }
 
