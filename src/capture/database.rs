@@ -117,6 +117,9 @@ pub struct DatabaseFacts {
     /// Whether the hashes of the roles' passwords are missing, because our role may not read them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub without_passwords: bool,
+    /// Scratch schemas of `restore --table`, which are no part of the database.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scratch_schemas: Vec<String>,
     /// How many attempts it took.
     pub attempts: u32,
     /// What the pg_dump used calls itself.
@@ -455,6 +458,7 @@ impl Attempt<'_> {
             bytes: totals.bytes + objects.bytes,
             large_objects: objects.rows,
             without_passwords: !description.passwords,
+            scratch_schemas: description.left_out.clone(),
             attempts: self.number,
             pg_dump: programs.version().to_owned(),
             captured_at,

@@ -27,6 +27,8 @@ pub struct Description {
     pub properties: Properties,
     /// What belongs to the whole server.
     pub server_wide: ServerWide,
+    /// Scratch schemas, which are left out.
+    pub left_out: Vec<String>,
     /// Everything that is compared.
     pub inventory: Vec<Line>,
 }
@@ -45,6 +47,7 @@ pub async fn describe(leader: &Leader, application_roles: &[String]) -> Result<D
         sequences,
         inventory: inventory::read(session).await?,
         server_wide: server_wide::read(session, &names).await?,
+        left_out: catalog::scratch_schemas(session).await?,
         passwords: access::reads_passwords(session).await?,
         roles,
         properties: properties::read(session).await?,

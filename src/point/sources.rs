@@ -95,6 +95,9 @@ impl Run<'_> {
         if facts.without_passwords {
             summary += ", but NO passwords of roles: ours may not read them";
         }
+        if !facts.scratch_schemas.is_empty() {
+            summary += &format!(", without the scratch schema {}", facts.scratch_schemas.join(", "));
+        }
         let captured_at = facts.captured_at;
         let sealed = captured.sink.seal(captured_at, json!(facts)).await?;
         Ok(SealedSource::new(source, sealed, captured_at, begun, summary))

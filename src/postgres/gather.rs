@@ -184,13 +184,15 @@ impl Sessions {
         Ok(Snapshot { id, text, lsn_before, lsn_after, tables })
     }
 
-    /// Whoever holds a table exclusively, or waits to: then there is no point in starting pg_dump.
+    /// Whoever holds a table exclusively, or waits to: then there is no point in starting pg_dump. Nor is there while a materialized
+    /// view is refreshed: pg_dump and the inventory have the server spell it, for which the server locks it, and waits for the end.
     async fn busy(&self) -> Result<Option<Error>, Error> {
         let sql = format!(
             "SELECT l.relation::pg_catalog.regclass::text || CASE WHEN l.granted THEN ' is locked exclusively by' \
              ELSE ' is to be locked exclusively by' END || coalesce(' process ' || l.pid, ' a prepared transaction') \
              || coalesce(': ' || a.query, '') FROM pg_catalog.pg_locks l \
-             JOIN pg_catalog.pg_class c ON c.oid = l.relation AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't' \
+             JOIN pg_catalog.pg_class c ON c.oid = l.relation AND c.relpersistence <> 't' \
+             AND c.relkind IN ('r', 'p', 'm') \
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND {OWN_RELATION} \
              LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
              WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' \

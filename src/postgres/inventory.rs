@@ -8,15 +8,13 @@
 mod foreign;
 mod others;
 
+use super::catalog::{SCRATCH, USER_SCHEMA};
 use super::constraint_triggers::ROOT;
 use super::error::Error;
 use super::session::Session;
 
 /// The kind of the lines that say in which tablespace something is: a server may lack it.
 pub const TABLESPACE: &str = "tablespace";
-
-/// What every query below leaves out: the system's own schemas. `NS` is the alias of pg_namespace.
-const USER_SCHEMA: &str = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'";
 
 /// One object as the inventory tells it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -392,11 +390,12 @@ fn rest(version: u32) -> Vec<(&'static str, String)> {
         ("default privileges", "SELECT 'default privileges', concat_ws(' ', 'of', pg_get_userbyid(d.defaclrole), 'for', d.defaclobjtype, \
              'in ' || (SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE n.oid = d.defaclnamespace)), \
              array_to_string(ARRAY(SELECT x::text FROM unnest(d.defaclacl) x ORDER BY 1), ' ') FROM pg_catalog.pg_default_acl d".to_owned()),
-        ("comments", 
+        ("comments", format!(
             "SELECT 'comment', i.type || ' ' || CASE i.type WHEN 'transform' THEN replace(i.identity, ' on language ', ' language ') ELSE i.identity END, d.description FROM pg_catalog.pg_description d, \
              LATERAL pg_identify_object(d.classoid, d.objoid, d.objsubid) i \
              WHERE d.classoid <> 'pg_catalog.pg_largeobject'::pg_catalog.regclass AND (d.objoid >= 16384 OR d.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass) AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e \
-             WHERE e.classid = d.classoid AND e.objid = d.objoid AND e.deptype = 'e') AND i.identity IS NOT NULL".to_owned()),
+             WHERE e.classid = d.classoid AND e.objid = d.objoid AND e.deptype = 'e') AND i.identity IS NOT NULL \
+             AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE quote_ident(n.nspname) = CASE i.type WHEN 'schema' THEN i.name ELSE i.schema END AND {SCRATCH})")),
         // PostgreSQL 16 began to write ICU's locales as language tags: `de_DE` became `de-DE`.
         ("properties of the database", format!(
             "SELECT 'database', p.name, p.value FROM pg_catalog.pg_database d, LATERAL (VALUES \

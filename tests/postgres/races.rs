@@ -169,6 +169,29 @@ async fn a_migration_that_locks_one_table_after_another_meets_no_deadlock_and_ha
 const TRYING: &str = "SELECT count(*)::text FROM pg_stat_activity WHERE application_name LIKE 'warmspare capture %' \
     AND query LIKE '%exclusively%'";
 
+/// A nightly REFRESH took ten minutes, and every capture of those was lost after eight attempts, each of which held locks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_refresh_of_a_materialized_view_is_waited_for_in_one_attempt_that_holds_nothing() {
+    let server = Arc::new(PostgresServer::start());
+    let sql = "CREATE TABLE t AS SELECT 1 AS a; CREATE MATERIALIZED VIEW sums AS SELECT sum(a) AS a FROM t";
+    server.create("app", sql).await;
+    let refreshing = server.session("app").await;
+    refreshing.execute("", "BEGIN; REFRESH MATERIALIZED VIEW public.sums").await.unwrap();
+    let hasty = DatabaseOptions { attempts: 2, lock_tries: 3, ..options() };
+    let error = take_with(&server, &server.address("app"), &hasty).await.unwrap_err().to_string();
+    assert!(error.contains(".sums is locked exclusively by process ") && error.contains(": BEGIN; REFRESH"), "{error}");
+    let capturing = server.clone();
+    let captured = tokio::spawn(async move { take(&capturing, "app").await });
+    while server.value("app", TRYING).await == "0" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let held = "SELECT count(*)::text FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid \
+                WHERE a.application_name LIKE 'warmspare capture %' AND l.relation = 'public.t'::regclass";
+    assert_eq!(server.value("app", held).await, "0");
+    refreshing.execute("", "COMMIT").await.unwrap();
+    assert_eq!(captured.await.unwrap().unwrap().facts.attempts, 1);
+}
+
 #[tokio::test]
 async fn a_table_locked_for_long_ends_the_capture_with_its_name() {
     let server = PostgresServer::start();
