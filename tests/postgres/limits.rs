@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use warmspare::capture::database::{DatabaseOptions, capture};
 use warmspare::clock::SystemClock;
-use warmspare::error::{Class, Explain};
+use warmspare::error::Class;
 use warmspare::observe::Progress;
 use warmspare::units::Bytes;
 
