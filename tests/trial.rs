@@ -167,6 +167,7 @@ impl Fresh {
             application_roles: Vec::new(),
             sequence_gap: 0,
             programs: None,
+            rate: None,
         };
         let server = warmspare::postgres::Server::new(&address, Some(self.0.password().clone())).unwrap();
         let session = server.connect().await.unwrap();

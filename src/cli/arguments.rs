@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::point::Share;
-use crate::units::Percent;
+use crate::units::{Bytes, Percent};
 
 /// Warm-spare disaster recovery for self-hosted artifact registries.
 ///
@@ -147,6 +147,10 @@ pub(super) struct CaptureCommand {
 
     #[command(flatten)]
     pub trial: TryArguments,
+
+    /// Read from each database no more than so many bytes a second, like 50MiB, whatever the configuration says.
+    #[arg(long, value_name = "SIZE", value_parser = crate::config::rate)]
+    pub rate: Option<Bytes>,
 
     /// Say what would be captured, and from where; change nothing.
     #[arg(long, conflicts_with = "try_url")]

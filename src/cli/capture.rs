@@ -23,6 +23,10 @@ pub(super) async fn run(here: Here, command: CaptureCommand, clock: Arc<dyn Cloc
         }
         return Ok(None);
     }
+    let here = match command.rate {
+        Some(rate) => here.with_rate(rate),
+        None => here,
+    };
     let summary = point::take(&here, clock, &progress::progress()).await?;
     let lacks: Vec<&String> = summary.sources.iter().flat_map(|source| &source.lacks).collect();
     let outcome = (!lacks.is_empty()).then_some(Class::Incomplete);

@@ -42,8 +42,8 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
         Some(Command::Keygen(command)) => keygen::run(command, place, &*clock),
         Some(Command::Init(command)) => init::run(command, config_path(place)),
         Some(Command::Check(command)) => check::run(here(place)?, command, &*clock).boxed_local().await,
-        Some(Command::Capture(CaptureCommand { try_url: Some(url), trial, json, .. })) => {
-            trial::run(url, trial, json, clock).boxed_local().await
+        Some(Command::Capture(CaptureCommand { try_url: Some(url), trial, rate, json, .. })) => {
+            trial::run(url, trial, rate, json, clock).boxed_local().await
         }
         Some(Command::Capture(command)) => capture::run(here(place)?, command, clock).boxed_local().await,
         Some(Command::Points(command)) => points::run(here(place)?, command, &*clock).boxed_local().await,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::reference::Reference;
+use crate::units::Bytes;
 
 /// The values each sequence jumps unless it is said: ten ids a second over the quarter of an hour between two captures are
 /// 9,000. Of the two milliards of an `integer` a promotion a month uses a hundred-thousandth a year.
@@ -25,6 +26,8 @@ pub struct DatabaseAddress {
     pub sequence_gap: u32,
     /// Folder of the PostgreSQL client programs (`pg_dump`); when absent, those on this host that suit the server best.
     pub programs: Option<PathBuf>,
+    /// Bytes a second that a capture reads from it; without a limit when absent.
+    pub rate: Option<Bytes>,
 }
 
 /// One artifact bucket at one site.

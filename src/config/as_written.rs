@@ -31,8 +31,10 @@ pub(super) struct Vault {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Capture {
-    /// Tables and ranges copied at once.
+    /// Tables copied at once.
     pub workers: Option<Spanned<usize>>,
+    /// Transactions that a database's snapshot may keep vacuum from.
+    pub xmin_age_max: Option<Spanned<u64>>,
     /// Chunk size of new epochs: `small` or `large`.
     pub chunks: Option<Spanned<String>>,
 }
@@ -86,6 +88,8 @@ pub(super) struct Database {
     pub application_roles: Vec<String>,
     pub sequence_gap: Option<u32>,
     pub programs: Option<PathBuf>,
+    /// Bytes a second that a capture reads from it.
+    pub rate: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

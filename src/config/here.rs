@@ -10,6 +10,7 @@ use super::{Config, Site};
 use crate::durable::{self, FileLock};
 use crate::error::{Class, Explain};
 use crate::keys::{Identity, KeyError, Recipient, SigningKey};
+use crate::units::Bytes;
 
 /// The configuration as seen from one site.
 #[derive(Clone, Debug)]
@@ -182,6 +183,12 @@ impl Here {
                 known: config.sites.keys().cloned().collect::<Vec<_>>().join(", "),
             }),
         }
+    }
+
+    /// The same, but whatever this site's databases are asked for is limited to `rate` a second each.
+    pub fn with_rate(mut self, rate: Bytes) -> Self {
+        self.site.databases.values_mut().for_each(|database| database.rate = Some(rate));
+        self
     }
 
     /// Whether this site takes live traffic.

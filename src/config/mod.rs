@@ -5,6 +5,7 @@
 
 pub mod address;
 mod as_written;
+mod capture;
 mod error;
 mod here;
 pub mod password_file;
@@ -19,6 +20,7 @@ mod vault;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use capture::{CaptureConfig, XMIN_AGE_MAX, rate};
 pub use error::ConfigError;
 pub use here::{Here, HereError};
 pub use profile::{Profile, ProfileError, SourcePattern};
@@ -60,15 +62,6 @@ pub struct VaultConfig {
     pub escrow: Vec<Recipient>,
     /// The verifying keys of each site.
     pub signers: Signers,
-}
-
-/// How the live site captures.
-#[derive(Clone, Debug)]
-pub struct CaptureConfig {
-    /// Tables and ranges copied at once.
-    pub workers: usize,
-    /// Whether new epochs use large chunks, for systems above about 10 GB.
-    pub large_chunks: bool,
 }
 
 /// One of the two places.

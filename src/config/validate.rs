@@ -8,15 +8,14 @@ use toml::Spanned;
 
 use super::address::{BucketAddress, BucketUrl, DatabaseAddress, ExportAddress, SEQUENCE_GAP};
 use super::as_written as raw;
+use super::capture::{capture, rate_of};
 use super::error::{ConfigError, Place, nearest};
 use super::profile::Profile;
 use super::reference::Reference;
 use super::retention::retention;
 use super::source_name::{SourceName, is_plain_name};
 use super::vault::{folder_of, site_vault, split_prefix, vault};
-use super::{CaptureConfig, Config, Site, VaultConfig};
-
-const WORKERS_MAX: usize = 64;
+use super::{Config, Site, VaultConfig};
 
 /// Where a site keeps its state, and where `keygen` tells a person to put its keys, unless the file says otherwise.
 const STATE: &str = "/var/lib/warmspare";
@@ -108,33 +107,6 @@ pub(super) fn reference(
     Reference::parse(text.get_ref()).map(Some).map_err(inline)
 }
 
-fn capture(place: &Place, raw: raw::Capture) -> Result<CaptureConfig, ConfigError> {
-    let workers = match &raw.workers {
-        None => std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8),
-        Some(workers) if (1..=WORKERS_MAX).contains(workers.get_ref()) => *workers.get_ref(),
-        Some(workers) => {
-            let what = format!("`workers` is {}", workers.get_ref());
-            return Err(place.error(
-                Some(workers.span().start),
-                what,
-                &format!("Use a number from 1 to {WORKERS_MAX}."),
-            ));
-        }
-    };
-    let large_chunks = match &raw.chunks {
-        None => false,
-        Some(word) => match word.get_ref().as_str() {
-            "small" => false,
-            "large" => true,
-            other => {
-                let at = Some(word.span().start);
-                return Err(place.error(at, format!("`chunks` is `{other}`"), "Write \"small\" or \"large\"."));
-            }
-        },
-    };
-    Ok(CaptureConfig { workers, large_chunks })
-}
-
 fn site(place: &Place, vault: &VaultConfig, name: &Spanned<String>, raw: &raw::Site) -> Result<Site, ConfigError> {
     let name = plain_name(place, name, "site")?;
     let section = format!("sites.{name}");
@@ -195,6 +167,7 @@ fn database(
         application_roles: raw.application_roles.clone(),
         sequence_gap: raw.sequence_gap.unwrap_or(SEQUENCE_GAP),
         programs: raw.programs.clone(),
+        rate: rate_of(place, &section, raw.rate.as_ref())?,
     })
 }
 
@@ -409,6 +382,10 @@ exports.configs = {{ root = "/srv/fra", files = ["/etc/app/*"] }}
         check("buckets.artifacts = { url = \"/srv", "buckets.artefacts = { url = \"/srv", {
             "w.toml: bucket.artifacts is at ams but not at fra\n\
              Add it under [sites.fra]: the same name, its own address."
+        });
+        check("password = \"env:PGPASS\"", "rate = \"fast\"", {
+            "w.toml:13: `rate` under [sites.ams.databases.builder]: `fast` is not a size; write it like \"64MiB\"\n\
+             Write the bytes a second, like rate = \"50MiB\"."
         });
         check("live = ", "profile = \"nonesuch\"\nlive = ", {
             "w.toml:2: no profile `nonesuch` is built in (there is: minimal)\n\

@@ -6,8 +6,8 @@ use serde_json::json;
 use super::take::Run;
 use crate::capture::database::{self, DatabaseOptions};
 use crate::capture::export;
-use crate::config::SourceName;
 use crate::config::address::{DatabaseAddress, ExportAddress};
+use crate::config::{CaptureConfig, SourceName};
 use crate::error::Error;
 use crate::mirror;
 use crate::store::{Bucket, ReadOnly};
@@ -111,13 +111,17 @@ impl Run<'_> {
     pub(super) async fn database(&self, source: &SourceName, address: &DatabaseAddress) -> Result<SealedSource, Error> {
         let begun = std::time::Instant::now();
         let password = self.here.resolve(&format!("databases.{}.password", address.name), address.password.as_ref())?;
-        let options = DatabaseOptions { workers: self.here.config.capture.workers, ..DatabaseOptions::default() };
+        let CaptureConfig { workers, xmin_age_max, .. } = self.here.config.capture;
+        let options = DatabaseOptions { workers, xmin_age_max, ..DatabaseOptions::default() };
         let sinks = |_attempt: u32| async { Ok(self.writer.begin(source)) };
         let captured = database::capture(address, password, sinks, &options, &*self.clock, self.progress).await?;
         let facts = captured.facts;
         let mut summary = format!("{} rows in {} tables", facts.rows, facts.tables);
         if facts.without_passwords {
             summary += ", but NO passwords of roles: ours may not read them";
+        }
+        if !facts.scratch_schemas.is_empty() {
+            summary += &format!(", without the scratch schema {}", facts.scratch_schemas.join(", "));
         }
         let captured_at = facts.captured_at;
         let sealed = captured.sink.seal(captured_at, json!(facts)).await?;

@@ -385,6 +385,7 @@ mod tests {
             application_roles: Vec::new(),
             sequence_gap: 0,
             programs: None,
+            rate: None,
         };
         Server::new(&address, None)
     }

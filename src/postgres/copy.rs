@@ -5,6 +5,7 @@
 //! be faster, since the ranges end up one after the other in one stream anyway.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
@@ -12,6 +13,7 @@ use tokio_postgres::{CopyInSink, CopyOutStream};
 
 use super::error::Error;
 use super::quote;
+use super::rate::Rate;
 use super::session::Session;
 
 /// Rows are handed on in pieces of about this size.
@@ -51,6 +53,7 @@ pub struct Rows<'a> {
     stream: Pin<Box<CopyOutStream>>,
     totals: Totals,
     ended: bool,
+    rate: Option<Arc<Rate>>,
 }
 
 /// Which rows of which table.
@@ -95,25 +98,44 @@ pub async fn copy_out_query<'a>(
 ///
 /// # Errors
 /// The server's, sorted.
-pub async fn count_view(session: &Session, view: &str, encoding: &str) -> Result<Totals, Error> {
+pub async fn count_view(
+    session: &Session,
+    view: &str,
+    encoding: &str,
+    rate: Option<Arc<Rate>>,
+) -> Result<Totals, Error> {
     let doing = format!("reading materialized view {view}");
-    let mut rows = copy_out_query(session, &doing, &format!("SELECT * FROM {view}"), encoding).await?;
+    let mut rows = copy_out_query(session, &doing, &format!("SELECT * FROM {view}"), encoding).await?.at(rate);
     while rows.next().await?.is_some() {}
     Ok(rows.totals())
 }
 
 async fn begin<'a>(session: &'a Session, doing: String, from: &str, encoding: &str) -> Result<Rows<'a>, Error> {
     let sql = format!("COPY {from} TO STDOUT (ENCODING {})", quote::literal(encoding));
-    let stream = session.client().copy_out(&sql).await.map_err(|e| Error::of(session.place(), &doing, e))?;
-    Ok(Rows { session, doing, stream: Box::pin(stream), totals: Totals::default(), ended: false })
+    let stream = session.client().copy_out(&sql).await.map_err(|e| session.error(&doing, e))?;
+    Ok(Rows { session, doing, stream: Box::pin(stream), totals: Totals::default(), ended: false, rate: None })
 }
 
 impl Rows<'_> {
-    /// The next rows, whole ones, about 256 KiB of them; `None` after the last.
+    /// The same rows, but no faster than that.
+    pub fn at(mut self, rate: Option<Arc<Rate>>) -> Self {
+        self.rate = rate;
+        self
+    }
+
+    /// The next rows, whole ones, about 256 KiB of them, as fast as they may come; `None` after the last.
     ///
     /// # Errors
     /// The server's, sorted; a connection that breaks is an error, never an end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        let batch = self.batch().await?;
+        if let (Some(rate), Some(batch)) = (&self.rate, &batch) {
+            rate.pay(batch.len() as u64).await;
+        }
+        Ok(batch)
+    }
+
+    async fn batch(&mut self) -> Result<Option<Bytes>, Error> {
         let mut batch = BytesMut::new();
         while !self.ended && batch.len() < BATCH_BYTES {
             match self.stream.next().await {
@@ -125,7 +147,7 @@ impl Rows<'_> {
                     }
                     batch.extend_from_slice(&row);
                 }
-                Some(Err(error)) => return Err(Error::of(self.session.place(), &self.doing, error).of_row()),
+                Some(Err(error)) => return Err(self.session.error(&self.doing, error).of_row()),
                 None => self.ended = true,
             }
         }

@@ -406,13 +406,14 @@ impl Error {
     pub fn is_of_ddl(&self) -> bool {
         match self {
             Error::LockTimeout { .. } => true,
-            // Undefined table, column, function, object, schema.
+            // Deadlock; undefined table, column, function, object, schema.
             Error::Server { sqlstate, what, .. } => {
-                ["42P01", "42703", "42883", "42704", "3F000"].contains(&sqlstate.as_str()) || vanished(what)
+                ["40P01", "42P01", "42703", "42883", "42704", "3F000"].contains(&sqlstate.as_str()) || vanished(what)
             }
             Error::ProgramFailed { what, .. } => {
-                // pg_dump waits for locks by a statement timeout.
-                what.contains("lock timeout") || what.contains("statement timeout") || vanished(what)
+                // pg_dump waits for locks by a statement timeout, and asks for what its snapshot has by name.
+                let gone = what.contains("LOCK TABLE") && what.contains("does not exist");
+                gone || what.contains("lock timeout") || what.contains("statement timeout") || vanished(what)
             }
             _ => false,
         }

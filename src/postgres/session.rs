@@ -88,7 +88,7 @@ impl Session {
 
     /// Sorts an error of the driver. An idle session learns only by the next question that it was ended; why, the server had
     /// said before.
-    fn error(&self, doing: &str, error: tokio_postgres::Error) -> Error {
+    pub(super) fn error(&self, doing: &str, error: tokio_postgres::Error) -> Error {
         match self.ending.get().filter(|ending| error.is_closed() && ending.as_db_error().is_some()) {
             Some(ending) => Error::of(&self.place, doing, ending),
             None => Error::of(&self.place, doing, error),

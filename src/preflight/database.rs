@@ -19,8 +19,9 @@ use crate::postgres::condition::{self, Rights};
 use crate::postgres::programs::Programs;
 use crate::postgres::{self, Server, Session, access, catalog, identity, unsupported};
 
-/// Sessions of a capture or restore beside its workers: the leader, the watcher, pg_dump, and one that looks again.
-const SESSIONS_BESIDE_WORKERS: u64 = 4;
+/// Sessions of a capture or restore beside its workers: the leader, the watcher, pg_dump, one that reads views and large objects,
+/// and one that looks again.
+const SESSIONS_BESIDE_WORKERS: u64 = 5;
 
 const ABOUT: &str = "database";
 

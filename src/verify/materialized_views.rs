@@ -35,7 +35,7 @@ async fn differs(
 ) -> Result<Option<String>, postgres::Error> {
     // One that is gone would spoil the transaction; the inventory names it.
     session.execute("comparing", "SAVEPOINT before_view").await?;
-    let totals = match copy::count_view(session, view, encoding).await {
+    let totals = match copy::count_view(session, view, encoding, None).await {
         Ok(totals) => totals,
         Err(error) if error.is_of_ddl() || error.sqlstate() == Some(NOT_POPULATED) => {
             session.execute("comparing", "ROLLBACK TO before_view").await?;

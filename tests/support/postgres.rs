@@ -132,6 +132,7 @@ impl PostgresServer {
             application_roles: Vec::new(),
             sequence_gap: 0,
             programs: Some(programs(self.major)),
+            rate: None,
         }
     }
 
