@@ -145,8 +145,7 @@ buckets.artifacts = { url = "/srv/artifacts-LIVE" }
 # signing_key     = "file:/etc/warmspare/signing.key"    # made by keygen
 # A bucket on an S3 server; the live site needs the credentials of both sites' buckets:
 # buckets.artifacts = { url = "s3://artifacts", endpoint = "https://10.1.0.6:9000", region = "us-east-1", credentials = "file:/etc/warmspare/s3" }
-# More of a database: application_roles = ["app"], sequence_gap = 10000, programs = "/usr/lib/postgresql/15/bin",
-#   rate = "50MiB" (read by a capture in a second)
+# More of a database: application_roles = ["app"], sequence_gap = 10000, rate = "50MiB", programs = "/usr/lib/postgresql/15/bin"
 # Secrets and configuration of the application; files are paths or patterns below root, "?" before one lets it be absent:
 # exports.configs = { root = "/", files = ["/etc/SYSTEM/*"], commands = { version = ["SYSTEM", "--version"] } }
 

@@ -91,14 +91,15 @@ fn attempts(sites: &Sites, point: &str) -> u64 {
 async fn twenty_captures_during_endless_migrations_are_all_consistent_and_hold_nobody_up_for_six_seconds() {
     let sites = Sites::filled().await;
     load::fill(&sites.live, "app", SCALE);
-    let running = Load::start(&sites.live, "app", 4, Duration::from_millis(100)).await;
+    // A statement of a migration every second: a capture lasts several, and each lets go of who has waited five.
+    let running = Load::start(&sites.live, "app", 4, Duration::from_secs(2)).await;
     for capture in 1..=CAPTURES {
         let captured = tokio::task::block_in_place(|| measure(&sites, "ams", &["capture", "--json"]));
         println!("capture {capture}: {} MiB of memory", captured >> 20);
     }
     let felt = running.stop().await;
     let points: Vec<String> =
-        sites.points("ams").iter().map(|point| point["id"].as_str().unwrap().to_owned()).collect();
+        sites.points("ams").iter().map(|point| point["point"].as_str().unwrap().to_owned()).collect();
     assert_eq!(points.len(), CAPTURES);
     let all: u64 = points.iter().map(|point| attempts(&sites, point)).sum();
     println!("{CAPTURES} captures in {all} attempts; {felt}");
