@@ -82,7 +82,7 @@ async fn twenty_captures_during_endless_migrations_are_all_consistent_and_hold_n
     }
     let felt = running.stop().await;
     let points: Vec<String> =
-        sites.points("ams").iter().map(|point| point["id"].as_str().unwrap().to_owned()).collect();
+        sites.points("ams").iter().map(|point| point["point"].as_str().unwrap().to_owned()).collect();
     assert_eq!(points.len(), CAPTURES);
     let all: u64 = points.iter().map(|point| attempts(&sites, point)).sum();
     println!("{CAPTURES} captures in {all} attempts; {felt}");
