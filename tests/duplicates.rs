@@ -139,6 +139,20 @@ async fn an_object_that_somebody_changed_at_the_spare_is_not_copied_from() {
     assert!(get(&spare, "c").await.unwrap() == noise(2, MIB));
 }
 
+/// An index that is put back to what it was: its content is known under its own key, where another one lies by now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_that_goes_back_to_what_it_was_goes_back_at_the_spare_too() {
+    let (ceph, root) = (Ceph::shared(), tempfile::tempdir().unwrap());
+    for spare in [s3_bucket(&ceph), folder(root.path())] {
+        let (live, state) = (s3_bucket(&ceph), tempfile::tempdir().unwrap());
+        for version in [1, 2, 1, 2] {
+            put(&live, "index.json", noise(version, MIB)).await.unwrap();
+            let pass = pass(&live, &spare, state.path()).await;
+            assert!(get(&spare, "index.json").await.unwrap() == noise(version, MIB), "version {version}: {pass:?}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_refuses_copies_or_only_says_it_made_them_is_sent_the_content() {
     let ceph = Ceph::shared();

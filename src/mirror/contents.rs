@@ -48,6 +48,12 @@ impl Known {
         Some(Known { key: row.key.clone(), blake3: row.blake3, size: row.source.size, target_etag })
     }
 
+    /// Whether it is the very object that the row is of. One of the past may have its key: an object that goes back to what
+    /// it was, while the target has what it was in between.
+    pub(super) fn is_what(&self, row: &Row) -> bool {
+        Known::of(row).as_ref() == Some(self)
+    }
+
     fn check(&self, fingerprint: u64) -> u32 {
         let mut hasher = blake3::Hasher::new();
         for field in [self.key.as_bytes(), self.blake3.as_bytes(), self.target_etag.as_bytes()] {

@@ -155,7 +155,7 @@ impl Copier<'_> {
         let beside = Beside::of(self.source, key, &head, false).await.map_err(Fault::Source)?;
         let original = Original { key: &known.key, etag: Some(&known.target_etag), size: known.size };
         let made = match before {
-            Some(row) if known.key == key && row.beside == Some(beside.digest()) => {
+            Some(row) if known.is_what(row) && row.beside == Some(beside.digest()) => {
                 Ok((How::Had, row.target_etag.clone()))
             }
             _ if known.key == key => {
