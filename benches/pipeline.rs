@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use warmspare::keys::{Identity, Recipient};
 use warmspare::pipeline::{
-    ChunkId, ChunkIdKey, Chunker, ChunkerParameters, Codec, Compressor, FRAME_TARGET_BYTES, PackBuilder, PackIndex,
-    open, seal,
+    ChunkId, ChunkIdKey, Chunker, ChunkerParameters, Codec, Compressor, Decompressor, FRAME_TARGET_BYTES, PackBuilder,
+    PackIndex, open, seal,
 };
 use warmspare::process::WipingAllocator;
 
@@ -147,17 +147,13 @@ fn pack(chunks: &[Range<usize>], ids: &[ChunkId], frames: &[Frame], cipher: &Cip
 
 fn unpack(packs: &[Vec<u8>], cipher: &Cipher) -> Outcome<Vec<u8>> {
     let mut stream = Vec::with_capacity(STREAM_BYTES);
+    let mut with = Decompressor::new()?;
     for sealed in packs {
         let index = PackIndex::parse(open(&cipher.identity, sealed)?)?;
         let (mut slot, slots) = (0, u32::try_from(index.slots().len())?);
         while slot < slots {
-            for (id, chunk) in index.frame(slot)?.chunks_from(slot) {
-                if cipher.key.id(chunk) != id {
-                    return Err(format!("slot {slot} is not chunk {id:?}").into());
-                }
-                stream.extend_from_slice(chunk);
-                slot += 1;
-            }
+            let more = index.append(slot, usize::MAX, &cipher.key, &mut with, &mut stream)?;
+            slot += u32::try_from(more)?;
         }
     }
     Ok(stream)

@@ -133,7 +133,7 @@ vault = { url = "/srv/vault", escrow = ["<age1… of the escrow>"], signers = { 
 # [capture]
 # workers = 4                            # tables copied at once, 1 to 64; the number of cores, 2 to 8, unless said
 # xmin_age_max = 10000000                # a capture ends when its snapshot kept vacuum from so many transactions
-# chunks  = "small"                      # "large" for systems above about 10 GB
+# chunks  = "auto"                       # by the size of the databases; or "fine", "small", "large"
 
 # The same names at both sites, each with its own address.
 [sites.LIVE]

@@ -3,19 +3,20 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use warmspare::pipeline::PackIndex;
+use warmspare::pipeline::{ChunkIdKey, Decompressor, PackIndex};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(index) = PackIndex::parse(data.to_vec()) else { return };
     let slots = index.slots().len();
+    let (key, mut with) = (ChunkIdKey::new([3; 32]), Decompressor::new().expect("memory"));
     // The frames lie one after the other and fill the pack up to its table.
     assert!(index.slots().iter().map(|slot| slot.frame_bytes as usize).sum::<usize>() <= data.len());
     for at in 0..slots.min(16) {
         let slot = u32::try_from(at).expect("few");
-        if let Ok(frame) = index.frame(slot) {
-            let (_, chunk) = frame.chunks_from(slot).next().expect("the frame that holds it");
-            assert_eq!(chunk.len(), index.slots()[at].plain_bytes as usize);
+        let mut plain = Vec::new();
+        if let Ok(chunks) = index.append(slot, 1, &key, &mut with, &mut plain) {
+            assert_eq!((chunks, plain.len()), (1, index.slots()[at].plain_bytes as usize));
         }
     }
-    assert!(index.frame(u32::try_from(slots).expect("few")).is_err());
+    assert!(index.append(u32::try_from(slots).expect("few"), 1, &key, &mut with, &mut Vec::new()).is_err());
 });

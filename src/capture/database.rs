@@ -265,6 +265,17 @@ where
     }
 }
 
+/// The size of the database at `address`, with its indexes, on its server's disk.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn disk_bytes(address: &DatabaseAddress, password: Option<SecretString>) -> Result<u64, Error> {
+    let session = Server::new(address, password)?.read_only().connect().await?;
+    let bytes = identity::disk_bytes(&session).await?;
+    session.close().await;
+    Ok(bytes)
+}
+
 /// Half to one and a half of it, at random: what the application does every so many seconds must not meet us every time.
 fn spread(pause: Duration) -> Duration {
     let random = u32::try_from(RandomState::new().hash_one(()) >> 32).unwrap_or(0);

@@ -30,7 +30,7 @@ pub async fn copy_all<S: Sink>(
     let contents = large_objects::contents(&session).await?.at(rate);
     let contents = write(sink, layout::large_object_contents(), contents).await?;
     session.close().await;
-    Ok(Totals { rows: described.rows, bytes: described.bytes + contents.bytes, row_hash: 0 })
+    Ok(Totals { rows: described.rows, bytes: described.bytes + contents.bytes, ..Totals::default() })
 }
 
 async fn write<S: Sink>(sink: &S, name: StreamName, mut rows: Rows<'_>) -> Result<Totals, Failure> {

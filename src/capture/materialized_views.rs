@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::layout::{ViewContents, ViewFacts};
 use crate::postgres::rate::Rate;
+use crate::postgres::row_hash::RowHasher;
 use crate::postgres::snapshot::{self, Leader};
 use crate::postgres::{self, Server, Session, catalog, copy, watch};
 use crate::units::Bytes;
@@ -50,7 +51,7 @@ impl Reading<'_> {
         if catalog::disk_bytes(session, view).await? > self.bytes_max {
             return Ok(ViewContents::NotRead { why: format!("was larger than {}", Bytes(self.bytes_max)) });
         }
-        let totals = copy::count_view(session, view, self.encoding, self.rate.clone()).await?;
-        Ok(ViewContents::Read { rows: totals.rows, row_hash: totals.row_hash_hex() })
+        let totals = copy::count_view(session, view, self.encoding, self.rate.clone(), RowHasher::default()).await?;
+        Ok(ViewContents::Read { rows: totals.rows, row_hash: totals.row_hash })
     }
 }

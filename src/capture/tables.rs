@@ -113,7 +113,7 @@ async fn copy_one<S: Sink>(work: &Work<S>, session: &Session, table: &Table) -> 
         table: table.name.clone(),
         columns: table.columns.clone(),
         rows: totals.rows,
-        row_hash: totals.row_hash_hex(),
+        row_hash: totals.row_hash,
         condition: table.condition.clone(),
         through: table.through.clone(),
     };

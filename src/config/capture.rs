@@ -17,13 +17,26 @@ const XMIN_AGE_MAX_MAX: u64 = 1_000_000_000;
 /// Less would be a capture that never ends.
 const RATE_MIN: Bytes = Bytes(64 << 10);
 
+/// How finely streams are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChunkSize {
+    /// As it suits the size of the databases when an epoch is opened.
+    Auto,
+    /// 2 KiB on average.
+    Fine,
+    /// 4 KiB on average.
+    Small,
+    /// 16 KiB on average.
+    Large,
+}
+
 /// How the live site captures.
 #[derive(Clone, Debug)]
 pub struct CaptureConfig {
     /// Tables copied at once.
     pub workers: usize,
-    /// Whether new epochs use large chunks, for systems above about 10 GB.
-    pub large_chunks: bool,
+    /// How finely new epochs are cut.
+    pub chunks: ChunkSize,
     /// A database's snapshot may keep vacuum from so many transactions; then its capture ends.
     pub xmin_age_max: u64,
 }
@@ -37,18 +50,20 @@ pub(super) fn capture(place: &Place, raw: raw::Capture) -> Result<CaptureConfig,
         None => XMIN_AGE_MAX,
         Some(age) => in_range(place, "xmin_age_max", age, 1, XMIN_AGE_MAX_MAX)?,
     };
-    let large_chunks = match &raw.chunks {
-        None => false,
+    let chunks = match &raw.chunks {
+        None => ChunkSize::Auto,
         Some(word) => match word.get_ref().as_str() {
-            "small" => false,
-            "large" => true,
+            "auto" => ChunkSize::Auto,
+            "fine" => ChunkSize::Fine,
+            "small" => ChunkSize::Small,
+            "large" => ChunkSize::Large,
             other => {
-                let at = Some(word.span().start);
-                return Err(place.error(at, format!("`chunks` is `{other}`"), "Write \"small\" or \"large\"."));
+                let hint = "Write \"auto\", \"fine\", \"small\" or \"large\".";
+                return Err(place.error(Some(word.span().start), format!("`chunks` is `{other}`"), hint));
             }
         },
     };
-    Ok(CaptureConfig { workers, large_chunks, xmin_age_max })
+    Ok(CaptureConfig { workers, chunks, xmin_age_max })
 }
 
 fn in_range<T: Copy + PartialOrd + std::fmt::Display>(
@@ -102,8 +117,9 @@ mod tests {
     #[test]
     fn what_is_not_written_has_its_default() {
         let config = read("").unwrap();
-        assert!((2..=8).contains(&config.workers) && !config.large_chunks);
+        assert!((2..=8).contains(&config.workers) && config.chunks == ChunkSize::Auto);
         assert_eq!(config.xmin_age_max, XMIN_AGE_MAX);
+        assert_eq!(read("chunks = 'fine'").unwrap().chunks, ChunkSize::Fine);
         assert_eq!(read("xmin_age_max = 5000000").unwrap().xmin_age_max, 5_000_000);
     }
 

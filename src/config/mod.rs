@@ -20,7 +20,7 @@ mod vault;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use capture::{CaptureConfig, XMIN_AGE_MAX, rate};
+pub use capture::{CaptureConfig, ChunkSize, XMIN_AGE_MAX, rate};
 pub use error::ConfigError;
 pub use here::{Here, HereError};
 pub use profile::{Profile, ProfileError, SourcePattern};

@@ -343,7 +343,7 @@ exports.configs = {{ root = "/srv/fra", files = ["/etc/app/*"] }}
     fn a_short_file_has_every_default() {
         let config = parse(&sample()).unwrap();
         assert_eq!(config.profile.name, "minimal");
-        assert!(config.capture.workers >= 2 && !config.capture.large_chunks);
+        assert!(config.capture.workers >= 2 && config.capture.chunks == crate::config::ChunkSize::Auto);
         let ams = config.site("ams").unwrap();
         assert_eq!(config.other("ams").unwrap().name, "fra");
         let bucket = &ams.buckets["artifacts"];

@@ -23,12 +23,36 @@ pub struct ChunkerParameters {
     pub max_bytes: u32,
 }
 
+/// Up to this size a system's chunks are fine by default.
+const FINE_BYTES_MAX: u64 = 2 << 30;
+/// And up to this size small.
+const SMALL_BYTES_MAX: u64 = 16 << 30;
+
 const ALGORITHM: &str = "fastcdc-2020";
 /// No parameters make a longer chunk, so a reader has to hold no more at once, whatever a pack says.
 pub(super) const CHUNK_BYTES_MAX: u32 = 16 << 20;
 
 impl ChunkerParameters {
-    /// 1, 4 and 16 KiB, for systems up to about 10 GB: a changed row costs little more than itself.
+    /// What suits databases of so many bytes on disk: the catalog at the live site has a row of some 90 bytes for each chunk.
+    pub fn for_bytes(bytes: u64) -> Self {
+        match bytes {
+            0..=FINE_BYTES_MAX => ChunkerParameters::fine(),
+            ..=SMALL_BYTES_MAX => ChunkerParameters::small(),
+            _ => ChunkerParameters::large(),
+        }
+    }
+
+    /// ½, 2 and 8 KiB, for systems up to 2 GiB: a changed row costs little more than itself.
+    pub fn fine() -> Self {
+        ChunkerParameters {
+            algorithm: ALGORITHM.to_owned(),
+            min_bytes: 512,
+            average_bytes: 2 << 10,
+            max_bytes: 8 << 10,
+        }
+    }
+
+    /// 1, 4 and 16 KiB, for systems up to 16 GiB: half the catalog.
     pub fn small() -> Self {
         ChunkerParameters {
             algorithm: ALGORITHM.to_owned(),
@@ -38,7 +62,7 @@ impl ChunkerParameters {
         }
     }
 
-    /// 4, 16 and 64 KiB: a fourth of the catalog for larger systems.
+    /// 4, 16 and 64 KiB, for larger systems: an eighth of the catalog.
     pub fn large() -> Self {
         ChunkerParameters {
             algorithm: ALGORITHM.to_owned(),
@@ -64,7 +88,8 @@ pub struct Chunker {
     max: usize,
     masks: (u64, u64),
     gear: (Cow<'static, [u64]>, Cow<'static, [u64]>),
-    buffer: Vec<u8>,
+    /// What came and is not cut yet, less than the longest chunk.
+    carry: Vec<u8>,
 }
 
 impl Chunker {
@@ -83,20 +108,38 @@ impl Chunker {
             max: parameters.max_bytes as usize,
             masks: select_masks(average, Normalization::Level1),
             gear: get_gear_with_seed(seed),
-            buffer: Vec::new(),
+            carry: Vec::new(),
         })
     }
 
     /// Takes more of the stream and gives the chunks that are complete to `take`, in order.
     ///
+    /// They are cut where `data` lies; only what goes over its edges, less than two of the longest chunks, is copied.
+    ///
     /// # Errors
     /// Those of `take`.
-    pub fn push<E>(&mut self, data: &[u8], take: impl FnOnce(&[&[u8]]) -> Result<(), E>) -> Result<(), E> {
-        self.buffer.extend_from_slice(data);
-        // A cut is final only when the longest possible chunk lies in view.
-        let (chunks, done) = self.chunks(self.max);
+    pub fn push<E>(&mut self, data: &[u8], mut take: impl FnMut(&[&[u8]]) -> Result<(), E>) -> Result<(), E> {
+        // A cut is final only when the longest possible chunk lies in view, and depends on nothing beyond that.
+        let (over, _) = data.split_at_checked(self.max).unwrap_or((data, &[]));
+        let held = self.carry.len();
+        self.carry.extend_from_slice(over);
+        if self.carry.len() < self.max {
+            return Ok(());
+        }
+        let (chunks, done) = self.chunks(&self.carry, self.max, held.max(1));
         take(&chunks)?;
-        self.buffer.drain(..done);
+        match data.get(done.saturating_sub(held)..) {
+            Some(rest) if done >= held => {
+                let (chunks, cut) = self.chunks(rest, self.max, rest.len());
+                take(&chunks)?;
+                self.carry.clear();
+                self.carry.extend_from_slice(rest.get(cut..).unwrap_or_default());
+            }
+            // So little came that the end of what was held is not final yet.
+            _ => {
+                self.carry.drain(..done);
+            }
+        }
         Ok(())
     }
 
@@ -105,18 +148,19 @@ impl Chunker {
     /// # Errors
     /// Those of `take`.
     pub fn finish<E>(self, take: impl FnOnce(&[&[u8]]) -> Result<(), E>) -> Result<(), E> {
-        take(&self.chunks(1).0)
+        take(&self.chunks(&self.carry, 1, self.carry.len()).0)
     }
 
-    /// The chunks at the beginning of the buffer, as long as `least` bytes are in view, and their length together.
-    fn chunks(&self, least: usize) -> (Vec<&[u8]>, usize) {
-        let mut chunks = Vec::with_capacity(self.buffer.len() / self.min);
-        let (mut view, mut done) = (self.buffer.as_slice(), 0);
-        while view.len() >= least {
-            let (chunk, rest) = view.split_at_checked(self.cut(view)).unwrap_or((view, &[]));
+    /// The chunks that begin in the first `within` bytes of `view`, as long as `least` bytes are in view, and their length
+    /// together.
+    fn chunks<'a>(&self, view: &'a [u8], least: usize, within: usize) -> (Vec<&'a [u8]>, usize) {
+        let mut chunks = Vec::with_capacity(within / self.average + 1);
+        let (mut rest, mut done) = (view, 0);
+        while rest.len() >= least && done < within {
+            let (chunk, after) = rest.split_at_checked(self.cut(rest)).unwrap_or((rest, &[]));
             chunks.push(chunk);
             done += chunk.len();
-            view = rest;
+            rest = after;
         }
         (chunks, done)
     }

@@ -9,9 +9,9 @@ mod pack;
 mod seal;
 
 pub use chunker::{Chunker, ChunkerParameters};
-pub use compress::{Codec, Compressor, decompress};
+pub use compress::{Codec, Compressor, Decompressor};
 pub use id::{ChunkId, ChunkIdKey};
-pub use pack::{FRAME_TARGET_BYTES, OpenFrame, PACK_TARGET_BYTES, PackBuilder, PackIndex, PackSlot};
+pub use pack::{FRAME_TARGET_BYTES, PACK_TARGET_BYTES, PackBuilder, PackIndex, PackSlot};
 pub use seal::{open, seal};
 
 impl PipelineError {

@@ -13,7 +13,7 @@
 //! The table comes last because a pack is built in one pass; its repeated length lets a reader find it from the end.
 
 use super::chunker::CHUNK_BYTES_MAX;
-use super::{ChunkId, Codec, PipelineError, decompress};
+use super::{ChunkId, ChunkIdKey, Codec, Decompressor, PipelineError};
 
 /// A pack is sealed when its frames have reached about this size.
 pub const PACK_TARGET_BYTES: usize = 32 << 20;
@@ -118,27 +118,6 @@ struct FramePlace {
     plain_bytes: usize,
 }
 
-/// One frame, decompressed.
-#[derive(Debug)]
-pub struct OpenFrame<'a> {
-    first: usize,
-    slots: &'a [PackSlot],
-    plain: Vec<u8>,
-}
-
-impl OpenFrame<'_> {
-    /// Its chunks from `slot` on, each with the id that the caller checks it against.
-    pub fn chunks_from(&self, slot: u32) -> impl Iterator<Item = (ChunkId, &[u8])> {
-        let mut rest = self.plain.as_slice();
-        let chunks = self.slots.iter().map_while(move |slot| {
-            let (chunk, after) = rest.split_at_checked(slot.plain_bytes as usize)?;
-            rest = after;
-            Some((slot.id, chunk))
-        });
-        chunks.skip((slot as usize).saturating_sub(self.first))
-    }
-}
-
 impl PackIndex {
     /// Reads the table of contents of an opened pack.
     ///
@@ -165,11 +144,42 @@ impl PackIndex {
         self.bytes.len()
     }
 
-    /// The frame that holds the chunk in `slot`, decompressed.
+    /// Appends to `plain` the chunk in `slot` and those after it in its frame, `wanted` of them at most, each checked against
+    /// its id; says how many.
     ///
     /// # Errors
-    /// When there is no such slot, or its frame is damaged.
-    pub fn frame(&self, slot: u32) -> Result<OpenFrame<'_>, PipelineError> {
+    /// When there is no such slot, its frame is damaged, or a chunk is not the one its id names.
+    pub fn append(
+        &self,
+        slot: u32,
+        wanted: usize,
+        key: &ChunkIdKey,
+        with: &mut Decompressor,
+        plain: &mut Vec<u8>,
+    ) -> Result<usize, PipelineError> {
+        let (frame, bytes, slots) = self.frame(slot)?;
+        let before = plain.len();
+        with.append(bytes, frame.plain_bytes, plain)?;
+        let skipped = (slot as usize).saturating_sub(frame.first);
+        let length = |slots: &[PackSlot]| slots.iter().map(|slot| slot.plain_bytes as usize).sum::<usize>();
+        let (ahead, slots) = slots.split_at_checked(skipped).unwrap_or((slots, &[]));
+        let slots = slots.get(..wanted).unwrap_or(slots);
+        plain.drain(before..before + length(ahead));
+        plain.truncate(before + length(slots));
+        let mut rest = plain.get(before..).unwrap_or_default();
+        for (at, slot) in slots.iter().enumerate() {
+            let (chunk, after) = rest.split_at_checked(slot.plain_bytes as usize).unwrap_or((rest, &[]));
+            if key.id(chunk) != slot.id {
+                let at = frame.first + skipped + at;
+                return Err(PipelineError::Frame(format!("chunk {at} is not the one its id names")));
+            }
+            rest = after;
+        }
+        Ok(slots.len())
+    }
+
+    /// The frame that holds the chunk in `slot`, its bytes and its slots.
+    fn frame(&self, slot: u32) -> Result<(&FramePlace, &[u8], &[PackSlot]), PipelineError> {
         let missing = PipelineError::Toc("no such slot");
         let after = self.frames.partition_point(|frame| frame.first <= slot as usize);
         let Some(frame) = after.checked_sub(1).and_then(|at| self.frames.get(at)) else { return Err(missing) };
@@ -178,7 +188,7 @@ impl PackIndex {
             return Err(missing);
         };
         let bytes = self.bytes.get(frame.offset..frame.offset + frame.bytes).ok_or(missing)?;
-        Ok(OpenFrame { first: frame.first, slots, plain: decompress(bytes, frame.plain_bytes)? })
+        Ok((frame, bytes, slots))
     }
 }
 
@@ -258,7 +268,7 @@ fn parse_entry(entry: &[u8]) -> Result<PackSlot, PipelineError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ChunkIdKey, Compressor};
+    use super::super::Compressor;
     use super::*;
 
     /// A pack with a frame for each of `frames`.
@@ -274,11 +284,14 @@ mod tests {
         builder.finish()
     }
 
+    fn chunks(index: &PackIndex, slot: u32, wanted: usize) -> Result<Vec<u8>, PipelineError> {
+        let (mut with, mut plain) = (Decompressor::new()?, b"before".to_vec());
+        index.append(slot, wanted, &ChunkIdKey::new([3; 32]), &mut with, &mut plain)?;
+        Ok(plain.strip_prefix(b"before").unwrap().to_vec())
+    }
+
     fn chunk(index: &PackIndex, slot: u32) -> Vec<u8> {
-        let frame = index.frame(slot).unwrap();
-        let (id, chunk) = frame.chunks_from(slot).next().unwrap();
-        assert_eq!(id, ChunkIdKey::new([3; 32]).id(chunk), "slot {slot}");
-        chunk.to_vec()
+        chunks(index, slot, 1).unwrap()
     }
 
     #[test]
@@ -287,10 +300,11 @@ mod tests {
         assert_eq!(index.slots().len(), 6);
         let all: Vec<_> = (0..6).map(|slot| chunk(&index, slot)).collect();
         assert_eq!(all, [&b"one"[..], b"", &[b'z'; 9_000], b"", b"tail", b"end"]);
-        assert_eq!(index.frame(3).unwrap().chunks_from(3).count(), 2, "to the end of the frame and no further");
-        assert!(index.frame(6).is_err());
+        assert_eq!(chunks(&index, 3, 9).unwrap(), b"tail", "to the end of the frame and no further");
+        assert_eq!(chunks(&index, 2, 2).unwrap(), [b'z'; 9_000], "no more than were asked for");
+        assert!(chunks(&index, 6, 1).is_err());
         let empty = PackIndex::parse(pack(&[])).unwrap();
-        assert!(empty.slots().is_empty() && empty.frame(0).is_err());
+        assert!(empty.slots().is_empty() && chunks(&empty, 0, 1).is_err());
     }
 
     #[test]
@@ -318,7 +332,7 @@ mod tests {
             damaged[at] ^= 0x41;
             if let Ok(index) = PackIndex::parse(damaged) {
                 for slot in 0..4 {
-                    let _ = index.frame(slot).map(|frame| frame.chunks_from(slot).count());
+                    let _ = chunks(&index, slot, 4);
                 }
             }
         }

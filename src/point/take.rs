@@ -10,9 +10,10 @@ use serde::Serialize;
 use super::error::PointError;
 use super::sources::{PointSummary, SealedSource};
 use super::{SharedClock, TERM_WITHOUT_WITNESS, open_vault};
+use crate::capture::database::disk_bytes;
 use crate::capture::export;
 use crate::clock::Clock;
-use crate::config::{Here, SourceKind, SourceName};
+use crate::config::{ChunkSize, Here, SourceKind, SourceName};
 use crate::error::Error;
 use crate::failpoint;
 use crate::keys::{Recipient, SigningKey};
@@ -140,10 +141,13 @@ async fn begin<'a>(
     seen.check(&points, &here.config.system)?;
     let heads = reader.heads(TERM_WITHOUT_WITNESS).await?;
     let (sealed_to, state) = (here.sealed_to(), here.vault_state());
-    let keeping = keeping(here, &signer, &sealed_to, &state);
+    let mut keeping = keeping(here, &signer, &sealed_to, &state);
     if let Some(why) = lost_epoch(here, &reader, &state).await? {
         tracing::warn!("{why}; a new one is opened, one full upload follows");
         abandon_epoch(&state)?;
+    }
+    if keeping.chunker.is_none() && check_resume(&keeping, &heads, &**clock)?.is_none() {
+        keeping.chunker = chunker_for_new(here).await?;
     }
     let epoch = open_epoch(&keys, &keeping, &heads, &**clock).await?;
     reader.check_epoch(epoch.id(), &epoch.recipient()).await?;
@@ -172,6 +176,26 @@ async fn lost_epoch(here: &Here, reader: &VaultReader<Keys>, state: &Path) -> Re
     Ok(found.map(|found| format!("{} calls epoch {epoch} damaged ({})", here.other.name, found.why)))
 }
 
+/// How a new epoch is cut where nobody said: as it suits the size that the databases have now.
+async fn chunker_for_new(here: &Here) -> Result<Option<ChunkerParameters>, Error> {
+    let mut bytes = 0;
+    for address in here.site.databases.values() {
+        let password = here.resolve(&format!("databases.{}.password", address.name), address.password.as_ref())?;
+        match disk_bytes(address, password).await {
+            Ok(more) => bytes += more,
+            // The buckets are mirrored whatever its database does; its capture will fail, and say so.
+            Err(error) => {
+                tracing::warn!(
+                    "the size of database {} is not known, and the new epoch not cut by it: {error}",
+                    address.name
+                );
+                return Ok(None);
+            }
+        }
+    }
+    Ok(Some(ChunkerParameters::for_bytes(bytes)))
+}
+
 /// How this site keeps its epoch.
 fn keeping<'a>(
     here: &'a Here,
@@ -179,13 +203,18 @@ fn keeping<'a>(
     sealed_to: &'a [Recipient],
     state: &'a Path,
 ) -> EpochKeeping<'a> {
-    let large = here.config.capture.large_chunks;
+    let chunker = match here.config.capture.chunks {
+        ChunkSize::Auto => None,
+        ChunkSize::Fine => Some(ChunkerParameters::fine()),
+        ChunkSize::Small => Some(ChunkerParameters::small()),
+        ChunkSize::Large => Some(ChunkerParameters::large()),
+    };
     EpochKeeping {
         system: &here.config.system,
         site: &here.site.name,
         term: TERM_WITHOUT_WITNESS,
         sealed_to,
-        chunker: if large { ChunkerParameters::large() } else { ChunkerParameters::small() },
+        chunker,
         signer,
         state,
     }

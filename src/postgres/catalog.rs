@@ -307,13 +307,14 @@ pub async fn parents_of_foreign_tables(session: &Session) -> Result<Vec<String>,
     session.texts("looking for tables with parts at other servers", sql).await
 }
 
-/// What `ANALYZE` of the whole database would go through, quoted where needed.
+/// What `ANALYZE` of the whole database would go through, quoted where needed; what takes longest first.
 ///
 /// # Errors
 /// The server's, sorted.
 pub async fn analyzable(session: &Session) -> Result<Vec<String>, Error> {
     let sql = "SELECT oid::pg_catalog.regclass::text FROM pg_catalog.pg_class \
-               WHERE relkind IN ('r', 'p', 'm') AND relpersistence <> 't' ORDER BY 1";
+               WHERE relkind IN ('r', 'p', 'm') AND relpersistence <> 't' \
+               ORDER BY relkind = 'p' DESC, pg_catalog.pg_relation_size(oid) DESC, 1";
     session.texts("listing what has statistics", sql).await
 }
 

@@ -17,7 +17,7 @@ use super::v1::{BodyLink, SnapshotHeader, Unverified};
 use crate::config::SourceName;
 use crate::error::Error;
 use crate::keys::Identity;
-use crate::pipeline::{ChunkIdKey, PackIndex, PipelineError, open};
+use crate::pipeline::{ChunkIdKey, Decompressor, FRAME_TARGET_BYTES, PackIndex, PipelineError, open};
 use crate::store::Read;
 use crate::stream::{Source, SourceStream, StreamEntry, StreamName};
 
@@ -195,6 +195,7 @@ impl<R> SnapshotReader<R> {
             extents: extents.clone().into(),
             slot: 0,
             hasher: blake3::Hasher::new(),
+            decompressor: None,
             bytes: 0,
         }
     }
@@ -209,6 +210,7 @@ pub struct SnapshotStream<R> {
     /// Slots of the first extent already given out.
     slot: u32,
     hasher: blake3::Hasher,
+    decompressor: Option<Decompressor>,
     bytes: u64,
 }
 
@@ -219,17 +221,23 @@ impl<R: Read> SnapshotStream<R> {
         let pack = self.packs.get(&extent.pack).await?;
         let key = self.packs.chunk_id_key.clone();
         let first = u64::from(extent.first) + u64::from(self.slot);
-        let slots = extent.slots - self.slot;
-        let decoded = tokio::task::spawn_blocking(move || decode_run(&pack, &key, first, slots)).await;
-        let decoded = decoded.map_err(|e| VaultError::Machine(e.to_string()))?;
+        let (slots, bytes) = (extent.slots - self.slot, extent.bytes);
+        let (mut hasher, with) = (std::mem::take(&mut self.hasher), self.decompressor.take());
+        let decoded = tokio::task::spawn_blocking(move || {
+            let mut with = with.map_or_else(Decompressor::new, Ok)?;
+            let (data, done) = decode_run(&pack, &key, first, slots, bytes, &mut with)?;
+            hasher.update(&data);
+            Ok::<_, PipelineError>((data, done, hasher, with))
+        });
+        let decoded = decoded.await.map_err(|e| VaultError::Machine(e.to_string()))?;
         let object = self.packs.layout.pack(self.packs.epoch, &extent.pack);
-        let (data, done) = decoded.map_err(|source| VaultError::Object { key: object, source })?;
+        let (data, done, hasher, with) = decoded.map_err(|source| VaultError::Object { key: object, source })?;
+        (self.hasher, self.decompressor) = (hasher, Some(with));
         self.slot += done;
         if self.slot == extent.slots {
             self.extents.pop_front();
             self.slot = 0;
         }
-        self.hasher.update(&data);
         self.bytes += data.len() as u64;
         Ok(Some(Bytes::from(data)))
     }
@@ -251,20 +259,23 @@ impl<R: Read> SnapshotStream<R> {
     }
 }
 
-fn decode_run(pack: &PackIndex, key: &ChunkIdKey, first: u64, slots: u32) -> Result<(Vec<u8>, u32), PipelineError> {
-    let mut data = Vec::new();
+/// Chunks of a pack from slot `first` on, about [`STEP_BYTES`] of them, and how many they are; `slots` and `bytes` are left.
+fn decode_run(
+    pack: &PackIndex,
+    key: &ChunkIdKey,
+    first: u64,
+    slots: u32,
+    bytes: u64,
+    with: &mut Decompressor,
+) -> Result<(Vec<u8>, u32), PipelineError> {
+    // The last frame may go over it, or begin before what is wanted.
+    let expected = usize::try_from(bytes.min(STEP_BYTES)).unwrap_or_default() + FRAME_TARGET_BYTES;
+    let mut data = Vec::with_capacity(expected);
     let mut done = 0;
     while done < slots && (data.len() as u64) < STEP_BYTES {
         let slot = u32::try_from(first + u64::from(done)).map_err(|_| PipelineError::Toc("no such slot"))?;
-        let wanted = (slots - done) as usize;
-        for (id, chunk) in pack.frame(slot)?.chunks_from(slot).take(wanted) {
-            if key.id(chunk) != id {
-                let slot = first + u64::from(done);
-                return Err(PipelineError::Frame(format!("chunk {slot} is not the one its id names")));
-            }
-            data.extend_from_slice(chunk);
-            done += 1;
-        }
+        let more = pack.append(slot, (slots - done) as usize, key, with, &mut data)?;
+        done += u32::try_from(more).unwrap_or(u32::MAX);
     }
     Ok((data, done))
 }

@@ -313,7 +313,8 @@ impl<C: Create + Clone + 'static> Sink for SnapshotWriter<C> {
         let epoch = &self.shared.packer.epoch;
         let chunker = Chunker::new(&epoch.chunker, epoch.chunk_id_key.chunker_seed())
             .map_err(|e| VaultError::Machine(e.to_string()))?;
-        let cutting = Cutting { chunker, hasher: blake3::Hasher::new(), bytes: 0, runs: Vec::new() };
+        let hasher = blake3::Hasher::new();
+        let cutting = Cutting { chunker, hasher, bytes: 0, runs: Vec::new(), compressor: None };
         Ok(StreamWriter {
             packer: Arc::clone(&self.shared.packer),
             state: Arc::clone(&self.state),
@@ -339,6 +340,8 @@ struct Cutting {
     hasher: blake3::Hasher,
     bytes: u64,
     runs: Vec<Run>,
+    /// Made with the first new chunk; its memory is worth keeping.
+    compressor: Option<Compressor>,
 }
 
 enum Work {
@@ -358,10 +361,9 @@ impl<C: Create + Clone + 'static> StreamWriter<C> {
         }
     }
 
-    /// Starts to cut what is buffered; the next one can be filled meanwhile.
-    async fn step(&mut self) -> Result<(), VaultError> {
+    /// Starts to cut `data`; what comes next can be gathered meanwhile.
+    async fn step(&mut self, data: Bytes) -> Result<(), VaultError> {
         let mut cutting = self.settle().await?;
-        let data = self.buffer.split().freeze();
         let packer = Arc::clone(&self.packer);
         self.work = Work::Running(tokio::task::spawn_blocking(move || {
             cutting.absorb(&packer, &data)?;
@@ -369,22 +371,28 @@ impl<C: Create + Clone + 'static> StreamWriter<C> {
         }));
         Ok(())
     }
+
+    /// Starts to cut what was gathered, if anything was.
+    async fn step_gathered(&mut self) -> Result<(), VaultError> {
+        let data = std::mem::take(&mut self.buffer).freeze();
+        if data.is_empty() { Ok(()) } else { self.step(data).await }
+    }
 }
 
 impl Cutting {
     fn absorb<C: Create + Clone + 'static>(&mut self, packer: &Arc<Packer<C>>, data: &[u8]) -> Result<(), VaultError> {
         self.hasher.update(data);
         self.bytes += data.len() as u64;
-        let runs = &mut self.runs;
-        self.chunker.push(data, |chunks| place_chunks(packer, chunks, runs))
+        let (runs, compressor) = (&mut self.runs, &mut self.compressor);
+        self.chunker.push(data, |chunks| place_chunks(packer, chunks, runs, compressor))
     }
 
     fn finish<C: Create + Clone + 'static>(
         self,
         packer: &Arc<Packer<C>>,
     ) -> Result<(u64, blake3::Hash, Vec<Run>), VaultError> {
-        let Cutting { chunker, hasher, bytes, mut runs } = self;
-        chunker.finish(|chunks| place_chunks(packer, chunks, &mut runs))?;
+        let Cutting { chunker, hasher, bytes, mut runs, mut compressor } = self;
+        chunker.finish(|chunks| place_chunks(packer, chunks, &mut runs, &mut compressor))?;
         Ok((bytes, hasher.finalize(), runs))
     }
 }
@@ -394,11 +402,12 @@ fn place_chunks<C: Create + Clone + 'static>(
     packer: &Arc<Packer<C>>,
     chunks: &[&[u8]],
     runs: &mut Vec<Run>,
+    compressor: &mut Option<Compressor>,
 ) -> Result<(), VaultError> {
     let key = &packer.epoch.chunk_id_key;
     let ids: Vec<ChunkId> = chunks.iter().map(|chunk| key.id(chunk)).collect();
     let known = packer.find(&ids)?;
-    let mut frames = Frames::default();
+    let mut frames = Frames::new(compressor);
     for ((id, chunk), _) in ids.iter().zip(chunks).zip(&known).filter(|(_, place)| place.is_none()) {
         frames.add(*id, chunk)?;
     }
@@ -413,17 +422,20 @@ fn place_chunks<C: Create + Clone + 'static>(
 }
 
 /// New chunks, compressed some at a time.
-#[derive(Default)]
-struct Frames {
+struct Frames<'a> {
     done: Vec<Frame>,
-    compressor: Option<Compressor>,
+    compressor: &'a mut Option<Compressor>,
     plain: Vec<u8>,
     chunks: Vec<(ChunkId, u32)>,
     /// The same chunk may come twice before it lies anywhere.
     seen: HashSet<ChunkId>,
 }
 
-impl Frames {
+impl<'a> Frames<'a> {
+    fn new(compressor: &'a mut Option<Compressor>) -> Self {
+        Frames { done: Vec::new(), compressor, plain: Vec::new(), chunks: Vec::new(), seen: HashSet::new() }
+    }
+
     fn add(&mut self, id: ChunkId, chunk: &[u8]) -> Result<(), VaultError> {
         if !self.seen.insert(id) {
             return Ok(());
@@ -455,15 +467,20 @@ impl Frames {
 
 impl<C: Create + Clone + 'static> SinkStream for StreamWriter<C> {
     async fn write(&mut self, data: Bytes) -> Result<(), Error> {
+        // What comes in large pieces is cut where it lies.
+        if data.len() >= STEP_BYTES / 2 {
+            self.step_gathered().await?;
+            return Ok(self.step(data).await?);
+        }
         self.buffer.extend_from_slice(&data);
         if self.buffer.len() >= STEP_BYTES {
-            self.step().await?;
+            self.step_gathered().await?;
         }
         Ok(())
     }
 
     async fn finish(mut self, attributes: Attributes) -> Result<StreamEntry, Error> {
-        self.step().await?;
+        self.step_gathered().await?;
         let cutting = self.settle().await?;
         let packer = Arc::clone(&self.packer);
         let finished = tokio::task::spawn_blocking(move || cutting.finish(&packer)).await;

@@ -29,6 +29,7 @@ use crate::postgres::inventory::{self, Line};
 use crate::postgres::programs::Programs;
 use crate::postgres::properties::unknown_settings;
 use crate::postgres::refused::Refused;
+use crate::postgres::row_hash::RowHash;
 use crate::postgres::{self, Server, Session, access, copy, snapshot};
 use crate::stream::{Source, StreamEntry};
 
@@ -173,15 +174,22 @@ struct Work<'a> {
 /// Rows of a table whose partitions share them otherwise in every database: only their sum is compared.
 #[derive(Clone, Copy, Default)]
 struct Sides {
-    captured: (u64, u128),
-    found: (u64, u128),
+    captured: Option<(u64, RowHash)>,
+    found: Option<(u64, RowHash)>,
 }
 
 impl Sides {
     fn difference(self, root: &str) -> Option<Difference> {
-        let words = |(rows, hash): (u64, u128)| Some(format!("{rows} rows in all partitions, row hash {hash:032x}"));
+        let words = |side: Option<(u64, RowHash)>| {
+            side.map(|(rows, hash)| format!("{rows} rows in all partitions, row hash {hash}"))
+        };
         (self.captured != self.found).then(|| difference("table", root, words(self.captured), words(self.found)))
     }
+}
+
+/// The rows of one more partition.
+fn with(others: Option<(u64, RowHash)>, (rows, hash): (u64, RowHash)) -> Option<(u64, RowHash)> {
+    Some(others.map_or((rows, hash), |(before, sum)| (before + rows, sum.plus(hash))))
 }
 
 async fn tables<S: Source>(
@@ -243,7 +251,8 @@ async fn compare(
 ) -> Result<Option<Difference>, postgres::Error> {
     let name = postgres::quote::qualified(&facts.schema, &facts.table);
     let selection = Selection { table: &name, columns: &facts.columns, condition: facts.condition.as_deref() };
-    let mut rows = copy::copy_out(session, selection, &work.encoding).await?;
+    let rows = copy::copy_out(session, selection, &work.encoding).await?;
+    let mut rows = rows.hashed_by(facts.row_hash.hasher());
     let mut hasher = blake3::Hasher::new();
     while let Some(batch) = rows.next().await? {
         hasher.update(&batch);
@@ -253,15 +262,14 @@ async fn compare(
     if facts.through.is_some() {
         let mut spread = work.spread.lock().unwrap_or_else(PoisonError::into_inner);
         let sides = spread.entry(facts.destination()).or_default();
-        let hash = u128::from_str_radix(&facts.row_hash, 16).unwrap_or_default();
-        sides.captured = (sides.captured.0 + facts.rows, sides.captured.1.wrapping_add(hash));
-        sides.found = (sides.found.0 + totals.rows, sides.found.1.wrapping_add(totals.row_hash));
+        sides.captured = with(sides.captured, (facts.rows, facts.row_hash));
+        sides.found = with(sides.found, (totals.rows, totals.row_hash));
         return Ok(None);
     }
     if totals.bytes == entry.bytes && hasher.finalize() == entry.blake3 {
         return Ok(None);
     }
-    if totals.rows == facts.rows && totals.row_hash_hex() == facts.row_hash {
+    if totals.rows == facts.rows && totals.row_hash == facts.row_hash {
         if facts.condition.is_some() {
             // They went among the extension's own rows, wherever there was room.
             return Ok(None);
@@ -269,9 +277,9 @@ async fn compare(
         let (expected, found) = ("rows in the captured order".to_owned(), "the same rows in another order".to_owned());
         return Ok(Some(difference("table", &name, Some(expected), Some(found))));
     }
-    let words = |rows: u64, bytes: u64, hash: &str| format!("{rows} rows, {bytes} bytes, row hash {hash}");
-    let expected = words(facts.rows, entry.bytes, &facts.row_hash);
-    let found = words(totals.rows, totals.bytes, &totals.row_hash_hex());
+    let words = |rows: u64, bytes: u64, hash: RowHash| format!("{rows} rows, {bytes} bytes, row hash {hash}");
+    let expected = words(facts.rows, entry.bytes, facts.row_hash);
+    let found = words(totals.rows, totals.bytes, totals.row_hash);
     Ok(Some(difference("table", &name, Some(expected), Some(found))))
 }
 

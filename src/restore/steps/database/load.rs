@@ -4,7 +4,7 @@
 use super::large_objects;
 use super::marks::{CREATED, LOADED, LOADING, REFUSED, STATE};
 use super::prepare::recreate;
-use super::{DatabaseError, Target, rows};
+use super::{DatabaseError, Target, rows, statistics};
 use crate::capture::layout;
 use crate::error::Error;
 use crate::failpoint;
@@ -73,7 +73,7 @@ pub async fn load<S: Source>(target: &Target, source: &S, progress: &Progress) -
     large_objects::load(&session, source, &mut allowance).await?;
     set_sequences(&session, &layout::sequences(source).await?).await?;
     failpoint::hit("database.sequences");
-    finish(&session, &fresh, parts.rest, &properties, &mut allowance).await?;
+    finish(target, &session, parts.rest, &properties, &mut allowance).await?;
     session.close().await;
     loaded.unknown_settings = apply_properties(target, properties, &mut allowance).await?;
     let refused: Vec<&Refused> = allowance.refused.iter().collect();
@@ -84,12 +84,13 @@ pub async fn load<S: Source>(target: &Target, source: &S, progress: &Progress) -
 
 /// What comes after the rows.
 async fn finish(
+    target: &Target,
     session: &Session,
-    fresh: &str,
     mut statements: Vec<&str>,
     properties: &Properties,
     allowance: &mut Allowance,
 ) -> Result<(), Error> {
+    let fresh = &target.fresh();
     // A fresh session's settings again: the first script set its own.
     session.execute("preparing to build the indexes", "SET maintenance_work_mem = '256MB'").await?;
     // pg_restore has them behind the event triggers, where they would be seen.
@@ -103,7 +104,7 @@ async fn finish(
         session.execute(&format!("refreshing {view}"), &format!("REFRESH MATERIALIZED VIEW {view}")).await?;
         failpoint::hit("database.view-refreshed");
     }
-    analyze(session).await?;
+    statistics::gather(target, session).await?;
     failpoint::hit("database.analyzed");
     run(session, fresh, event_triggers, allowance).await?;
     failpoint::hit("database.event-triggers");
@@ -114,22 +115,6 @@ async fn finish(
 /// do to the restored rows what it does to the application's.
 fn first_event_trigger(statements: &[&str]) -> usize {
     statements.iter().position(|each| each.starts_with("CREATE EVENT TRIGGER ")).unwrap_or(statements.len())
-}
-
-/// Gathers statistics, but of no table that would have to ask another server for its sample: that one may not be
-/// reachable from here, least of all today.
-async fn analyze(session: &Session) -> Result<(), Error> {
-    let doing = "gathering statistics";
-    let spread = catalog::parents_of_foreign_tables(session).await?;
-    if spread.is_empty() {
-        return Ok(session.execute(doing, "ANALYZE").await?);
-    }
-    tracing::info!("not analyzed, because parts of them are at other servers: {}", spread.join(", "));
-    let names = catalog::analyzable(session).await?;
-    for name in names.iter().filter(|name| !spread.contains(name)) {
-        session.execute(doing, &format!("ANALYZE {name}")).await?;
-    }
-    Ok(())
 }
 
 async fn state(target: &Target) -> Result<Option<String>, Error> {

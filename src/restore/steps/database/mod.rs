@@ -19,6 +19,7 @@ mod promote;
 mod remains;
 mod rows;
 pub mod single;
+mod statistics;
 mod swap;
 mod undo;
 

@@ -173,7 +173,7 @@ pub async fn bring<S: Source>(
     session.execute("gathering statistics", &format!("ANALYZE {to}")).await?;
     let found = read(&session, selection, &encoding).await?;
     session.close().await;
-    let equal = (found.rows, found.row_hash_hex()) == (table.facts.rows, table.facts.row_hash.clone());
+    let equal = (found.rows, found.row_hash) == (table.facts.rows, table.facts.row_hash);
     Ok(Brought { equal, left_out })
 }
 
