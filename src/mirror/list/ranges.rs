@@ -25,8 +25,10 @@ struct Shared {
     source: ReadOnly,
     limits: Arc<Limits>,
     board: Mutex<State>,
-    /// A page came, was taken, or failed.
-    changed: Notify,
+    /// For the taker: a page came, or failed.
+    came: Notify,
+    /// For the listers: there may be something to do again.
+    room: Notify,
 }
 
 struct State {
@@ -43,7 +45,7 @@ pub(super) fn listed(
     listers: usize,
 ) -> impl Stream<Item = Result<Entry, MirrorError>> + Send {
     let state = Mutex::new(State { board: Board::new(bounds), error: None });
-    let shared = Arc::new(Shared { source, limits, board: state, changed: Notify::new() });
+    let shared = Arc::new(Shared { source, limits, board: state, came: Notify::new(), room: Notify::new() });
     let start = move || {
         let mut tasks = JoinSet::new();
         (0..listers).for_each(|_| drop(tasks.spawn(Arc::clone(&shared).lister())));
@@ -69,9 +71,9 @@ impl Shared {
     /// The next entries, in the order of the keys.
     async fn next(&self, listers: &mut JoinSet<()>) -> Result<Option<Vec<Entry>>, MirrorError> {
         loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
+            let came = self.came.notified();
+            tokio::pin!(came);
+            came.as_mut().enable();
             let (taken, error) = self.take();
             if let Some(error) = error {
                 return Err(error);
@@ -81,7 +83,7 @@ impl Shared {
                 Taken::Hole(hole) => return Ok(Some(vec![Entry::Unlisted(hole)])),
                 Taken::End => return Ok(None),
                 Taken::Wait => tokio::select! {
-                    () = changed => {}
+                    () = came => {}
                     Some(Err(stopped)) = listers.join_next() => return Err(MirrorError::Lister { source: stopped }),
                 },
             }
@@ -93,18 +95,16 @@ impl Shared {
         let error = state.error.take();
         let taken = state.board.take();
         drop(state);
-        if matches!(taken, Taken::Listed(_)) {
-            // There is room again.
-            self.changed.notify_waiters();
-        }
+        // There is room again, or another range is the first now, which always goes on.
+        self.room.notify_waiters();
         (taken, error)
     }
 
     async fn lister(self: Arc<Self>) {
         loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
+            let room = self.room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
             let job = {
                 let mut state = self.state();
                 if state.error.is_some() || state.board.is_listed() {
@@ -116,9 +116,10 @@ impl Shared {
                 Some(job) => {
                     let page = self.page(&job).await;
                     self.came(job, page);
-                    self.changed.notify_waiters();
+                    self.came.notify_waiters();
+                    self.room.notify_waiters();
                 }
-                None => changed.await,
+                None => room.await,
             }
         }
     }
