@@ -23,6 +23,12 @@ const ATTEMPTS: u32 = 5;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
+/// What writing an object takes: the write, and looking at what came of it. More for a large one, for each part.
+const WRITE_REQUESTS: u64 = 2;
+const PART_BYTES: u64 = 8 << 20;
+/// What having the target copy takes: looking before and after, and the copy.
+const REUSE_REQUESTS: u64 = 3;
+
 /// What came of one object.
 #[derive(Debug)]
 pub(super) enum Copied {
@@ -167,6 +173,7 @@ impl Copier<'_> {
             return Ok(Reused::No);
         }
         let beside = Beside::of(self.source, key, &head, false).await.map_err(Fault::Source)?;
+        self.limits.requests(REUSE_REQUESTS).await;
         let original = Original { key: &known.key, etag: Some(&known.target_etag), size: known.size };
         let made = match before {
             Some(row) if known.is_what(row) && row.beside == Some(beside.digest()) => {
@@ -198,7 +205,7 @@ impl Copier<'_> {
         let beside = Beside::of(self.source, key, &head, false).await.map_err(Fault::Source)?;
         let (body, hasher) = self.hashed(body);
         let layout = self.source.layout(&head.version);
-        self.limits.request().await;
+        self.limits.requests(WRITE_REQUESTS + size / PART_BYTES).await;
         let written = self.target.write_in_parts(key, &beside.attributes, size, layout, body).await?;
         let blake3 = hasher.lock().unwrap_or_else(PoisonError::into_inner).finalize();
         if written.version.size != size {

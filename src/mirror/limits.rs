@@ -42,7 +42,7 @@ impl Default for Limits {
 #[derive(Clone, Copy)]
 enum Paid {
     Bytes(u64),
-    Request,
+    Requests(u64),
 }
 
 impl Limits {
@@ -67,7 +67,12 @@ impl Limits {
 
     /// Waits until a request may be sent.
     pub(super) async fn request(&self) {
-        self.pay(Paid::Request).await;
+        self.requests(1).await;
+    }
+
+    /// Waits until so many may be sent, one after the other.
+    pub(super) async fn requests(&self, count: u64) {
+        self.pay(Paid::Requests(count)).await;
     }
 
     async fn pay(&self, paid: Paid) {
@@ -80,7 +85,7 @@ impl Limits {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             until = until.min(match paid {
                 Paid::Bytes(_) => state.bytes,
-                Paid::Request => state.requests,
+                Paid::Requests(_) => state.requests,
             });
         }
     }
@@ -95,7 +100,7 @@ impl Limits {
         let now = self.begun.elapsed();
         let (taken, (amount, a_second)) = match paid {
             Paid::Bytes(amount) => (&mut state.bytes, (amount, bytes?)),
-            Paid::Request => (&mut state.requests, (1, requests?)),
+            Paid::Requests(count) => (&mut state.requests, (count, requests?)),
         };
         let nanos = u128::from(amount) * 1_000_000_000 / u128::from(a_second.max(1));
         let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
