@@ -16,6 +16,7 @@ pub(super) struct File {
     pub sites: BTreeMap<Spanned<String>, Site>,
     pub capture: Option<Capture>,
     pub retention: Option<Retention>,
+    pub mirror: Option<Mirror>,
 }
 
 #[derive(Deserialize)]
@@ -37,6 +38,14 @@ pub(super) struct Capture {
     pub xmin_age_max: Option<Spanned<u64>>,
     /// Chunk size of new epochs: `small` or `large`.
     pub chunks: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Mirror {
+    /// What it may take, by the time of day.
+    #[serde(default)]
+    pub limits: Vec<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -8,6 +8,7 @@ mod as_written;
 mod capture;
 mod error;
 mod here;
+mod limits;
 pub mod password_file;
 mod profile;
 pub mod reference;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 pub use capture::{CaptureConfig, ChunkSize, XMIN_AGE_MAX, rate};
 pub use error::ConfigError;
 pub use here::{Here, HereError};
+pub use limits::{Limit, LimitsConfig, MirrorConfig};
 pub use profile::{Profile, ProfileError, SourcePattern};
 pub use retention::RetentionConfig;
 pub use signers::Signers;
@@ -49,6 +51,8 @@ pub struct Config {
     pub capture: CaptureConfig,
     /// Which points stay.
     pub retention: RetentionConfig,
+    /// How buckets are mirrored.
+    pub mirror: MirrorConfig,
     /// The two sites by name.
     pub sites: BTreeMap<String, Site>,
 }

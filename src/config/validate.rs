@@ -10,6 +10,7 @@ use super::address::{BucketAddress, BucketUrl, DatabaseAddress, ExportAddress, S
 use super::as_written as raw;
 use super::capture::{capture, rate_of};
 use super::error::{ConfigError, Place, nearest};
+use super::limits::mirror;
 use super::profile::Profile;
 use super::reference::Reference;
 use super::retention::retention;
@@ -34,6 +35,7 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let vault = vault(&place, &file.vault)?;
     let capture = capture(&place, file.capture.unwrap_or_default())?;
     let retention = retention(&place, file.retention.unwrap_or_default())?;
+    let mirror = mirror(&place, file.mirror.unwrap_or_default())?;
     let mut sites = BTreeMap::new();
     for (name, raw) in &file.sites {
         let site = site(&place, &vault, name, raw)?;
@@ -56,7 +58,7 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
             &format!("Make one with `warmspare keygen --site {missing}` and pin it under [vault]."),
         ));
     }
-    Ok(Config { path: path.to_owned(), system, profile, live, vault, capture, retention, sites })
+    Ok(Config { path: path.to_owned(), system, profile, live, vault, capture, retention, mirror, sites })
 }
 
 fn unknown_site(place: &Place, at: usize, key: &str, name: &str, sites: &BTreeMap<String, Site>) -> ConfigError {

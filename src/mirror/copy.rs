@@ -11,14 +11,23 @@ use futures_util::StreamExt;
 
 use super::beside::Beside;
 use super::contents::Known;
+use super::jitter::Backoff;
+use super::limits::Limits;
 use super::manifest::Row;
 use crate::observe::Meter;
 use crate::store::{Body, Bucket, Head, Original, ReadOnly, Skipped, SourceVersion, StoreError, WriteError};
 
 /// How often an object that keeps changing, or a source that breaks off, is tried in all.
 const ATTEMPTS: u32 = 5;
-/// How long to wait before the second attempt; twice as long before each further one.
-const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// How long to wait before the second attempt at most; twice as long before each further one.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// What writing an object takes: the write, and looking at what came of it. More for a large one, for each part.
+const WRITE_REQUESTS: u64 = 2;
+const PART_BYTES: u64 = 8 << 20;
+/// What having the target copy takes: looking before and after, and the copy.
+const REUSE_REQUESTS: u64 = 3;
 
 /// What came of one object.
 #[derive(Debug)]
@@ -79,14 +88,20 @@ struct Wanted {
     id: Option<String>,
 }
 
-/// The two buckets, and who is told how many bytes were read.
+/// The two buckets, who is told how many bytes were read, and what may be taken of the line.
 pub(super) struct Copier<'a> {
     pub(super) source: &'a ReadOnly,
     pub(super) target: &'a Bucket,
     pub(super) meter: Arc<dyn Meter>,
+    pub(super) limits: Arc<Limits>,
 }
 
 impl Copier<'_> {
+    /// How often either server asked for fewer requests.
+    pub(super) fn pressure(&self) -> u64 {
+        self.source.pressure() + self.target.pressure()
+    }
+
     /// Copies the object that was listed as `listed`. `known` is an object of the target that probably has its content,
     /// `before` the row of the version that the target had.
     ///
@@ -103,13 +118,18 @@ impl Copier<'_> {
             return Ok(Copied::Skipped(Skipped { name: key.to_owned(), why: error.to_string() }));
         }
         let mut wanted = Wanted { version: listed.clone(), id: None };
-        let mut wait = FIRST_WAIT;
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         for attempt in 1..=ATTEMPTS {
             let error = match self.attempt(key, &wanted, known, before).await {
                 Ok((row, how)) => return Ok(Copied::Done(row, how)),
                 Err(Fault::Source(StoreError::NotFound { at })) if at.key.is_some() => return Ok(Copied::Vanished),
                 Err(Fault::Target(StoreError::BadKey { why, .. })) => {
                     return Ok(Copied::Skipped(Skipped { name: key.to_owned(), why }));
+                }
+                // The requests were tried again already; a server that was restarted needs longer.
+                Err(Fault::Target(StoreError::Unavailable { .. })) if attempt < ATTEMPTS => {
+                    backoff.wait().await;
+                    continue;
                 }
                 Err(Fault::Target(error)) => return Err(error),
                 Err(Fault::Unconfirmed(why)) => return Ok(Copied::Failed(why)),
@@ -120,8 +140,8 @@ impl Copier<'_> {
                 StoreError::Unavailable { .. } | StoreError::NotFound { .. } => return Err(error),
                 error => return Ok(Copied::Failed(told(&error))),
             }
-            tokio::time::sleep(wait).await;
-            wait *= 2;
+            backoff.wait().await;
+            self.limits.request().await;
             wanted = match self.source.head(key).await {
                 Ok(head) => Wanted { version: head.version, id: head.id },
                 Err(StoreError::NotFound { at }) if at.key.is_some() => return Ok(Copied::Vanished),
@@ -153,6 +173,7 @@ impl Copier<'_> {
             return Ok(Reused::No);
         }
         let beside = Beside::of(self.source, key, &head, false).await.map_err(Fault::Source)?;
+        self.limits.requests(REUSE_REQUESTS).await;
         let original = Original { key: &known.key, etag: Some(&known.target_etag), size: known.size };
         let made = match before {
             Some(row) if known.is_what(row) && row.beside == Some(beside.digest()) => {
@@ -182,8 +203,10 @@ impl Copier<'_> {
         let (head, body) = self.open(key, wanted).await.map_err(Fault::Source)?;
         let size = head.version.size;
         let beside = Beside::of(self.source, key, &head, false).await.map_err(Fault::Source)?;
-        let (body, hasher) = hashed(body, Arc::clone(&self.meter));
-        let written = self.target.write(key, &beside.attributes, size, body).await?;
+        let (body, hasher) = self.hashed(body);
+        let layout = self.source.layout(&head.version);
+        self.limits.requests(WRITE_REQUESTS + size / PART_BYTES).await;
+        let written = self.target.write_in_parts(key, &beside.attributes, size, layout, body).await?;
         let blake3 = hasher.lock().unwrap_or_else(PoisonError::into_inner).finalize();
         if written.version.size != size {
             let found = written.version.size;
@@ -202,6 +225,7 @@ impl Copier<'_> {
     }
 
     async fn open(&self, key: &str, wanted: &Wanted) -> Result<(Head, Body), StoreError> {
+        self.limits.request().await;
         let Some(id) = &wanted.id else { return self.source.read(key, Some(&wanted.version)).await };
         match self.source.read_version(key, id).await {
             // That version was removed; the object may be there.
@@ -215,9 +239,30 @@ impl Copier<'_> {
         while let Some(block) = body.next().await {
             let block = block?;
             self.meter.advance(block.len() as u64);
+            self.limits.bytes(block.len() as u64).await;
             hasher.update(&block);
         }
         Ok(hasher.finalize())
+    }
+
+    /// The same body, paid for, and what will be its BLAKE3 when it has passed.
+    fn hashed(&self, body: Body) -> (Body, Arc<Mutex<blake3::Hasher>>) {
+        let hasher = Arc::new(Mutex::new(blake3::Hasher::new()));
+        let (filling, meter, limits) = (Arc::clone(&hasher), Arc::clone(&self.meter), Arc::clone(&self.limits));
+        let body = body.then(move |block| {
+            if let Ok(block) = &block {
+                filling.lock().unwrap_or_else(PoisonError::into_inner).update(block);
+                meter.advance(block.len() as u64);
+            }
+            let limits = Arc::clone(&limits);
+            async move {
+                if let Ok(block) = &block {
+                    limits.bytes(block.len() as u64).await;
+                }
+                block
+            }
+        });
+        (body.boxed(), hasher)
     }
 }
 
@@ -242,19 +287,6 @@ fn row(
     let same = head.version.etag == wanted.version.etag && head.version.size == wanted.version.size;
     let source = if same { wanted.version.clone() } else { head.version };
     Row { key: key.to_owned(), source, blake3, target_etag, beside: Some(beside.digest()), racy: false }
-}
-
-/// The same body, and what will be its BLAKE3 when it has passed.
-fn hashed(body: Body, meter: Arc<dyn Meter>) -> (Body, Arc<Mutex<blake3::Hasher>>) {
-    let hasher = Arc::new(Mutex::new(blake3::Hasher::new()));
-    let filling = Arc::clone(&hasher);
-    let body = body.inspect(move |block| {
-        if let Ok(block) = block {
-            filling.lock().unwrap_or_else(PoisonError::into_inner).update(block);
-            meter.advance(block.len() as u64);
-        }
-    });
-    (body.boxed(), hasher)
 }
 
 /// An error with its causes in one line, for the list of what failed.

@@ -3,11 +3,17 @@
 //!
 //! A version is compared with what was recorded of the same source, never with the target's: ETags and
 //! clocks of two stores have nothing to say to each other.
+//!
+//! Where the listing has a hole, the rows of the past stay as they are: nothing is known of them, least of all that they are gone.
 
 use std::iter::Peekable;
 
-use super::manifest::Row;
-use crate::store::SourceVersion;
+use futures_util::{Stream, StreamExt, stream};
+
+use super::MirrorError;
+use super::list::{Entry, Unlisted};
+use super::manifest::{ManifestError, Row};
+use crate::store::{Listed, Skipped, SourceVersion};
 
 /// What became of a listed object since the last pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +72,22 @@ where
         }))
     }
 
+    /// The next row of the hole that the listing has after `hole.after`, which belongs to the past; `None` at its end.
+    ///
+    /// # Errors
+    /// The first error of the rows.
+    pub fn unseen(&mut self, hole: &Unlisted) -> Result<Option<Row>, E> {
+        let seen = |row: &Row| hole.after.as_ref().is_some_and(|after| row.key <= *after);
+        while self.take_if(seen)?.is_some() {
+            self.gone += 1;
+        }
+        let row = self.take_if(|row| hole.until.as_ref().is_none_or(|until| row.key <= *until))?;
+        if row.is_none() && self.last < hole.until {
+            self.last.clone_from(&hole.until);
+        }
+        Ok(row)
+    }
+
     /// The listing is complete: what is left of the past is gone. How many rows the past had, and how many of
     /// them are gone.
     ///
@@ -85,8 +107,61 @@ where
     }
 }
 
+/// One step of a pass: an entry of the listing, or a row in one of its holes.
+#[derive(Debug)]
+pub(super) enum Met {
+    Object {
+        key: String,
+        version: SourceVersion,
+        change: Change,
+    },
+    Skipped(Skipped),
+    /// A hole begins.
+    Unlisted(Unlisted),
+    /// A row in it.
+    Unseen(Row),
+}
+
+/// Joins a listing of `bucket` with the past. Every row and every entry comes once, in the order of the keys, except the rows that are
+/// gone.
+pub(super) fn joined<'a, P>(
+    listing: impl Stream<Item = Result<Entry, MirrorError>> + Send + 'a,
+    join: &'a mut Join<P>,
+    bucket: &'a str,
+) -> impl Stream<Item = Result<Met, MirrorError>> + Send + 'a
+where
+    P: Iterator<Item = Result<Row, ManifestError>> + Send,
+{
+    let state = (listing.boxed(), join, None::<Unlisted>);
+    stream::try_unfold(state, move |(mut listing, join, mut hole)| async move {
+        if let Some(within) = &hole {
+            match join.unseen(within)? {
+                Some(row) => return Ok(Some((Met::Unseen(row), (listing, join, hole)))),
+                None => hole = None,
+            }
+        }
+        let Some(entry) = listing.next().await.transpose()? else { return Ok(None) };
+        let met = match entry {
+            Entry::Unlisted(unlisted) => {
+                hole = Some(unlisted.clone());
+                Met::Unlisted(unlisted)
+            }
+            Entry::Listed(Listed::Skipped(skipped)) => Met::Skipped(skipped),
+            Entry::Listed(Listed::Object { key, version }) => match join.meet(&key, &version)? {
+                Ok(change) => Met::Object { key, version, change },
+                Err(OutOfOrder { before, after }) => {
+                    return Err(MirrorError::Unsorted { bucket: bucket.to_owned(), before, after });
+                }
+            },
+        };
+        Ok(Some((met, (listing, join, hole))))
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use futures_util::TryStreamExt;
+
     use super::*;
 
     fn version(size: u64) -> SourceVersion {
@@ -137,6 +212,36 @@ mod tests {
     fn a_listing_out_of_order_is_an_error_and_nothing_is_taken_for_gone() {
         check(vec![], &[("b", 1), ("a", 1)], "+b b>a -0/0");
         check(vec![], &[("b", 1), ("b", 1)], "+b b>b -0/0");
+    }
+
+    #[tokio::test]
+    async fn rows_in_a_hole_of_the_listing_stay_and_are_not_gone() {
+        let check = async |after: Option<&str>, until: Option<&str>, expected: &str| {
+            let past = ["a", "b", "c", "d", "e"].map(|key| row(key, 1, false).map_err(|_| unreachable!()));
+            let mut join = Join::new(past.into_iter());
+            let object = |key: &str| Entry::Listed(Listed::Object { key: key.to_owned(), version: version(1) });
+            let own = |key: Option<&str>| key.map(str::to_owned);
+            let hole = Entry::Unlisted(Unlisted { after: own(after), until: own(until), why: "500".to_owned() });
+            let before = ["a", "b"].into_iter().filter(|key| after.is_some_and(|after| *key <= after)).map(object);
+            let behind = ["e", "f"].into_iter().filter(|key| until.is_some_and(|until| *key > until)).map(object);
+            let entries: Vec<_> = before.chain([hole]).chain(behind).map(Ok).collect();
+            let met: Vec<Met> = joined(stream::iter(entries), &mut join, "s").try_collect().await.unwrap();
+            let word = |met: &Met| match met {
+                Met::Object { key, change: Change::Same(_), .. } => format!("={key}"),
+                Met::Object { key, .. } => format!("+{key}"),
+                Met::Unseen(row) => format!("?{}", row.key),
+                Met::Unlisted(_) => "(".to_owned(),
+                Met::Skipped(_) => unreachable!(),
+            };
+            let words: Vec<String> = met.iter().map(word).collect();
+            let (known, gone) = join.end().unwrap();
+            assert_eq!(format!("{} -{gone}/{known}", words.join(" ")), expected);
+        };
+        check(None, None, "( ?a ?b ?c ?d ?e -0/5").await;
+        check(Some("b"), Some("d"), "=a =b ( ?c ?d =e +f -0/5").await;
+        check(Some("a"), Some("b"), "=a ( ?b =e +f -2/5").await;
+        check(Some("bb"), Some("cc"), "=a =b ( ?c =e +f -1/5").await;
+        check(Some("b"), None, "=a =b ( ?c ?d ?e -0/5").await;
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::FailedObject;
 use super::manifest::ManifestError;
+use super::{FailedObject, Unlisted};
 use crate::error::{Class, Explain};
 use crate::store::StoreError;
 
@@ -49,6 +49,20 @@ pub enum MirrorError {
         /// The second, which should be greater.
         after: String,
     },
+    /// What lists the source stopped, which is a mistake of ours.
+    #[error("what lists the source stopped before its end")]
+    Lister {
+        /// Why.
+        source: tokio::task::JoinError,
+    },
+    /// The pass ended, and parts of the source could not be listed.
+    #[error("{holes} part(s) of the source could not be listed: {first}")]
+    Unlisted {
+        /// How many.
+        holes: u64,
+        /// The first.
+        first: Unlisted,
+    },
     /// Everything is gone at once.
     #[error("{bucket} lists no object, and had {objects} at the last pass")]
     Empty {
@@ -84,9 +98,12 @@ impl Explain for MirrorError {
         match self {
             MirrorError::Store(error) => error.class(),
             MirrorError::Manifest(error) => error.class(),
-            MirrorError::State { .. } | MirrorError::Contents { .. } | MirrorError::Unsorted { .. } => Class::Failed,
+            MirrorError::State { .. }
+            | MirrorError::Contents { .. }
+            | MirrorError::Unsorted { .. }
+            | MirrorError::Lister { .. } => Class::Failed,
             MirrorError::Busy { .. } | MirrorError::Empty { .. } | MirrorError::TargetLost { .. } => Class::Refused,
-            MirrorError::Incomplete { .. } => Class::Incomplete,
+            MirrorError::Incomplete { .. } | MirrorError::Unlisted { .. } => Class::Incomplete,
         }
     }
 
@@ -103,8 +120,14 @@ impl Explain for MirrorError {
             )),
             MirrorError::Busy { .. } => Some("Wait until the other pass has ended, then run it again.".to_owned()),
             MirrorError::Unsorted { bucket, .. } => Some(format!(
-                "Nothing was taken for deleted. Check what server {bucket} is: directory buckets of S3 list unsorted and cannot be mirrored yet."
+                "Nothing was taken for deleted. {bucket} gave its keys out of order even where they were to be sorted here: report it."
             )),
+            MirrorError::Lister { .. } => Some("Run it again, and report it with what the log says.".to_owned()),
+            MirrorError::Unlisted { .. } => Some(
+                "Nothing there was taken for deleted, and everything else was mirrored. Look at what the source's server says of these \
+                 keys, then run it again."
+                    .to_owned(),
+            ),
             MirrorError::Empty { bucket, manifest, .. } => Some(format!(
                 "Check that {bucket} is the right place and, if it is a folder, that its disk is mounted. The target was left as it is. \
                  If it is empty on purpose, remove {}, and run it again.",

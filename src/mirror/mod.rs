@@ -19,31 +19,36 @@ mod contents;
 mod copy;
 pub mod diff;
 mod error;
+mod jitter;
 pub mod kept;
+mod limits;
 mod line;
+mod list;
 pub mod manifest;
 pub mod published;
 mod run;
 mod state;
 mod tally;
+mod width;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use futures_util::TryStreamExt;
+use futures_util::{FutureExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use tokio::sync::Semaphore;
 
 use self::audit::Audit;
 use self::contents::Contents;
 use self::copy::Copier;
 use self::diff::Join;
+use self::list::Order;
 use self::manifest::{Pair, Row, Writer};
 use self::run::Run;
 use self::state::State;
 use self::tally::Tally;
+use self::width::Width;
 use crate::clock::Clock;
 use crate::observe::{Meter, Progress};
 use crate::store::{Bucket, ReadOnly, Skipped, StoreError};
@@ -52,24 +57,31 @@ pub use audit::PERIOD as AUDIT_PERIOD;
 pub use beside::BesideDigest;
 pub use error::MirrorError;
 pub use kept::Kept;
+pub use limits::Limits;
+pub use list::Unlisted;
 pub use published::{PublishedError, PublishedParser, PublishedRow, published_lines};
 pub use state::manifest_path;
 
 /// What a killed writer left behind is removed when nobody wrote to it for that long.
 const LEFTOVERS_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
+/// An upload in parts that nobody has gone on with for that long is aborted.
+const UPLOADS_AFTER: SignedDuration = SignedDuration::from_hours(7 * 24);
+
 /// How a pass is to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct PassOptions {
-    /// How many objects are copied at a time; each holds up to about 10 MiB.
+    /// How many objects are copied at a time to begin with: more when that is faster, fewer when a server asks for it.
     pub concurrency: usize,
+    /// What the copies may take of the line and the servers.
+    pub limits: Arc<Limits>,
     /// Whether to believe that a source which had objects has none any more.
     pub allow_empty: bool,
 }
 
 impl Default for PassOptions {
     fn default() -> Self {
-        PassOptions { concurrency: 8, allow_empty: false }
+        PassOptions { concurrency: 8, limits: Arc::default(), allow_empty: false }
     }
 }
 
@@ -117,12 +129,18 @@ pub struct Pass {
     pub rows: u64,
     /// The bytes of those.
     pub bytes: u64,
+    /// Whether the source gave its keys out of order, so that they were sorted here.
+    pub sorted_here: bool,
+    /// What could not be listed. The rows of the last pass stay as they were; new objects there are not mirrored.
+    pub unlisted: Kept<Unlisted>,
     /// What is in the source and cannot be mirrored.
     pub skipped: Kept<Skipped>,
     /// What could be mirrored and was not. Of one that was mirrored before, the target has the older version.
     pub failed: Kept<FailedObject>,
     /// What was sent although the target has its content, because it would not copy it.
     pub not_duplicated: Kept<FailedObject>,
+    /// Unfinished uploads of a week ago that could not be aborted at the target. A rule of its server's has to remove them.
+    pub unaborted: Kept<Skipped>,
     /// What is mirrored, but its headers or tags could not be looked at, or not be brought over. Where the right to look at
     /// tags is missing it is the first such object only.
     pub unsettled: Kept<FailedObject>,
@@ -132,8 +150,11 @@ impl Pass {
     /// Whether the target has every object of the source that can be mirrored.
     ///
     /// # Errors
-    /// [`MirrorError::Incomplete`], naming the first that it lacks.
+    /// [`MirrorError::Unlisted`] or [`MirrorError::Incomplete`], naming the first that it lacks.
     pub fn complete(&self) -> Result<(), MirrorError> {
+        if let Some(first) = self.unlisted.first.first() {
+            return Err(MirrorError::Unlisted { holes: self.unlisted.total, first: first.clone() });
+        }
         match self.failed.first.first() {
             None => Ok(()),
             Some(first) => Err(MirrorError::Incomplete { failed: self.failed.total, first: first.clone() }),
@@ -154,25 +175,55 @@ pub async fn pass(
     clock: &dyn Clock,
     progress: &Progress,
 ) -> Result<Pass, MirrorError> {
+    let order = Order::remembered(state)?;
+    let listed = attempt(source, target, state, order, options, clock, progress).boxed().await;
+    match listed {
+        Err(MirrorError::Unsorted { before, after, .. }) if order == Order::Sorted => {
+            tracing::warn!("{} lists {after:?} after {before:?}: its keys are sorted here", source.name());
+            Order::Unsorted.remember(state)?;
+            attempt(source, target, state, Order::Unsorted, options, clock, progress).boxed().await
+        }
+        listed => listed,
+    }
+}
+
+/// A pass over a source that lists in the order `order`.
+async fn attempt(
+    source: &ReadOnly,
+    target: &Bucket,
+    state: &Path,
+    order: Order,
+    options: &PassOptions,
+    clock: &dyn Clock,
+    progress: &Progress,
+) -> Result<Pass, MirrorError> {
     let started = clock.now();
-    target.sweep(started.saturating_sub(LEFTOVERS_AFTER).unwrap_or(Timestamp::MIN)).await?;
+    let target = target.noting_uploads(&state.join("uploads"));
+    let before = |age| started.saturating_sub(age).unwrap_or(Timestamp::MIN);
+    target.sweep(before(LEFTOVERS_AFTER)).await?;
     let pair = Pair { source: source.name().to_owned(), target: target.name().to_owned() };
     let (folder, manifest) = (state, manifest_path(state));
     let (state, contents) = opened(folder, pair, source).await?;
-    refuse_lost(target, state.past()?.next().transpose()?, &manifest).await?;
+    refuse_lost(&target, state.past()?.next().transpose()?, &manifest).await?;
     let meter: Arc<dyn Meter> = Arc::from(progress.begin("mirror", None));
+    let limits = Arc::clone(&options.limits);
     let run = Run {
-        copier: Copier { source, target, meter: Arc::clone(&meter) },
+        copier: Copier { source, target: &target, meter: Arc::clone(&meter), limits },
         contents,
-        copying: Semaphore::new(options.concurrency.max(1)),
+        copying: Width::new(options.concurrency),
         started,
         may_not_look: AtomicBool::new(false),
     };
     let (mut join, mut audit) = (Join::new(state.past()?), Audit::open(folder, started)?);
-    let mut tally = Tally { pass: Pass::default(), next: state.next()? };
+    let pass = Pass { sorted_here: order == Order::Unsorted, ..Pass::default() };
+    let mut tally = Tally { pass, next: state.next()? };
+    for left in target.give_up_uploads(before(UPLOADS_AFTER)).await? {
+        tally.pass.unaborted.push(left);
+    }
+    let listing = list::entries(source, order, &options.limits, folder, &manifest);
     {
-        let mut outcomes = std::pin::pin!(run.outcomes(&mut join, &mut audit, options.concurrency.max(1)));
-        while let Some(outcome) = outcomes.try_next().await? {
+        let mut outcomes = std::pin::pin!(run.outcomes(listing, &mut join, &mut audit, options.concurrency.max(1)));
+        while let Some(outcome) = outcomes.try_next().await.map_err(|error| discarded(error, &state))? {
             tally.take(outcome)?;
         }
     }
@@ -186,6 +237,15 @@ pub async fn pass(
     audit.finish(pass.rows)?;
     meter.finish(&format!("{} copied, {} unchanged, {} gone", pass.copied, pass.unchanged, pass.gone));
     Ok(pass)
+}
+
+/// The rows of a pass over an unsorted listing do not stand for all keys up to the last of them: they are not gone on from. What
+/// was copied is found again by its content.
+fn discarded(error: MirrorError, state: &State) -> MirrorError {
+    match error {
+        MirrorError::Unsorted { .. } => state.discard().err().unwrap_or(error),
+        error => error,
+    }
 }
 
 /// The manifest is believed for every object that did not change, so that a target which lost everything at once would not be

@@ -3,19 +3,21 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
 
 use super::MirrorError;
 use super::audit::Audit;
 use super::beside::Beside;
 use super::contents::{self, Contents, Known};
 use super::copy::{Copied, Copier, How, told};
-use super::diff::{Change, Join, OutOfOrder};
+use super::diff::{self, Change, Join, Met};
+use super::list::{Entry, Unlisted};
 use super::manifest::Row;
 use super::state::Past;
-use crate::store::{Listed, Original, Skipped, SourceVersion, StoreError};
+use super::width::Width;
+use crate::store::{Original, Skipped, SourceVersion, StoreError};
 
 /// How far the listing may run ahead of the oldest copy under way, for each copy that may run at a time: one
 /// large object must not hold up the small ones after it.
@@ -24,6 +26,10 @@ const AHEAD: usize = 32;
 /// What became of one entry of the listing.
 pub(super) enum Outcome {
     Skipped(Skipped),
+    /// What could not be listed.
+    Unlisted(Unlisted),
+    /// A row in it: it stays, whatever became of its object.
+    Unseen(Row),
     Unchanged(Row),
     /// Of one that the listing shows unchanged: the row, and what looking beside it came to.
     Audited(Row, Audited),
@@ -51,7 +57,7 @@ pub(super) enum Audited {
 pub(super) struct Run<'a> {
     pub(super) copier: Copier<'a>,
     pub(super) contents: Contents,
-    pub(super) copying: Semaphore,
+    pub(super) copying: Width,
     pub(super) started: Timestamp,
     /// Whether this pass was told that it may not look at tags: then it stops asking.
     pub(super) may_not_look: AtomicBool,
@@ -61,36 +67,33 @@ impl Run<'_> {
     /// One outcome per entry of the listing, in its order, however long each takes.
     pub(super) fn outcomes<'a>(
         &'a self,
+        listing: BoxStream<'a, Result<Entry, MirrorError>>,
         join: &'a mut Join<Past>,
         audit: &'a mut Audit,
         concurrency: usize,
     ) -> impl Stream<Item = Result<Outcome, MirrorError>> + Send + 'a {
-        let listing = self.copier.source.list(None);
-        listing.map(move |listed| self.meet(join, audit, listed)).buffered(concurrency.saturating_mul(AHEAD))
+        let met = diff::joined(listing, join, self.copier.source.name());
+        met.map(move |met| self.meet(audit, met)).buffered(concurrency.saturating_mul(AHEAD))
     }
 
     fn meet<'a>(
         &'a self,
-        join: &mut Join<Past>,
         audit: &mut Audit,
-        listed: Result<Listed, StoreError>,
+        met: Result<Met, MirrorError>,
     ) -> BoxFuture<'a, Result<Outcome, MirrorError>> {
         let ready = |outcome| std::future::ready(outcome).boxed();
-        let (key, version) = match listed {
-            Ok(Listed::Object { key, version }) => (key, version),
-            Ok(Listed::Skipped(skipped)) => return ready(Ok(Outcome::Skipped(skipped))),
-            Err(error) => return ready(Err(error.into())),
+        let (key, version, change) = match met {
+            Ok(Met::Object { key, version, change }) => (key, version, change),
+            Ok(Met::Skipped(skipped)) => return ready(Ok(Outcome::Skipped(skipped))),
+            Ok(Met::Unlisted(hole)) => return ready(Ok(Outcome::Unlisted(hole))),
+            Ok(Met::Unseen(row)) => return ready(Ok(Outcome::Unseen(row))),
+            Err(error) => return ready(Err(error)),
         };
-        match join.meet(&key, &version) {
-            Err(error) => ready(Err(error.into())),
-            Ok(Err(OutOfOrder { before, after })) => {
-                let bucket = self.copier.source.name().to_owned();
-                ready(Err(MirrorError::Unsorted { bucket, before, after }))
-            }
-            Ok(Ok(Change::Same(row))) if audit.takes(&row.key) => self.audit(row).boxed(),
-            Ok(Ok(Change::Same(row))) => ready(Ok(Outcome::Unchanged(row))),
-            Ok(Ok(Change::New)) => self.copy(key, version, None).boxed(),
-            Ok(Ok(Change::Changed(row))) => self.copy(key, version, Some(row)).boxed(),
+        match change {
+            Change::Same(row) if audit.takes(&row.key) => self.audit(row).boxed(),
+            Change::Same(row) => ready(Ok(Outcome::Unchanged(row))),
+            Change::New => self.copy(key, version, None).boxed(),
+            Change::Changed(row) => self.copy(key, version, Some(row)).boxed(),
         }
     }
 
@@ -101,10 +104,10 @@ impl Run<'_> {
             Some(fingerprint) => Some((fingerprint, self.contents.turn(fingerprint).await)),
             None => None,
         };
-        // The semaphore is never closed; were it, the copy would only be one too many.
-        let copying = self.copying.acquire().await.ok();
+        let copying = self.copying.enter(listed.size).await;
         let copied = self.copy_now(&key, &listed, fingerprint, before.as_ref()).await;
         drop(copying);
+        self.copying.adjust(self.copier.pressure());
         if let Some((fingerprint, turn)) = turn {
             self.contents.end(fingerprint, turn);
         }
@@ -148,8 +151,7 @@ impl Run<'_> {
         if self.may_not_look.load(Ordering::Relaxed) {
             return Ok(Outcome::Unchanged(row));
         }
-        // As above.
-        let copying = self.copying.acquire().await.ok();
+        let copying = self.copying.enter(0).await;
         let beside = match self.beside_of(&row).await {
             Ok(Some(beside)) => beside,
             // It changes just now, or it is gone: the next pass sees it.

@@ -78,6 +78,12 @@ impl State {
             self.finish(self.merge(done, merged)?)?;
             crate::failpoint::hit("mirror.resume");
         }
+        self.discard()
+    }
+
+    /// Forgets the rows of the pass under way.
+    pub(super) fn discard(&self) -> Result<(), MirrorError> {
+        let path = self.next_path();
         match std::fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(MirrorError::State { path, source }),
             _ => Ok(()),

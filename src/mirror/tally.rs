@@ -14,6 +14,8 @@ impl Tally {
     pub(super) fn take(&mut self, outcome: Outcome) -> Result<(), ManifestError> {
         match outcome {
             Outcome::Skipped(skipped) => self.pass.skipped.push(skipped),
+            Outcome::Unlisted(hole) => self.pass.unlisted.push(hole),
+            Outcome::Unseen(row) => self.keep(&row)?,
             Outcome::Unchanged(row) => {
                 self.pass.listed += 1;
                 self.pass.unchanged += 1;

@@ -6,6 +6,7 @@
 
 mod error;
 mod prune;
+mod reload;
 mod scrub;
 mod sources;
 mod take;

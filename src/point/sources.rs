@@ -57,7 +57,11 @@ fn lacks(bulk: &mirror::Pass, pass: &mirror::Pass) -> Vec<String> {
     let unsettled = unsettled.map(|object| {
         format!("{:?}: its content is mirrored, its headers and tags are not looked after: {}", object.key, object.why)
     });
-    failed.chain(skipped).chain(unsettled).collect()
+    let unlisted = pass.unlisted.first.iter().map(mirror::Unlisted::to_string);
+    let unaborted = bulk.unaborted.first.iter();
+    let unaborted =
+        unaborted.map(|left| format!("{:?}: an unfinished upload stays at its server: {}", left.name, left.why));
+    unlisted.chain(failed).chain(skipped).chain(unsettled).chain(unaborted).collect()
 }
 
 /// What both passes of a point did, in words.
@@ -69,6 +73,9 @@ fn mirrored(bulk: &mirror::Pass, delta: &mirror::Pass) -> String {
         text += &format!(", {} the other site had", crate::units::Bytes(saved));
     }
     text.push(')');
+    if delta.sorted_here {
+        text += ", its keys sorted here because its server does not";
+    }
     let adjusted = sum(|pass| pass.adjusted);
     if adjusted > 0 {
         text += &format!(", headers or tags of {adjusted} changed");
@@ -155,7 +162,7 @@ impl Run<'_> {
     pub(super) async fn mirror(&self, source: &SourceName) -> Result<mirror::Pass, Error> {
         let (from, to) = self.buckets(source)?;
         let state = self.manifest_folder(source);
-        let options = mirror::PassOptions::default();
+        let options = mirror::PassOptions { limits: std::sync::Arc::clone(&self.limits), ..Default::default() };
         Ok(mirror::pass(&from, &to, &state, &options, &*self.clock, self.progress).await?)
     }
 
@@ -188,6 +195,8 @@ impl Run<'_> {
             "unsettled": bulk.unsettled.total + delta.unsettled.total,
             "gone": bulk.gone + delta.gone,
             "skipped": delta.skipped.total,
+            "unlisted": delta.unlisted.total,
+            "sorted_here": delta.sorted_here,
             "failed": delta.failed.total,
         });
         let summary = mirrored(bulk, &delta);

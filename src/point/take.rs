@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use serde::Serialize;
 
 use super::error::PointError;
+use super::reload::Reload;
 use super::sources::{PointSummary, SealedSource};
 use super::{SharedClock, TERM_WITHOUT_WITNESS, open_vault};
 use crate::capture::database::disk_bytes;
@@ -98,6 +99,9 @@ pub(super) struct Run<'a> {
     pub clock: SharedClock,
     pub progress: &'a Progress,
     pub writer: EpochWriter<Keys>,
+    /// What the mirror may take, now.
+    pub limits: Arc<mirror::Limits>,
+    _reload: Reload,
     reader: VaultReader<Keys>,
 }
 
@@ -152,7 +156,10 @@ async fn begin<'a>(
     let epoch = open_epoch(&keys, &keeping, &heads, &**clock).await?;
     reader.check_epoch(epoch.id(), &epoch.recipient()).await?;
     let writer = EpochWriter::new(keys, &here.config.system, &here.site.name, epoch, signer, Arc::clone(clock));
-    Ok((Run { here, clock: Arc::clone(clock), progress, writer, reader }, seen, points))
+    let limits = Arc::new(mirror::Limits::new(here.config.mirror.limits.clone(), Arc::clone(clock)));
+    let reload = Reload::on_hangup(here.config.path.clone(), Arc::clone(&limits));
+    let run = Run { here, clock: Arc::clone(clock), progress, writer, limits, _reload: reload, reader };
+    Ok((run, seen, points))
 }
 
 /// Why the epoch of the state folder is to be forgotten: the keeper has sealed it, or the other site calls it damaged.

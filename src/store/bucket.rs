@@ -3,6 +3,8 @@
 //! There is no verb that removes: who mirrors can add and replace, and no mistake of his can delete.
 //! Who may not even replace holds a [`ReadOnly`](super::ReadOnly).
 
+use std::path::Path;
+
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
@@ -10,7 +12,9 @@ use secrecy::SecretString;
 
 use super::error::StoreError;
 use super::folder::Folder;
-use super::object::{Attributes, Body, Head, Keeps, Listed, Original, SourceVersion, Tags, WriteError};
+use super::object::{
+    Attributes, Body, Cursor, Head, Keeps, Listed, Original, Page, Skipped, SourceVersion, Tags, WriteError,
+};
 use super::s3::S3;
 use crate::config::address::{BucketAddress, BucketUrl};
 
@@ -79,6 +83,24 @@ impl Bucket {
         }
     }
 
+    /// Whether a listing can begin anywhere at no cost, so that parts of it can be asked for at the same time. A folder's
+    /// walk cannot.
+    pub fn lists_in_pages(&self) -> bool {
+        matches!(self, Bucket::S3(_))
+    }
+
+    /// One page of the listing, of at most `keys` entries; how many a store sends at most is its own choice where that is
+    /// absent. `None` where a listing [has no pages](Bucket::lists_in_pages).
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn page(&self, from: &Cursor, keys: Option<u16>) -> Result<Option<Page>, StoreError> {
+        match self {
+            Bucket::Folder(_) => Ok(None),
+            Bucket::S3(s3) => s3.page(from, keys).boxed().await.map(Some),
+        }
+    }
+
     /// Starts to read an object; with `version`, only that one.
     ///
     /// # Errors
@@ -133,9 +155,62 @@ impl Bucket {
     /// [`WriteError::Body`] when `body` fails or has not `size` bytes, [`StoreError::BadKey`] when the store
     /// cannot carry the key, [`StoreError::NoSpace`] when it is full.
     pub async fn write(&self, key: &str, attributes: &Attributes, size: u64, body: Body) -> Result<Head, WriteError> {
+        self.write_in_parts(key, attributes, size, None, body).await
+    }
+
+    /// The same, but a server that takes parts gets them of so many bytes, if that is [known](Bucket::layout).
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn write_in_parts(
+        &self,
+        key: &str,
+        attributes: &Attributes,
+        size: u64,
+        layout: Option<u64>,
+        body: Body,
+    ) -> Result<Head, WriteError> {
         match self {
             Bucket::Folder(folder) => folder.write(key, attributes, size, body).boxed().await,
-            Bucket::S3(s3) => s3.write(key, attributes, size, body).boxed().await,
+            Bucket::S3(s3) => s3.write(key, attributes, size, layout, body).boxed().await,
+        }
+    }
+
+    /// In parts of how many bytes an object of this version most likely came.
+    pub fn layout(&self, version: &SourceVersion) -> Option<u64> {
+        match self {
+            Bucket::Folder(_) => None,
+            Bucket::S3(_) => super::s3::layout(version),
+        }
+    }
+
+    /// The same bucket, but which uploads in parts are under way is noted down in `folder`: one that a killed process, or a failed
+    /// attempt, left is gone on with by the next write of its object. Without it such an upload is aborted.
+    #[must_use]
+    pub fn noting_uploads(&self, folder: &Path) -> Bucket {
+        match self {
+            Bucket::Folder(folder) => Bucket::Folder(folder.clone()),
+            Bucket::S3(s3) => Bucket::S3(s3.noting_uploads(folder)),
+        }
+    }
+
+    /// Aborts the uploads [noted down](Bucket::noting_uploads) that nobody has gone on with since `before`. Those that could not be
+    /// aborted, and why: it is a right of its own.
+    ///
+    /// # Errors
+    /// When the notes cannot be read or the server does not answer.
+    pub async fn give_up_uploads(&self, before: Timestamp) -> Result<Vec<Skipped>, StoreError> {
+        match self {
+            Bucket::Folder(_) => Ok(Vec::new()),
+            Bucket::S3(s3) => s3.give_up_uploads(before).boxed().await,
+        }
+    }
+
+    /// How often, since it was opened, it asked for fewer requests or let one time out.
+    pub fn pressure(&self) -> u64 {
+        match self {
+            Bucket::Folder(_) => 0,
+            Bucket::S3(s3) => s3.pressure(),
         }
     }
 

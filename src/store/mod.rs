@@ -15,6 +15,8 @@ pub mod s3;
 pub use bucket::Bucket;
 pub use error::{Place, StoreError};
 pub use keys::{Create, Created, Delete, Keys, ListedKey, Read, Replace};
-pub use object::{Attributes, Body, Head, Keeps, Listed, Original, Skipped, SourceVersion, Tags, WriteError};
+pub use object::{
+    Attributes, Body, Cursor, Head, Keeps, Listed, Original, Page, Skipped, SourceVersion, Tags, WriteError,
+};
 pub use probe::{Canary, Protection, StoreProbe};
 pub use read_only::ReadOnly;

@@ -134,6 +134,26 @@ pub enum Listed {
     Skipped(Skipped),
 }
 
+/// Where a page of a listing begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cursor {
+    /// At the first key.
+    Start,
+    /// After this key, which need not exist.
+    After(String),
+    /// Where the store said, in its own words, that the page before ended.
+    Token(String),
+}
+
+/// One page of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Its entries, in the order of the store.
+    pub listed: Vec<Listed>,
+    /// Where the next page begins; absent when there is none.
+    pub next: Option<Cursor>,
+}
+
 /// The content of an object, in order. A version that changes while it is read ends in [`StoreError::Changed`].
 pub type Body = BoxStream<'static, Result<Bytes, StoreError>>;
 

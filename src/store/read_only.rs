@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::bucket::Bucket;
 use super::error::StoreError;
-use super::object::{Body, Head, Keeps, Listed, SourceVersion, Tags};
+use super::object::{Body, Cursor, Head, Keeps, Listed, Page, SourceVersion, Tags};
 
 /// What may be asked of a bucket that must not change. See [`Bucket`] for what each answers.
 #[derive(Clone, Debug)]
@@ -33,6 +33,19 @@ impl ReadOnly {
     /// The same.
     pub fn list(&self, after: Option<&str>) -> BoxStream<'static, Result<Listed, StoreError>> {
         self.0.list(after)
+    }
+
+    /// [`Bucket::lists_in_pages`].
+    pub fn lists_in_pages(&self) -> bool {
+        self.0.lists_in_pages()
+    }
+
+    /// [`Bucket::page`].
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn page(&self, from: &Cursor, keys: Option<u16>) -> Result<Option<Page>, StoreError> {
+        self.0.page(from, keys).await
     }
 
     /// [`Bucket::read`].
@@ -65,6 +78,16 @@ impl ReadOnly {
     /// The same.
     pub async fn tags(&self, key: &str, id: Option<&str>) -> Result<Tags, StoreError> {
         self.0.tags(key, id).await
+    }
+
+    /// [`Bucket::layout`].
+    pub fn layout(&self, version: &SourceVersion) -> Option<u64> {
+        self.0.layout(version)
+    }
+
+    /// [`Bucket::pressure`].
+    pub fn pressure(&self) -> u64 {
+        self.0.pressure()
     }
 
     /// [`Bucket::likeness`].

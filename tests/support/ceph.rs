@@ -56,6 +56,23 @@ impl Ceph {
         share(&SHARED, Programs::newest)
     }
 
+    /// One more of the newest, for whoever needs two.
+    pub fn another_newest() -> Arc<Ceph> {
+        static SHARED: Mutex<Weak<Ceph>> = Mutex::new(Weak::new());
+        share(&SHARED, Programs::newest)
+    }
+
+    /// The CPU time that its daemons have taken so far.
+    pub fn cpu_seconds(&self) -> f64 {
+        let of = |daemon: &Child| {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.id())).unwrap_or_default();
+            let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+            let ticks = |number: usize| fields.get(number).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+            (ticks(11) + ticks(12)) / 100.0
+        };
+        self.daemons.iter().map(of).sum()
+    }
+
     /// `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> &str {
         &self.endpoint

@@ -12,4 +12,5 @@ pub mod memory;
 pub mod postgres;
 pub mod proxy;
 pub mod sites;
+pub mod synthetic;
 pub mod vaults;

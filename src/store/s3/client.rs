@@ -6,12 +6,13 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    BehaviorVersion, Config, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    BehaviorVersion, Builder, Config, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
     SharedCredentialsProvider,
 };
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::pressure::Pressure;
 use crate::store::error::{Place, StoreError};
 
 /// How long a connection may take to be made.
@@ -21,7 +22,7 @@ pub(in crate::store) const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a request is tried in all.
 const ATTEMPTS: u32 = 4;
 
-/// A client for `endpoint` (AWS when absent). `name` is what an error calls the place.
+/// A client for `endpoint` (AWS when absent). `name` is what an error calls the place; `pressure` hears what the server asks for.
 ///
 /// # Errors
 /// [`StoreError::Denied`] for credentials of another form.
@@ -30,6 +31,7 @@ pub(super) fn client(
     region: &str,
     credentials: Option<SecretString>,
     name: &str,
+    pressure: Pressure,
 ) -> Result<Client, StoreError> {
     let credentials = credentials.map(|secret| parse_credentials(&secret, name)).transpose()?;
     let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
@@ -42,6 +44,7 @@ pub(super) fn client(
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .timeout_config(timeouts)
+        .interceptor(pressure)
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
     config.set_endpoint_url(endpoint.map(str::to_owned));
     let config = match credentials {
@@ -54,6 +57,11 @@ pub(super) fn client(
 /// The same client, but it tries once: for requests whose sender has to know about every attempt.
 pub(super) fn that_tries_once(client: &Client) -> Client {
     Client::from_conf(client.config().to_builder().retry_config(RetryConfig::disabled()).build())
+}
+
+/// The same for one request.
+pub(super) fn once() -> Builder {
+    Config::builder().retry_config(RetryConfig::disabled())
 }
 
 fn parse_credentials(secret: &SecretString, name: &str) -> Result<Credentials, StoreError> {

@@ -9,6 +9,9 @@ mod attributes;
 mod client;
 mod copy;
 mod list;
+mod notes;
+mod pressure;
+mod resume;
 mod tags;
 mod upload;
 pub(super) mod versions;
@@ -28,6 +31,8 @@ use super::error::{Place, StoreError};
 use super::object::{Attributes, Body, Head, Keeps, Listed, SourceVersion, WriteError};
 use crate::config::address::BucketAddress;
 use attributes::{head_of_get, head_of_head};
+use notes::Notes;
+use pressure::Pressure;
 
 /// The first length of a key, in bytes, that S3 does not take.
 const KEY_BYTES_MAX: usize = 1_025;
@@ -43,6 +48,8 @@ pub struct S3 {
     pub(super) prefix: Arc<str>,
     name: Arc<str>,
     cut: copy::Cut,
+    pressure: Pressure,
+    notes: Option<Notes>,
 }
 
 /// The way to a server.
@@ -76,8 +83,10 @@ impl S3 {
             Some(endpoint) => format!("s3://{bucket}/{prefix} at {endpoint}"),
             None => format!("s3://{bucket}/{prefix}"),
         };
-        let client = client::client(access.endpoint, access.region, access.credentials, &name)?;
-        Ok(S3 { client, bucket: bucket.into(), prefix: prefix.into(), name: name.into(), cut: copy::Cut::default() })
+        let pressure = Pressure::default();
+        let client = client::client(access.endpoint, access.region, access.credentials, &name, pressure.clone())?;
+        let (bucket, prefix, name, cut) = (bucket.into(), prefix.into(), name.into(), copy::Cut::default());
+        Ok(S3 { client, bucket, prefix, name, cut, pressure, notes: None })
     }
 
     /// The same, but objects larger than `bytes` are copied in parts of that size: for servers whose copies of one request
@@ -85,6 +94,15 @@ impl S3 {
     #[must_use]
     pub fn copying_in_parts_of(self, bytes: u64) -> S3 {
         S3 { cut: copy::Cut::of(bytes), ..self }
+    }
+
+    /// The same, but uploads in parts are noted down in `folder` and gone on with, also by the next process.
+    pub(super) fn noting_uploads(&self, folder: &std::path::Path) -> S3 {
+        S3 { notes: Some(Notes::new(folder)), ..self.clone() }
+    }
+
+    pub(super) fn pressure(&self) -> u64 {
+        self.pressure.felt()
     }
 
     /// What starts with `more` in it. It keeps its name.
@@ -141,10 +159,11 @@ impl S3 {
         key: &str,
         attributes: &Attributes,
         size: u64,
+        layout: Option<u64>,
         body: Body,
     ) -> Result<Head, WriteError> {
         let full = self.full(key, "write")?;
-        upload::upload(self, full, self.at(key, "write"), attributes, size, body).await?;
+        upload::upload(self, full, self.at(key, "write"), attributes, size, layout, body).await?;
         crate::failpoint::hit("store.object.write");
         Ok(self.head(key).await?)
     }
@@ -189,6 +208,11 @@ pub(super) fn blocks(body: ByteStream, at: Place) -> impl Stream<Item = Result<B
 pub(super) fn bare_etag(etag: Option<&str>) -> Option<String> {
     let bare = etag?.trim_matches('"');
     (!bare.is_empty()).then(|| bare.to_owned())
+}
+
+/// [`upload::layout`].
+pub(super) fn layout(version: &SourceVersion) -> Option<u64> {
+    upload::layout(version.etag.as_deref(), version.size)
 }
 
 fn version_of(etag: Option<&str>, size: Option<i64>, modified: Option<&DateTime>) -> SourceVersion {

@@ -8,26 +8,37 @@ use futures_util::StreamExt;
 use futures_util::stream::Fuse;
 
 use super::attributes::with_attributes;
-use super::{S3, answer};
+use super::{S3, answer, resume};
 use crate::store::error::{Place, StoreError};
 use crate::store::object::{Attributes, Body, WriteError};
 
 /// The size of a part, and of the largest object sent in one request.
 const PART_BYTES: u64 = 8 << 20;
+/// The parts that common programs send. An object that came in such parts gets them here, too, and with them the same tag at a server
+/// that makes it as S3 does. Larger ones would not fit into memory many at a time.
+const COMMON_PART_BYTES: [u64; 5] = [8 << 20, 5 << 20, 16 << 20, 15 << 20, 10 << 20];
 /// S3 takes no more parts than that; larger parts make up for it (objects above 80 GB).
 const PARTS_MAX: u64 = 10_000;
 
-/// Uploads `body` as the full key `key`.
+/// In parts of which size the object with this tag most likely came; `None` when in one piece, or when it cannot be told.
+pub(super) fn layout(etag: Option<&str>, size: u64) -> Option<u64> {
+    let count: u64 = etag?.rsplit_once('-')?.1.parse().ok()?;
+    COMMON_PART_BYTES.into_iter().find(|part| count > 1 && size.div_ceil(*part) == count)
+}
+
+/// Uploads `body` as the full key `key`, in parts of `layout` bytes if that is given.
 pub(super) async fn upload(
     s3: &S3,
     key: String,
     at: Place,
     attributes: &Attributes,
     size: u64,
+    layout: Option<u64>,
     body: Body,
 ) -> Result<(), WriteError> {
-    let mut parts = Parts { body: body.fuse(), part_bytes: part_bytes(size), waiting: BytesMut::new(), taken: 0 };
-    if size > PART_BYTES {
+    let part_bytes = layout.unwrap_or_else(|| part_bytes(size));
+    let mut parts = Parts { body: body.fuse(), part_bytes, waiting: BytesMut::new(), taken: 0 };
+    if size > PART_BYTES || layout.is_some() {
         return in_parts(s3, key, at, attributes, size, &mut parts).await;
     }
     let content = parts.next().await?.unwrap_or_default();
@@ -45,12 +56,14 @@ async fn in_parts(
     size: u64,
     parts: &mut Parts,
 ) -> Result<(), WriteError> {
-    let mut upload = Upload::begin(s3, key, at, attributes).await?;
+    let mut upload = Upload::resume(s3, key, at, attributes, size, parts.part_bytes).await?;
     while let Some(part) = parts.next().await? {
         upload.part(part).await?;
     }
     parts.ended_at(size, &upload.at).await?;
     upload.complete().await?;
+    crate::failpoint::hit("store.upload.complete");
+    s3.forget_upload(&upload.key)?;
     Ok(())
 }
 
@@ -63,15 +76,17 @@ pub(super) async fn begin_and_abort(s3: &S3, key: String, at: Place) -> Result<(
     ended.map(drop).map_err(|e| answer::refused(at, e))
 }
 
-/// An upload in parts that was begun. Dropped before it is complete, it is aborted: a server keeps, and may
-/// charge for, the parts of one that nobody ends.
+/// An upload in parts that was begun. Dropped before it is complete, it is aborted, unless it is noted down to be gone on with: a
+/// server keeps, and may charge for, the parts of one that nobody ends.
 pub(super) struct Upload<'a> {
     s3: &'a S3,
     key: String,
     id: String,
     at: Place,
     done: Vec<CompletedPart>,
-    completed: bool,
+    /// What the server has of it from before.
+    there: resume::Parts,
+    is_kept: bool,
 }
 
 impl<'a> Upload<'a> {
@@ -79,17 +94,42 @@ impl<'a> Upload<'a> {
         let request = s3.client.create_multipart_upload().bucket(&*s3.bucket).key(&key);
         let begun = with_attributes!(request, attributes).send().await.map_err(|e| answer::refused(at.clone(), e))?;
         match begun.upload_id {
-            Some(id) => Ok(Upload { s3, key, id, at, done: Vec::new(), completed: false }),
+            Some(id) => {
+                Ok(Upload { s3, key, id, at, done: Vec::new(), there: resume::Parts::default(), is_kept: false })
+            }
             None => Err(StoreError::other(at, "the server began an upload without giving it an id")),
         }
     }
 
+    /// The upload of this object that is under way, or a new one.
+    async fn resume(
+        s3: &'a S3,
+        key: String,
+        at: Place,
+        attributes: &Attributes,
+        size: u64,
+        part_bytes: u64,
+    ) -> Result<Self, StoreError> {
+        if let Some((id, there)) = s3.unfinished(&key, &at, attributes, size, part_bytes).await? {
+            return Ok(Upload { s3, key, id, at, done: Vec::new(), there, is_kept: true });
+        }
+        let mut upload = Upload::begin(s3, key, at, attributes).await?;
+        s3.note(&upload.key, &upload.id, attributes, size, part_bytes)?;
+        upload.is_kept = s3.notes.is_some();
+        Ok(upload)
+    }
+
     async fn part(&mut self, content: Bytes) -> Result<(), StoreError> {
         let number = self.number();
+        if let Some(tag) = self.there.tag(number, &content) {
+            self.done.push(CompletedPart::builder().part_number(number).e_tag(tag).build());
+            return Ok(());
+        }
         let request = self.s3.client.upload_part().bucket(&*self.s3.bucket).key(&self.key).upload_id(&self.id);
         let sent = request.part_number(number).body(ByteStream::from(content)).send().await;
-        let sent = sent.map_err(|e| answer::refused(self.at.clone(), e))?;
+        let sent = sent.map_err(|e| self.refused(answer::refused(self.at.clone(), e)))?;
         self.done.push(CompletedPart::builder().part_number(number).set_e_tag(sent.e_tag).build());
+        crate::failpoint::hit("store.upload.part");
         Ok(())
     }
 
@@ -120,16 +160,30 @@ impl<'a> Upload<'a> {
         let parts = CompletedMultipartUpload::builder().set_parts(Some(self.done.clone())).build();
         let request = self.s3.client.complete_multipart_upload().bucket(&*self.s3.bucket).key(&self.key);
         let sent = request.upload_id(&self.id).multipart_upload(parts).send().await;
-        sent.map_err(|e| answer::refused(self.at.clone(), e))?;
-        self.completed = true;
+        sent.map_err(|e| self.refused(answer::refused(self.at.clone(), e)))?;
+        self.is_kept = true;
         Ok(())
+    }
+
+    /// What is missing is the upload, not the object: somebody aborted it, or a rule of the server's did. It is begun anew.
+    fn refused(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::NotFound { at: Place { key: Some(_), .. } } => match self.s3.forget_upload(&self.key) {
+                Ok(()) => {
+                    let why = "the server does not know the upload any more";
+                    StoreError::Unavailable { at: self.at.clone(), source: why.into() }
+                }
+                Err(error) => error,
+            },
+            error => error,
+        }
     }
 }
 
 impl Drop for Upload<'_> {
     fn drop(&mut self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        if self.completed {
+        if self.is_kept {
             return;
         }
         let request = self.s3.client.abort_multipart_upload().bucket(&*self.s3.bucket);
@@ -195,6 +249,20 @@ mod tests {
         for size in [PART_BYTES + 1, 80 << 30, 5 << 40] {
             assert!(size.div_ceil(part_bytes(size)) <= PARTS_MAX, "{size}");
         }
+    }
+
+    #[test]
+    fn an_object_keeps_the_parts_it_came_in_if_they_are_common() {
+        let check = |etag: &str, size: u64, expected: Option<u64>| {
+            assert_eq!(layout(Some(etag), size), expected.map(|mib| mib << 20), "{etag} {size}");
+        };
+        check("d41d8cd98f00b204e9800998ecf8427e", 64 << 20, None);
+        check("d41d8cd98f00b204e9800998ecf8427e-8", 64 << 20, Some(8));
+        check("d41d8cd98f00b204e9800998ecf8427e-13", 64 << 20, Some(5));
+        check("d41d8cd98f00b204e9800998ecf8427e-2", 6 << 20, Some(5));
+        check("d41d8cd98f00b204e9800998ecf8427e-1", 64 << 20, None);
+        check("d41d8cd98f00b204e9800998ecf8427e-2", 1 << 40, None);
+        check("1700000000-1", 3, None);
     }
 
     #[tokio::test]
