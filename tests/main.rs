@@ -20,6 +20,7 @@ mod promote;
 mod proof;
 mod recipients;
 mod rights;
+mod scrub;
 mod several;
 mod soak;
 mod store;

@@ -22,6 +22,7 @@ mod error;
 pub mod kept;
 mod line;
 pub mod manifest;
+mod mend;
 pub mod published;
 mod run;
 mod state;
@@ -52,7 +53,8 @@ pub use audit::PERIOD as AUDIT_PERIOD;
 pub use beside::BesideDigest;
 pub use error::MirrorError;
 pub use kept::Kept;
-pub use published::{PublishedError, PublishedParser, PublishedRow, published_lines};
+pub use mend::{Fate, Fates, mend, suspect, suspected};
+pub use published::{PublishedError, PublishedParser, PublishedRow, published_lines, published_rows};
 pub use state::manifest_path;
 
 /// What a killed writer left behind is removed when nobody wrote to it for that long.

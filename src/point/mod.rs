@@ -5,6 +5,7 @@
 //! the artifact before its row, so whatever the database snapshot references is listed after it.
 
 mod error;
+mod mend;
 mod prune;
 mod scrub;
 mod sources;

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::json;
 
+use super::mend::{lost, mended};
 use super::take::Run;
 use crate::capture::database::{self, DatabaseOptions};
 use crate::capture::export;
@@ -80,6 +81,13 @@ fn mirrored(bulk: &mirror::Pass, delta: &mirror::Pass) -> String {
     text
 }
 
+/// What the first pass of a point did, and what went before it.
+pub(super) struct Bulk {
+    begun: std::time::Instant,
+    fates: mirror::Fates,
+    pass: mirror::Pass,
+}
+
 /// A source captured and sealed, its header still to be committed.
 pub(super) struct SealedSource {
     pub sealed: SealedSnapshot,
@@ -151,8 +159,16 @@ impl Run<'_> {
         Ok((SealedSource::new(source, sealed, captured_at, begun, summary), facts.digest))
     }
 
+    /// The first pass of a point, most of the bytes; before it, what the other site found wrong is mended.
+    pub(super) async fn bulk(&self, source: &SourceName) -> Result<Bulk, Error> {
+        let begun = std::time::Instant::now();
+        let fates = self.mend(source).await?;
+        let pass = self.mirror(source).await?;
+        Ok(Bulk { begun, fates, pass })
+    }
+
     /// Brings the other site's bucket up to this one's.
-    pub(super) async fn mirror(&self, source: &SourceName) -> Result<mirror::Pass, Error> {
+    async fn mirror(&self, source: &SourceName) -> Result<mirror::Pass, Error> {
         let (from, to) = self.buckets(source)?;
         let state = self.manifest_folder(source);
         let options = mirror::PassOptions::default();
@@ -163,8 +179,7 @@ impl Run<'_> {
     pub(super) async fn manifest(
         &self,
         source: &SourceName,
-        bulk: &mirror::Pass,
-        begun: std::time::Instant,
+        Bulk { begun, fates, pass: bulk }: &Bulk,
     ) -> Result<SealedSource, Error> {
         let delta = self.mirror(source).await?;
         let captured_at = self.clock.now();
@@ -186,23 +201,27 @@ impl Run<'_> {
             "adjusted_unseen": bulk.adjusted_unseen + delta.adjusted_unseen,
             "audited": bulk.audited + delta.audited,
             "unsettled": bulk.unsettled.total + delta.unsettled.total,
+            "mended": mended(fates),
             "gone": bulk.gone + delta.gone,
             "skipped": delta.skipped.total,
             "failed": delta.failed.total,
         });
-        let summary = mirrored(bulk, &delta);
+        let mut summary = mirrored(bulk, &delta);
+        if mended(fates) > 0 {
+            summary += &format!(", {} mended that the other site had lost", mended(fates));
+        }
         let sealed = sink.seal(captured_at, facts).await?;
-        let mut sealed = SealedSource::new(source, sealed, captured_at, begun, summary);
-        sealed.summary.lacks = lacks(bulk, &delta);
+        let mut sealed = SealedSource::new(source, sealed, captured_at, *begun, summary);
+        sealed.summary.lacks = lost(fates).chain(lacks(bulk, &delta)).collect();
         Ok(sealed)
     }
 
-    fn manifest_folder(&self, source: &SourceName) -> std::path::PathBuf {
+    pub(super) fn manifest_folder(&self, source: &SourceName) -> std::path::PathBuf {
         self.here.site.state.join("mirror").join(&source.name)
     }
 
     /// This site's bucket and the other site's, both reached from here.
-    fn buckets(&self, source: &SourceName) -> Result<(ReadOnly, Bucket), Error> {
+    pub(super) fn buckets(&self, source: &SourceName) -> Result<(ReadOnly, Bucket), Error> {
         let open = |site: &crate::config::Site| -> Result<Bucket, Error> {
             let address = site.buckets.get(&source.name).ok_or_else(|| self.no_address(source))?;
             let key = format!("sites.{}.buckets.{}.credentials", site.name, source.name);

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use serde::Serialize;
 
 use super::error::PointError;
-use super::sources::{PointSummary, SealedSource};
+use super::sources::{Bulk, PointSummary, SealedSource};
 use super::{SharedClock, TERM_WITHOUT_WITNESS, open_vault};
 use crate::capture::export;
 use crate::clock::Clock;
@@ -16,7 +16,6 @@ use crate::config::{Here, SourceKind, SourceName};
 use crate::error::Error;
 use crate::failpoint;
 use crate::keys::{Recipient, SigningKey};
-use crate::mirror;
 use crate::observe::Progress;
 use crate::pipeline::ChunkerParameters;
 use crate::store::Keys;
@@ -97,7 +96,7 @@ pub(super) struct Run<'a> {
     pub clock: SharedClock,
     pub progress: &'a Progress,
     pub writer: EpochWriter<Keys>,
-    reader: VaultReader<Keys>,
+    pub reader: VaultReader<Keys>,
 }
 
 /// Takes a recovery point of every source of the system.
@@ -196,10 +195,9 @@ impl Run<'_> {
     /// Each capture is boxed and its type forgotten: a future that held them all is too deep for the compiler.
     async fn capture_all(&self, sources: &[SourceName]) -> Result<Vec<SealedSource>, Error> {
         let of = |kind: SourceKind| sources.iter().filter(move |source| source.kind == kind);
-        let mut mirrored: Vec<(&SourceName, mirror::Pass, Instant)> = Vec::new();
+        let mut mirrored: Vec<(&SourceName, Bulk)> = Vec::new();
         for source in of(SourceKind::Bucket) {
-            let begun = Instant::now();
-            mirrored.push((source, self.mirror(source).boxed_local().await?, begun));
+            mirrored.push((source, self.bulk(source).boxed_local().await?));
         }
         let mut exports = Vec::new();
         for source in of(SourceKind::Export) {
@@ -219,8 +217,8 @@ impl Run<'_> {
                 sealed.push(self.export(source, address).boxed_local().await?.0);
             }
         }
-        for (source, bulk, begun) in mirrored {
-            sealed.push(self.manifest(source, &bulk, begun).boxed_local().await?);
+        for (source, bulk) in mirrored {
+            sealed.push(self.manifest(source, &bulk).boxed_local().await?);
         }
         Ok(sealed)
     }
