@@ -27,6 +27,7 @@ mod store;
 mod support;
 mod tables;
 mod tidy;
+mod topologies;
 mod trial;
 mod vault;
 mod verify;

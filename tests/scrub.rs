@@ -107,7 +107,7 @@ async fn what_others_did_to_an_s3_bucket_is_undone_and_nothing_else_is_touched()
     let share = ["verify", "--only", "bucket.artifacts", "--share", "1/1000"];
     let words = sites.words("fra", &share, 4);
     assert!(
-        words.contains("FAULT \"overwritten\" has another content than was recorded; it was written since the point"),
+        words.contains("FAULT \"overwritten\" has another content than was recorded; it was written since then"),
         "{words}"
     );
     let report = sites.json("ams", &share, 0);

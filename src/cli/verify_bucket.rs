@@ -3,6 +3,7 @@
 use super::arguments::VerifyCommand;
 use super::{progress, words};
 use crate::clock::Clock;
+use crate::config::address::Topology;
 use crate::config::{Here, SourceKind, SourceName};
 use crate::error::{Class, Error};
 use crate::point::Share;
@@ -68,7 +69,13 @@ fn table(report: &BucketReport) {
 }
 
 fn next(here: &Here, report: &BucketReport) -> String {
+    let is_ours = report.topology == Topology::Mirror.as_str();
     match (here.is_live(), report.dry_run) {
+        _ if !is_ours => {
+            "next:  Nothing here writes to this bucket: bring them back by the means of its store. What the application has \
+             removed or overwritten since is named, too; the next capture writes a new manifest."
+                .to_owned()
+        }
         (_, true) => "next:  Nothing was done about them. Run it without --dry-run.".to_owned(),
         (true, false) => {
             "next:  Run a capture: it brings what the live site still has. Of what neither site has, look for another copy \

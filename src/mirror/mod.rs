@@ -19,11 +19,13 @@ mod contents;
 mod copy;
 pub mod diff;
 mod error;
+mod index;
 pub mod kept;
 mod line;
 pub mod manifest;
 mod mend;
 pub mod published;
+mod replica;
 mod run;
 mod state;
 mod tally;
@@ -52,9 +54,11 @@ use crate::store::{Bucket, ReadOnly, Skipped, StoreError};
 pub use audit::PERIOD as AUDIT_PERIOD;
 pub use beside::BesideDigest;
 pub use error::MirrorError;
+pub use index::{Index, index};
 pub use kept::Kept;
 pub use mend::{Fate, Fates, mend, suspect, suspected};
 pub use published::{PublishedError, PublishedParser, PublishedRow, published_lines, published_rows};
+pub use replica::{Replica, compare};
 pub use state::manifest_path;
 
 /// What a killed writer left behind is removed when nobody wrote to it for that long.

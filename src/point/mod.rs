@@ -4,6 +4,7 @@
 //! (changed: captured once more) → delta mirror, no deletes → headers, then the point, last. Registries write
 //! the artifact before its row, so whatever the database snapshot references is listed after it.
 
+mod buckets;
 mod error;
 mod mend;
 mod prune;

@@ -7,11 +7,13 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use serde::Serialize;
 
+use super::buckets::Bulk;
 use super::error::PointError;
-use super::sources::{Bulk, PointSummary, SealedSource};
+use super::sources::{PointSummary, SealedSource};
 use super::{SharedClock, TERM_WITHOUT_WITNESS, open_vault};
 use crate::capture::export;
 use crate::clock::Clock;
+use crate::config::address::Topology;
 use crate::config::{Here, SourceKind, SourceName};
 use crate::error::Error;
 use crate::failpoint;
@@ -65,7 +67,11 @@ pub async fn preview(here: &Here, clock: &dyn Clock) -> Result<Preview, Error> {
     }
     let place = |source: &SourceName| match source.kind {
         SourceKind::Database => here.site.databases.get(&source.name).map(|a| a.url.clone()),
-        SourceKind::Bucket => here.site.buckets.get(&source.name).map(|a| a.url.to_string()),
+        SourceKind::Bucket => here.site.buckets.get(&source.name).map(|own| match own.topology {
+            Topology::Mirror => own.url.to_string(),
+            Topology::Shared => format!("{}, shared by both sites: listed and hashed, not copied", own.url),
+            Topology::External => format!("{}, replicated by its store: listed and hashed, not copied", own.url),
+        }),
         SourceKind::Export => here.site.exports.get(&source.name).map(|a| {
             let files = a.files.iter().cloned();
             let commands = a.commands.keys().map(|name| format!("command {name}"));

@@ -46,8 +46,9 @@ const IMPURE: [&str; 16] = [
 ];
 
 /// `std::time::Instant` measures how long something took, or how long to wait; it never says when something happened.
-const MEASURES: [(&str, &str); 6] = [
+const MEASURES: [(&str, &str); 7] = [
     ("demo", "the times of the summary, and the deadline for a server to start"),
+    ("point/buckets", "how long each bucket took"),
     ("point/sources", "how long each source took"),
     ("point/take", "how long the point took"),
     ("postgres/rate", "how long to wait for the next bytes"),

@@ -29,6 +29,7 @@ pub use self::report::{BucketReport, Counts, Fault, Outcome};
 use self::state::{Begun, Place};
 use self::walk::{Expected, Walk};
 use crate::clock::Clock;
+use crate::config::address::{BucketAddress, Topology};
 use crate::config::{Here, Site, SourceKind, SourceName};
 use crate::error::Error;
 use crate::mirror::{self, MirrorError, manifest::Rows, manifest_path, published_rows};
@@ -93,37 +94,49 @@ impl Job<'_> {
             let (site, spare) = (self.here.site.name.clone(), self.here.other.name.clone());
             return Err(BucketVerifyError::PointAtLive { site, spare }.into());
         }
-        let target = self.open(&self.here.other)?;
+        // Of one that both sites share there is no other.
+        let topology = self.topology()?;
+        let target = match topology {
+            Topology::Shared => self.open(&self.here.site)?,
+            Topology::Mirror | Topology::External => self.open(&self.here.other)?,
+        };
         let manifest = manifest_path(&self.mirror_folder());
         let source = self.source().to_string();
         let Some((pair, rows)) = Rows::open(&manifest)? else {
             return Err(BucketVerifyError::NeverMirrored { source_name: source }.into());
         };
-        if pair.target != target.name() {
+        let described = match topology {
+            Topology::Mirror | Topology::Shared => target.name().to_owned(),
+            Topology::External => self.open(&self.here.site)?.name().to_owned(),
+        };
+        if pair.target != described {
             return Err(BucketVerifyError::NeverMirrored { source_name: source }.into());
         }
         let place = Place { at: target.name().to_owned(), against: "manifest".to_owned() };
         let mut run = self.begun(place)?;
-        let rows = stream::iter(rows.map(|row| row.map(Expected::of_row).map_err(Error::from)));
-        let walk = self.walk(&target, None, &run);
+        // The store that replicates gives tags of its own.
+        let expected = if topology == Topology::External { Expected::of_source } else { Expected::of_row };
+        let rows = stream::iter(rows.map(move |row| row.map(expected).map_err(Error::from)));
+        let walk = self.walk(&target, None, &run)?;
         {
             let mut looks = std::pin::pin!(walk.looks(rows, run.after()));
             while let Some(looked) = looks.try_next().await? {
                 run.take(looked)?;
-                if run.waiting().len() >= WAITING_MAX {
+                if topology == Topology::Mirror && run.waiting().len() >= WAITING_MAX {
                     self.mend(&target, &mut run).await?;
                 }
             }
         }
         self.mend(&target, &mut run).await?;
-        Ok(run.finish(self.clock.now())?)
+        Ok(run.finish(topology.as_str(), self.clock.now())?)
     }
 
     /// Brings what waits again, unless it is too much to be an accident.
     async fn mend(&self, target: &Bucket, run: &mut Begun) -> Result<(), Error> {
         run.save()?;
         let waiting: BTreeSet<String> = run.waiting().clone();
-        if waiting.is_empty() || self.request.dry_run {
+        // Nothing of ours is written where we do not mirror.
+        if waiting.is_empty() || self.request.dry_run || self.topology()? != Topology::Mirror {
             return Ok(());
         }
         let (missing, looked) = run.missing();
@@ -165,7 +178,7 @@ impl Job<'_> {
         let place = Place { at: bucket.name().to_owned(), against: format!("point {}", chosen.id) };
         let mut run = self.begun(place)?;
         let rows = published_rows(manifest).map_ok(Expected::of_published);
-        let walk = self.walk(&bucket, Some(header.captured_at), &run);
+        let walk = self.walk(&bucket, Some(header.captured_at), &run)?;
         {
             let mut looks = std::pin::pin!(walk.looks(rows, run.after()));
             while let Some(looked) = looks.try_next().await? {
@@ -173,10 +186,11 @@ impl Job<'_> {
             }
         }
         let tells = self.request.point.is_none() && !self.request.dry_run;
-        if tells {
+        if tells && self.topology()? == Topology::Mirror {
             run.tell()?;
         }
-        let (verdict, report) = (run.verdict(&source, self.clock.now()), run.finish(self.clock.now())?);
+        let (verdict, report) =
+            (run.verdict(&source, self.clock.now()), run.finish(self.topology()?.as_str(), self.clock.now())?);
         if tells {
             let state = self.here.vault_state();
             let (system, site) = (self.here.config.system.as_str(), self.here.site.name.as_str());
@@ -184,6 +198,10 @@ impl Job<'_> {
             update_status(&keys, &reader, &keeping, self.clock, |status| tell(status, verdict)).await?;
         }
         Ok(report)
+    }
+
+    fn topology(&self) -> Result<Topology, Error> {
+        Ok(self.address(&self.here.site)?.topology)
     }
 
     fn source(&self) -> SourceName {
@@ -204,27 +222,32 @@ impl Job<'_> {
         Begun::open(&folder, &file, place, *share, self.clock.now(), *dry_run)
     }
 
-    fn walk<'a>(&self, bucket: &'a Bucket, written_by: Option<Timestamp>, run: &Begun) -> Walk<'a> {
+    fn walk<'a>(&self, bucket: &'a Bucket, written_by: Option<Timestamp>, run: &Begun) -> Result<Walk<'a>, Error> {
         let meter = self.progress.begin(&format!("verify {}", self.source()), None);
-        Walk {
+        Ok(Walk {
             bucket,
             share: self.request.share,
             turn: run.turn(),
             suspects: run.suspects(),
+            is_applications: self.topology()? == Topology::Shared,
             written_by_ns: written_by.map(Timestamp::as_nanosecond),
             meter,
             concurrency: CONCURRENCY,
-        }
+        })
+    }
+
+    fn address<'b>(&self, site: &'b Site) -> Result<&'b BucketAddress, BucketVerifyError> {
+        let name = &self.request.name;
+        site.buckets.get(name).ok_or_else(|| BucketVerifyError::NoBucket {
+            name: name.clone(),
+            site: site.name.clone(),
+            known: site.buckets.keys().cloned().collect::<Vec<_>>().join(", "),
+        })
     }
 
     /// The bucket of a site, reached from this one.
     fn open(&self, site: &Site) -> Result<Bucket, Error> {
-        let name = &self.request.name;
-        let address = site.buckets.get(name).ok_or_else(|| BucketVerifyError::NoBucket {
-            name: name.clone(),
-            site: site.name.clone(),
-            known: site.buckets.keys().cloned().collect::<Vec<_>>().join(", "),
-        })?;
+        let (name, address) = (&self.request.name, self.address(site)?);
         let key = match site.name == self.here.site.name {
             true => format!("buckets.{name}.credentials"),
             false => format!("sites.{}.buckets.{name}.credentials", site.name),

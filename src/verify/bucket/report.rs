@@ -51,7 +51,7 @@ impl fmt::Display for Fault {
         }
         match &self.outcome {
             Outcome::Found => Ok(()),
-            Outcome::NewerThanPoint => write!(f, "; it was written since the point was taken"),
+            Outcome::NewerThanPoint => write!(f, "; it was written since then"),
             Outcome::Settled(fate) => match fate {
                 Fate::Sound => write!(f, "; looked at again, it is as recorded"),
                 Fate::Mended => write!(f, "; copied again from the live site"),
@@ -127,6 +127,8 @@ pub struct BucketReport {
     pub bucket: String,
     /// Against what: `manifest`, or `point 0-12`.
     pub against: String,
+    /// How the other site comes to have its objects: `mirror`, `shared`, `external`.
+    pub topology: &'static str,
     /// When the run began; one that was killed began before that.
     pub began: Timestamp,
     /// When it ended.

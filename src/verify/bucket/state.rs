@@ -221,7 +221,7 @@ impl Begun {
     }
 
     /// Ends the run: the next one begins anew, with the next share.
-    pub(super) fn finish(self, at: Timestamp) -> Result<BucketReport, BucketVerifyError> {
+    pub(super) fn finish(self, topology: &'static str, at: Timestamp) -> Result<BucketReport, BucketVerifyError> {
         // What is still wrong is read next time, too, whoever's turn it is.
         let suspects = self.run.waiting.clone();
         self.write(&StateFile { turn: self.turn.wrapping_add(1), suspects, run: None })?;
@@ -230,6 +230,7 @@ impl Begun {
         Ok(BucketReport {
             bucket: place.at,
             against: place.against,
+            topology,
             began,
             at,
             resumed_after: self.resumed_after,

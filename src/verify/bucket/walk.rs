@@ -10,7 +10,7 @@ use crate::mirror::PublishedRow;
 use crate::mirror::manifest::Row;
 use crate::observe::Meter;
 use crate::point::Share;
-use crate::store::{Bucket, Head, StoreError};
+use crate::store::{Bucket, StoreError};
 use crate::verify::object::{self, ObjectFault};
 
 const SECOND_NS: i128 = 1_000_000_000;
@@ -27,6 +27,11 @@ pub(super) struct Expected {
 impl Expected {
     pub(super) fn of_row(row: Row) -> Self {
         Expected { key: row.key, size: row.source.size, blake3: row.blake3, etag: row.target_etag }
+    }
+
+    /// Of a copy to which its store gave a tag of its own.
+    pub(super) fn of_source(row: Row) -> Self {
+        Expected { etag: None, ..Expected::of_row(row) }
     }
 
     pub(super) fn of_published(row: PublishedRow) -> Self {
@@ -54,6 +59,8 @@ pub(super) struct Walk<'a> {
     pub(super) suspects: BTreeSet<String>,
     /// When what is recorded was complete: what was written later is read in any case.
     pub(super) written_by_ns: Option<i128>,
+    /// Whether another tag says that the application wrote it since: the bucket looked at is its own.
+    pub(super) is_applications: bool,
     pub(super) meter: Box<dyn Meter>,
     pub(super) concurrency: usize,
 }
@@ -88,12 +95,14 @@ impl Walk<'_> {
     async fn compare(&self, expected: &Expected, looked: &mut Looked) -> Result<(), StoreError> {
         let head = self.bucket.head(&expected.key).await?;
         looked.is_newer = self.written_by_ns.is_some_and(|by| latest(head.version.modified_ns) > by);
+        let is_other = expected.etag.is_some() && expected.etag != head.version.etag;
+        looked.is_newer |= is_other && self.is_applications;
         let found = head.version.size;
         if found != expected.size {
             looked.fault = Some(ObjectFault::Size { expected: expected.size, found });
             return Ok(());
         }
-        if !self.reads(expected, &head, looked.is_newer) {
+        if !(is_other || looked.is_newer || self.has_turn(&expected.key)) {
             return Ok(());
         }
         let (_, body) = self.bucket.read(&expected.key, Some(&head.version)).await?;
@@ -108,11 +117,9 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn reads(&self, expected: &Expected, head: &Head, is_newer: bool) -> bool {
-        let is_other = expected.etag.is_some() && expected.etag != head.version.etag;
-        // By a hash of the key, not by its place: objects that come and go between two runs move no other's turn.
-        let has_turn = || self.share.has(&blake3::hash(expected.key.as_bytes()), self.turn);
-        is_newer || is_other || self.suspects.contains(&expected.key) || has_turn()
+    /// By a hash of the key, not by its place: objects that come and go between two runs move no other's turn.
+    fn has_turn(&self, key: &str) -> bool {
+        self.suspects.contains(key) || self.share.has(&blake3::hash(key.as_bytes()), self.turn)
     }
 }
 
