@@ -196,6 +196,29 @@ fn what_cannot_be_done_is_refused_with_words() {
     assert_eq!(faults(&sites.json("ams", &VERIFY, 0)), ["a mended"], "it was not forgotten");
 }
 
+#[test]
+fn a_dry_run_of_a_capture_says_what_the_mirror_would_do_and_why() {
+    let sites = BucketSites::folders();
+    for key in ["changed", "gone", "same"] {
+        sites.put(key, b"1234");
+    }
+    // No tool can set back when a file's status changed: until then it is racily clean.
+    std::thread::sleep(std::time::Duration::from_millis(2_100));
+    sites.ended("ams", &["capture"], 0);
+    sites.put("changed", b"12345");
+    sites.put("new", b"123456");
+    fs::remove_file(sites.bucket("ams").join("gone")).unwrap();
+    let dry = sites.json("ams", &["capture", "--dry-run"], 0);
+    let planned = &dry["mirrors"]["bucket.artifacts"];
+    let copies =
+        json!([{ "key": "changed", "bytes": 5, "why": "changed" }, { "key": "new", "bytes": 6, "why": "new" }]);
+    assert_eq!(planned["copies"]["first"], copies, "{dry}");
+    assert_eq!((&planned["unchanged"], &planned["gone"], &planned["copied_bytes"]), (&json!(1), &json!(1), &json!(11)));
+    let words = sites.words("ams", &["capture", "--dry-run"], 0);
+    assert!(words.contains("bucket.artifacts: would read 2 of 3 objects (11 B; what the other site has is not sent), 1 unchanged, 1 gone"), "{words}");
+    assert!(!sites.bucket("fra").join("new").exists());
+}
+
 #[cfg(feature = "failpoints")]
 #[test]
 fn a_look_that_is_killed_goes_on_where_it_was_and_forgets_no_fault() {

@@ -1,18 +1,20 @@
 //! The buckets of a point: mirrored by us, shared by both sites, or replicated by their store. Whichever it is, the point gets
 //! a manifest of what the live bucket holds, and says what the other site lacks of it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::PointError;
 use super::mend::{lost, mended};
 use super::sources::SealedSource;
 use super::take::Run;
-use crate::config::SourceName;
 use crate::config::address::{BucketAddress, Topology};
+use crate::config::{Here, Site, SourceKind, SourceName};
 use crate::error::Error;
-use crate::mirror::{self, Index, Replica};
+use crate::mirror::{self, Index, Planned, Replica};
 use crate::store::{Bucket, ReadOnly};
 use crate::stream::{Attributes, Sink, SinkStream, StreamKind, StreamName};
 use crate::units::{Bytes, Span};
@@ -102,7 +104,7 @@ impl Run<'_> {
     }
 
     pub(super) fn manifest_folder(&self, source: &SourceName) -> PathBuf {
-        self.here.site.state.join("mirror").join(&source.name)
+        mirror_folder(self.here, source)
     }
 
     /// This site's bucket and the other site's, both reached from here.
@@ -110,12 +112,40 @@ impl Run<'_> {
         Ok((ReadOnly::new(self.bucket_of(&self.here.site, source)?), self.bucket_of(&self.here.other, source)?))
     }
 
-    fn bucket_of(&self, site: &crate::config::Site, source: &SourceName) -> Result<Bucket, Error> {
-        let address = site.buckets.get(&source.name).ok_or_else(|| self.no_address(source))?;
-        let key = format!("sites.{}.buckets.{}.credentials", site.name, source.name);
-        let credentials = self.here.resolve(&key, address.credentials.as_ref())?;
-        Ok(Bucket::open(address, credentials)?)
+    fn bucket_of(&self, site: &Site, source: &SourceName) -> Result<Bucket, Error> {
+        bucket_of(self.here, site, source)
     }
+}
+
+fn bucket_of(here: &Here, site: &Site, source: &SourceName) -> Result<Bucket, Error> {
+    let no_address = || PointError::NoAddress { source_name: source.to_string(), site: site.name.clone() };
+    let address = site.buckets.get(&source.name).ok_or_else(no_address)?;
+    let key = format!("sites.{}.buckets.{}.credentials", site.name, source.name);
+    let credentials = here.resolve(&key, address.credentials.as_ref())?;
+    Ok(Bucket::open(address, credentials)?)
+}
+
+fn mirror_folder(here: &Here, source: &SourceName) -> PathBuf {
+    here.site.state.join("mirror").join(&source.name)
+}
+
+/// What the mirror of each bucket would do now, by the source's name. Both buckets are only asked, the other site's not even that.
+///
+/// # Errors
+/// When this is not the live site, or a bucket cannot be listed.
+pub async fn preview_mirrors(here: &Here) -> Result<BTreeMap<String, Planned>, Error> {
+    let mut planned = BTreeMap::new();
+    for source in here.config.sources().iter().filter(|source| source.kind == SourceKind::Bucket) {
+        let mirrors = here.site.buckets.get(&source.name).is_some_and(|own| own.topology == Topology::Mirror);
+        if !mirrors {
+            continue;
+        }
+        let from = ReadOnly::new(bucket_of(here, &here.site, source)?);
+        let to = bucket_of(here, &here.other, source)?;
+        let found = mirror::preview(&from, &to, &mirror_folder(here, source)).await?;
+        planned.insert(source.to_string(), found);
+    }
+    Ok(planned)
 }
 
 fn of_mirror(fates: &mirror::Fates, bulk: &mirror::Pass, delta: &mirror::Pass) -> Told {

@@ -13,6 +13,7 @@ mod sources;
 mod take;
 pub mod vault;
 
+pub use buckets::preview_mirrors;
 pub use error::PointError;
 pub use prune::{PruneFate, PruneReport, PruneRequest, hold, prune};
 pub use scrub::{ScrubReport, ScrubRequest, Share, VerifyRequest, verify};
@@ -22,6 +23,8 @@ pub use vault::{open_vault, open_vault_as_keeper};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+pub use crate::mirror::{Planned, PlannedWhy};
 
 use crate::clock::Clock;
 use crate::config::Here;

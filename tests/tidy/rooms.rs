@@ -46,7 +46,8 @@ const IMPURE: [&str; 16] = [
 ];
 
 /// `std::time::Instant` measures how long something took, or how long to wait; it never says when something happened.
-const MEASURES: [(&str, &str); 7] = [
+const MEASURES: [(&str, &str); 8] = [
+    ("cli/progress", "how long a phase lasts, and how long it will"),
     ("demo", "the times of the summary, and the deadline for a server to start"),
     ("point/buckets", "how long each bucket took"),
     ("point/sources", "how long each source took"),
