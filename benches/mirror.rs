@@ -24,7 +24,7 @@ use std::path::Path;
 
 use secrecy::SecretString;
 use warmspare::clock::SystemClock;
-use warmspare::config::address::{BucketAddress, BucketUrl};
+use warmspare::config::address::{BucketAddress, BucketUrl, Topology};
 use warmspare::mirror::{PassOptions, pass};
 use warmspare::observe::Progress;
 use warmspare::store::{Bucket, ReadOnly};
@@ -53,6 +53,7 @@ fn bucket(place: &str) -> Outcome<Bucket> {
         endpoint: Some(endpoint.to_owned()),
         region: "us-east-1".to_owned(),
         credentials: None,
+        topology: Topology::default(),
     };
     Ok(Bucket::open(&address, Some(SecretString::from(ceph::CREDENTIALS)))?)
 }

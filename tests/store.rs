@@ -370,11 +370,18 @@ async fn a_file_that_changes_while_it_is_read_is_not_passed_off_as_one_version()
 
 #[tokio::test]
 async fn a_folder_whose_disk_is_not_mounted_is_not_made_up() {
-    use warmspare::config::address::{BucketAddress, BucketUrl};
+    use warmspare::config::address::{BucketAddress, BucketUrl, Topology};
     let root = tempfile::tempdir().unwrap();
     let url = BucketUrl::Folder(root.path().join("not mounted"));
     let name = "artifacts".to_owned();
-    let address = BucketAddress { name, url, endpoint: None, region: "us-east-1".to_owned(), credentials: None };
+    let address = BucketAddress {
+        name,
+        url,
+        endpoint: None,
+        region: "us-east-1".to_owned(),
+        credentials: None,
+        topology: Topology::Mirror,
+    };
     assert!(matches!(Bucket::open(&address, None), Err(StoreError::NotFound { .. })));
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
 }

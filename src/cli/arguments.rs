@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::config::SourceName;
 use crate::point::Share;
 use crate::units::{Bytes, Percent};
+use crate::verify::bucket::PointId;
 
 /// Warm-spare disaster recovery for self-hosted artifact registries.
 ///
@@ -234,7 +236,17 @@ pub(super) struct PruneCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyCommand {
-    /// Read and hash n of t shares of the packs; the shares of a day follow those of the day before.
+    /// Look at one mirrored bucket instead: whether the spare's has every object, and in a share of them, another at each
+    /// run, the recorded content. At the live site what is wrong is copied again; at the spare it is named to the live site.
+    #[arg(long, value_name = "bucket.NAME", conflicts_with = "streams")]
+    pub only: Option<SourceName>,
+
+    /// With --only, at the spare: hold the bucket against this point and not the newest.
+    #[arg(long, value_name = "ID", requires = "only")]
+    pub point: Option<PointId>,
+
+    /// Read and hash n of t shares of the packs (or of the bucket's objects); the shares of a day (of a run) follow those of
+    /// the one before.
     #[arg(long, value_name = "N/T", default_value_t = Share::default())]
     pub share: Share,
 
@@ -242,11 +254,11 @@ pub(super) struct VerifyCommand {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub streams: u64,
 
-    /// Read every pack and every stream. Only this takes back that an epoch is damaged.
+    /// Read every pack and every stream (or every object). Only this takes back that an epoch is damaged.
     #[arg(long, conflicts_with_all = ["share", "streams"])]
     pub all: bool,
 
-    /// Look, and leave this site's status in the vault as it is.
+    /// Look, and leave this site's status in the vault as it is; of a bucket, mend nothing and remember nothing.
     #[arg(long)]
     pub dry_run: bool,
 

@@ -1,24 +1,61 @@
 //! `warmspare capture`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use serde::Serialize;
 
 use super::arguments::CaptureCommand;
 use super::{progress, words};
 use crate::clock::Clock;
 use crate::config::Here;
 use crate::error::{Class, Error};
-use crate::point;
+use crate::point::{self, Planned, PlannedWhy, Preview};
 use crate::units::Bytes;
+
+/// How many objects of each bucket a dry run names; `--json` has the first thousand.
+const COPIES_SHOWN: usize = 20;
+
+#[derive(Serialize)]
+struct PreviewJson<'a> {
+    #[serde(flatten)]
+    preview: &'a Preview,
+    mirrors: &'a BTreeMap<String, Planned>,
+}
+
+fn why(why: PlannedWhy) -> &'static str {
+    match why {
+        PlannedWhy::New => "new",
+        PlannedWhy::Changed => "changed",
+        PlannedWhy::PerhapsChanged => "written just before the last pass: read again",
+    }
+}
 
 pub(super) async fn run(here: Here, command: CaptureCommand, clock: Arc<dyn Clock>) -> Result<Option<Class>, Error> {
     if command.dry_run {
         let preview = point::preview(&here, &*clock).await?;
+        let mirrors = point::preview_mirrors(&here).await?;
         if command.json {
-            words::json(&preview);
+            words::json(&PreviewJson { preview: &preview, mirrors: &mirrors });
         } else {
             let rows = preview.sources.iter().map(|source| vec![source.source.clone(), source.place.clone()]);
             let head = vec!["SOURCE".to_owned(), "FROM".to_owned()];
             words::data(&words::table(&std::iter::once(head).chain(rows).collect::<Vec<_>>()));
+            for (source, planned) in &mirrors {
+                for copy in planned.copies.first.iter().take(COPIES_SHOWN) {
+                    words::data(&format!("{source}: {:?}, {}, {}\n", copy.key, Bytes(copy.bytes), why(copy.why)));
+                }
+                words::say(&format!(
+                    "{source}: would read {} of {} objects ({}; what the other site has is not sent), {} unchanged, {} gone at the \
+                     source, {} that cannot be mirrored",
+                    planned.copies.total,
+                    planned.listed,
+                    Bytes(planned.copied_bytes),
+                    planned.unchanged,
+                    planned.gone,
+                    planned.skipped.total
+                ));
+            }
             words::say(&format!("into {}; nothing was changed", preview.vault));
         }
         return Ok(None);

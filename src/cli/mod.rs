@@ -15,6 +15,7 @@ mod restore;
 mod trial;
 mod vault;
 mod verify;
+mod verify_bucket;
 mod words;
 
 use std::path::PathBuf;

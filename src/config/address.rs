@@ -43,6 +43,35 @@ pub struct BucketAddress {
     pub region: String,
     /// `ACCESS_KEY:SECRET_KEY` or `ACCESS_KEY:SECRET_KEY:SESSION_TOKEN`; anonymous when absent.
     pub credentials: Option<Reference>,
+    /// How the other site comes to have its objects; the same at both sites.
+    pub topology: Topology,
+}
+
+/// How the other site comes to have the objects of a bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Topology {
+    /// We copy them into a bucket of its own.
+    #[default]
+    Mirror,
+    /// Both sites use the same bucket, or the same network disk.
+    Shared,
+    /// The store replicates them into a bucket of its own.
+    External,
+}
+
+impl Topology {
+    /// As the configuration writes them.
+    pub const WORDS: [(&'static str, Topology); 3] =
+        [("mirror", Topology::Mirror), ("shared", Topology::Shared), ("external", Topology::External)];
+
+    /// The word of the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Topology::Mirror => "mirror",
+            Topology::Shared => "shared",
+            Topology::External => "external",
+        }
+    }
 }
 
 /// The place of a bucket.

@@ -108,6 +108,8 @@ pub(super) struct Bucket {
     pub endpoint: Option<String>,
     pub region: Option<String>,
     pub credentials: Option<Spanned<String>>,
+    /// `mirror`, `shared` or `external`.
+    pub topology: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use toml::Spanned;
 
-use super::address::{BucketAddress, BucketUrl, DatabaseAddress, ExportAddress, SEQUENCE_GAP};
+use super::address::{BucketAddress, BucketUrl, DatabaseAddress, ExportAddress, SEQUENCE_GAP, Topology};
 use super::as_written as raw;
 use super::capture::{capture, rate_of};
 use super::error::{ConfigError, Place, nearest};
@@ -199,7 +199,38 @@ fn bucket(place: &Place, site: &str, name: &Spanned<String>, raw: &raw::Bucket) 
         endpoint: raw.endpoint.clone(),
         region: raw.region.clone().unwrap_or_else(|| "us-east-1".to_owned()),
         credentials: reference(place, &section, "credentials", raw.credentials.as_ref())?,
+        topology: topology(place, &section, raw.topology.as_ref())?,
     })
+}
+
+fn topology(place: &Place, section: &str, raw: Option<&Spanned<String>>) -> Result<Topology, ConfigError> {
+    let Some(raw) = raw else { return Ok(Topology::default()) };
+    let found = Topology::WORDS.iter().find(|(word, _)| word == raw.get_ref());
+    found.map(|(_, topology)| *topology).ok_or_else(|| {
+        let what = format!("`topology` under [{section}] is `{}`", raw.get_ref());
+        let next = "Write \"mirror\" (we copy; the default), \"shared\" (both sites use one bucket) or \"external\" (the store replicates).";
+        place.error(Some(raw.span().start), what, next)
+    })
+}
+
+/// That both sites mean the same by each bucket.
+fn buckets_of_both(place: &Place, one: &Site, two: &Site) -> Result<(), ConfigError> {
+    for (name, bucket) in &one.buckets {
+        let Some(other) = two.buckets.get(name) else { continue };
+        if bucket.topology != other.topology {
+            let [ours, theirs] = [bucket, other].map(|bucket| bucket.topology.as_str());
+            let what = format!("bucket.{name} is `{ours}` at {} and `{theirs}` at {}", one.name, two.name);
+            return Err(place.error(None, what, "Give it the same `topology` at both sites."));
+        }
+        let is_one = (&other.url, &other.endpoint) == (&bucket.url, &bucket.endpoint);
+        if is_one && bucket.topology != Topology::Shared {
+            let what = format!("bucket.{name} is {} at both sites: nothing would be mirrored anywhere", bucket.url);
+            let next = "Give each site its own (the live site reaches both: mount the spare's folder there under another path), or \
+                        say that they share it: topology = \"shared\".";
+            return Err(place.error(None, what, next));
+        }
+    }
+    Ok(())
 }
 
 fn export(place: &Place, site: &str, name: &Spanned<String>, raw: &raw::Export) -> Result<ExportAddress, ConfigError> {
@@ -280,15 +311,7 @@ fn two_sites(place: &Place, sites: &BTreeMap<String, Site>) -> Result<(), Config
             &format!("Add it under [sites.{}]: the same name, its own address.", lacks.name),
         ));
     }
-    let shared = |(name, bucket): &(&String, &BucketAddress)| {
-        two.buckets.get(*name).is_some_and(|other| (&other.url, &other.endpoint) == (&bucket.url, &bucket.endpoint))
-    };
-    if let Some((name, bucket)) = one.buckets.iter().find(shared) {
-        let what = format!("bucket.{name} is {} at both sites: nothing would be mirrored anywhere", bucket.url);
-        let next =
-            "Give each site its own. The live site reaches both: mount the spare's folder there under another path.";
-        return Err(place.error(None, what, next));
-    }
+    buckets_of_both(place, one, two)?;
     if ours.is_empty() {
         let what = "the sites name no database, bucket or export".to_owned();
         return Err(place.error(None, what, "docs/CONFIGURATION.md shows how to name them."));

@@ -265,6 +265,7 @@ mod tests {
             endpoint: None,
             region: String::new(),
             credentials: None,
+            topology: crate::config::address::Topology::Mirror,
         };
         ReadOnly::new(Bucket::open(&address, None).unwrap())
     }

@@ -34,7 +34,7 @@ impl std::fmt::Debug for Limits {
 impl Default for Limits {
     /// None.
     fn default() -> Self {
-        Limits::new(LimitsConfig::default(), Arc::new(SystemClock))
+        Limits::configured(LimitsConfig::default())
     }
 }
 
@@ -46,6 +46,11 @@ enum Paid {
 }
 
 impl Limits {
+    /// These limits, at the times of this machine.
+    pub fn configured(config: LimitsConfig) -> Self {
+        Limits::new(config, Arc::new(SystemClock))
+    }
+
     /// These limits, at the times of this clock.
     pub fn new(config: LimitsConfig, clock: Arc<dyn Clock>) -> Self {
         let state = State { config, bytes: Duration::ZERO, requests: Duration::ZERO };

@@ -14,10 +14,12 @@ use std::fmt::Write;
 use std::path::Path;
 
 use bytes::Bytes;
+use futures_util::stream::{self, Stream, TryStreamExt};
 
 use super::line::{escape_into, unescape};
 use super::manifest::{ManifestError, Row, Rows};
-use crate::error::{Class, Explain};
+use crate::error::{Class, Error, Explain};
+use crate::stream::SourceStream;
 
 const FORMAT: &str = "warmspare-objects 1";
 const FORMAT_OF_ANY_VERSION: &str = "warmspare-objects ";
@@ -195,6 +197,27 @@ fn parse(line: &str) -> Option<PublishedRow> {
         modified_ns: fields.next()?.parse().ok()?,
     };
     fields.next().is_none().then_some(row)
+}
+
+/// The rows of a manifest as its bytes arrive; the last one comes only if the whole is what was captured.
+///
+/// # Errors
+/// When the manifest cannot be read, or is none.
+pub fn published_rows<T: SourceStream>(manifest: T) -> impl Stream<Item = Result<PublishedRow, Error>> + Send {
+    let blocks = stream::try_unfold(Some((manifest, PublishedParser::default())), |state| async move {
+        let Some((mut manifest, mut parser)) = state else { return Ok::<_, Error>(None) };
+        match manifest.next().await? {
+            Some(block) => {
+                let rows = parser.feed(&block)?;
+                Ok(Some((rows, Some((manifest, parser)))))
+            }
+            None => {
+                parser.finish()?;
+                Ok(Some((Vec::new(), None)))
+            }
+        }
+    });
+    blocks.map_ok(|rows| stream::iter(rows.into_iter().map(Ok))).try_flatten()
 }
 
 #[cfg(test)]

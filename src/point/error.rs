@@ -1,5 +1,7 @@
 //! What can go wrong with a recovery point as a whole.
 
+use std::path::PathBuf;
+
 use crate::error::{Class, Explain};
 use crate::vault::layout::PointId;
 
@@ -49,6 +51,14 @@ pub enum PointError {
         /// This site.
         site: String,
     },
+    /// What is remembered beside the mirror cannot be read or written.
+    #[error("the state {path} cannot be used")]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The vault has no point.
     #[error("there is no recovery point yet")]
     NoPoint,
@@ -91,7 +101,7 @@ impl Explain for PointError {
             PointError::NoSources { .. } | PointError::NoAddress { .. } | PointError::UnknownPoint { .. } => {
                 Class::Usage
             }
-            PointError::NoPoint | PointError::Damaged { .. } => Class::Failed,
+            PointError::NoPoint | PointError::Damaged { .. } | PointError::State { .. } => Class::Failed,
         }
     }
 
@@ -108,6 +118,9 @@ impl Explain for PointError {
             }
             PointError::NoSources { .. } | PointError::NoAddress { .. } => {
                 "Name databases, buckets or exports under both sites.".to_owned()
+            }
+            PointError::State { path, .. } => {
+                format!("Check owner, mode and free space of the folder of {}, then run it again.", path.display())
             }
             PointError::NoPoint => "Take one on the live site with `warmspare capture`.".to_owned(),
             PointError::NewestDamaged { usable: Some(usable), .. } => {

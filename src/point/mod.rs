@@ -4,7 +4,9 @@
 //! (changed: captured once more) → delta mirror, no deletes → headers, then the point, last. Registries write
 //! the artifact before its row, so whatever the database snapshot references is listed after it.
 
+mod buckets;
 mod error;
+mod mend;
 mod prune;
 mod reload;
 mod scrub;
@@ -12,6 +14,7 @@ mod sources;
 mod take;
 pub mod vault;
 
+pub use buckets::preview_mirrors;
 pub use error::PointError;
 pub use prune::{PruneFate, PruneReport, PruneRequest, hold, prune};
 pub use scrub::{ScrubReport, ScrubRequest, Share, VerifyRequest, verify};
@@ -21,6 +24,8 @@ pub use vault::{open_vault, open_vault_as_keeper};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+pub use crate::mirror::{Planned, PlannedWhy};
 
 use crate::clock::Clock;
 use crate::config::Here;

@@ -9,9 +9,6 @@ use crate::capture::export;
 use crate::config::address::{DatabaseAddress, ExportAddress};
 use crate::config::{CaptureConfig, SourceName};
 use crate::error::Error;
-use crate::mirror;
-use crate::store::{Bucket, ReadOnly};
-use crate::stream::{Attributes, Sink, SinkStream, StreamKind, StreamName};
 use crate::vault::SealedSnapshot;
 
 /// What a recovery point came to.
@@ -48,45 +45,6 @@ pub struct SourceSummary {
     pub lacks: Vec<String>,
 }
 
-/// What could not be mirrored, object by object. What the last pass could copy the other site has; whose turn it was to be
-/// looked at in the first is not looked at again in the last.
-fn lacks(bulk: &mirror::Pass, pass: &mirror::Pass) -> Vec<String> {
-    let failed = pass.failed.first.iter().map(|object| format!("{:?}: {}", object.key, object.why));
-    let skipped = pass.skipped.first.iter().map(|object| format!("{:?}: {}", object.name, object.why));
-    let unsettled = bulk.unsettled.first.iter().chain(&pass.unsettled.first);
-    let unsettled = unsettled.map(|object| {
-        format!("{:?}: its content is mirrored, its headers and tags are not looked after: {}", object.key, object.why)
-    });
-    let unlisted = pass.unlisted.first.iter().map(mirror::Unlisted::to_string);
-    let unaborted = bulk.unaborted.first.iter();
-    let unaborted =
-        unaborted.map(|left| format!("{:?}: an unfinished upload stays at its server: {}", left.name, left.why));
-    unlisted.chain(failed).chain(skipped).chain(unsettled).chain(unaborted).collect()
-}
-
-/// What both passes of a point did, in words.
-fn mirrored(bulk: &mirror::Pass, delta: &mirror::Pass) -> String {
-    let sum = |of: fn(&mirror::Pass) -> u64| of(bulk) + of(delta);
-    let (copied, sent, saved) = (sum(|pass| pass.copied), sum(|pass| pass.sent_bytes), sum(|pass| pass.saved_bytes));
-    let mut text = format!("{} objects, {copied} copied ({} sent", delta.rows, crate::units::Bytes(sent));
-    if saved > 0 {
-        text += &format!(", {} the other site had", crate::units::Bytes(saved));
-    }
-    text.push(')');
-    if delta.sorted_here {
-        text += ", its keys sorted here because its server does not";
-    }
-    let adjusted = sum(|pass| pass.adjusted);
-    if adjusted > 0 {
-        text += &format!(", headers or tags of {adjusted} changed");
-    }
-    let refused = sum(|pass| pass.not_duplicated.total);
-    if refused > 0 {
-        text += &format!(", {refused} sent because the other site's store would not copy them");
-    }
-    text
-}
-
 /// A source captured and sealed, its header still to be committed.
 pub(super) struct SealedSource {
     pub sealed: SealedSnapshot,
@@ -95,7 +53,7 @@ pub(super) struct SealedSource {
 }
 
 impl SealedSource {
-    fn new(
+    pub(super) fn new(
         source: &SourceName,
         sealed: SealedSnapshot,
         captured_at: jiff::Timestamp,
@@ -156,68 +114,5 @@ impl Run<'_> {
         });
         let sealed = sink.seal(captured_at, counts).await?;
         Ok((SealedSource::new(source, sealed, captured_at, begun, summary), facts.digest))
-    }
-
-    /// Brings the other site's bucket up to this one's.
-    pub(super) async fn mirror(&self, source: &SourceName) -> Result<mirror::Pass, Error> {
-        let (from, to) = self.buckets(source)?;
-        let state = self.manifest_folder(source);
-        let options = mirror::PassOptions { limits: std::sync::Arc::clone(&self.limits), ..Default::default() };
-        Ok(mirror::pass(&from, &to, &state, &options, &*self.clock, self.progress).await?)
-    }
-
-    /// The last pass of a point, and the manifest it leaves as a snapshot.
-    pub(super) async fn manifest(
-        &self,
-        source: &SourceName,
-        bulk: &mirror::Pass,
-        begun: std::time::Instant,
-    ) -> Result<SealedSource, Error> {
-        let delta = self.mirror(source).await?;
-        let captured_at = self.clock.now();
-        let sink = self.writer.begin(source);
-        let mut stream = sink.open(StreamName::new(StreamKind::Manifest, &source.name)).await?;
-        for block in mirror::published_lines(&mirror::manifest_path(&self.manifest_folder(source)))? {
-            stream.write(block?).await?;
-        }
-        stream.finish(Attributes::new()).await?;
-        let facts = json!({
-            "objects": delta.rows,
-            "object_bytes": delta.bytes,
-            "copied": bulk.copied + delta.copied,
-            "copied_bytes": bulk.copied_bytes + delta.copied_bytes,
-            "duplicated": bulk.duplicated + delta.duplicated,
-            "sent_bytes": bulk.sent_bytes + delta.sent_bytes,
-            "saved_bytes": bulk.saved_bytes + delta.saved_bytes,
-            "adjusted": bulk.adjusted + delta.adjusted,
-            "adjusted_unseen": bulk.adjusted_unseen + delta.adjusted_unseen,
-            "audited": bulk.audited + delta.audited,
-            "unsettled": bulk.unsettled.total + delta.unsettled.total,
-            "gone": bulk.gone + delta.gone,
-            "skipped": delta.skipped.total,
-            "unlisted": delta.unlisted.total,
-            "sorted_here": delta.sorted_here,
-            "failed": delta.failed.total,
-        });
-        let summary = mirrored(bulk, &delta);
-        let sealed = sink.seal(captured_at, facts).await?;
-        let mut sealed = SealedSource::new(source, sealed, captured_at, begun, summary);
-        sealed.summary.lacks = lacks(bulk, &delta);
-        Ok(sealed)
-    }
-
-    fn manifest_folder(&self, source: &SourceName) -> std::path::PathBuf {
-        self.here.site.state.join("mirror").join(&source.name)
-    }
-
-    /// This site's bucket and the other site's, both reached from here.
-    fn buckets(&self, source: &SourceName) -> Result<(ReadOnly, Bucket), Error> {
-        let open = |site: &crate::config::Site| -> Result<Bucket, Error> {
-            let address = site.buckets.get(&source.name).ok_or_else(|| self.no_address(source))?;
-            let key = format!("sites.{}.buckets.{}.credentials", site.name, source.name);
-            let credentials = self.here.resolve(&key, address.credentials.as_ref())?;
-            Ok(Bucket::open(address, credentials)?)
-        };
-        Ok((ReadOnly::new(open(&self.here.site)?), open(&self.here.other)?))
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use serde::Serialize;
 
+use super::buckets::Bulk;
 use super::error::PointError;
 use super::reload::Reload;
 use super::sources::{PointSummary, SealedSource};
@@ -14,11 +15,12 @@ use super::{SharedClock, TERM_WITHOUT_WITNESS, open_vault};
 use crate::capture::database::disk_bytes;
 use crate::capture::export;
 use crate::clock::Clock;
+use crate::config::address::Topology;
 use crate::config::{ChunkSize, Here, SourceKind, SourceName};
 use crate::error::Error;
 use crate::failpoint;
 use crate::keys::{Recipient, SigningKey};
-use crate::mirror;
+use crate::mirror::Limits;
 use crate::observe::Progress;
 use crate::pipeline::ChunkerParameters;
 use crate::store::Keys;
@@ -68,7 +70,11 @@ pub async fn preview(here: &Here, clock: &dyn Clock) -> Result<Preview, Error> {
     }
     let place = |source: &SourceName| match source.kind {
         SourceKind::Database => here.site.databases.get(&source.name).map(|a| a.url.clone()),
-        SourceKind::Bucket => here.site.buckets.get(&source.name).map(|a| a.url.to_string()),
+        SourceKind::Bucket => here.site.buckets.get(&source.name).map(|own| match own.topology {
+            Topology::Mirror => own.url.to_string(),
+            Topology::Shared => format!("{}, shared by both sites: listed and hashed, not copied", own.url),
+            Topology::External => format!("{}, replicated by its store: listed and hashed, not copied", own.url),
+        }),
         SourceKind::Export => here.site.exports.get(&source.name).map(|a| {
             let files = a.files.iter().cloned();
             let commands = a.commands.keys().map(|name| format!("command {name}"));
@@ -100,9 +106,9 @@ pub(super) struct Run<'a> {
     pub progress: &'a Progress,
     pub writer: EpochWriter<Keys>,
     /// What the mirror may take, now.
-    pub limits: Arc<mirror::Limits>,
+    pub limits: Arc<Limits>,
     _reload: Reload,
-    reader: VaultReader<Keys>,
+    pub reader: VaultReader<Keys>,
 }
 
 /// Takes a recovery point of every source of the system.
@@ -156,7 +162,7 @@ async fn begin<'a>(
     let epoch = open_epoch(&keys, &keeping, &heads, &**clock).await?;
     reader.check_epoch(epoch.id(), &epoch.recipient()).await?;
     let writer = EpochWriter::new(keys, &here.config.system, &here.site.name, epoch, signer, Arc::clone(clock));
-    let limits = Arc::new(mirror::Limits::new(here.config.mirror.limits.clone(), Arc::clone(clock)));
+    let limits = Arc::new(Limits::new(here.config.mirror.limits.clone(), Arc::clone(clock)));
     let reload = Reload::on_hangup(here.config.path.clone(), Arc::clone(&limits));
     let run = Run { here, clock: Arc::clone(clock), progress, writer, limits, _reload: reload, reader };
     Ok((run, seen, points))
@@ -232,10 +238,9 @@ impl Run<'_> {
     /// Each capture is boxed and its type forgotten: a future that held them all is too deep for the compiler.
     async fn capture_all(&self, sources: &[SourceName]) -> Result<Vec<SealedSource>, Error> {
         let of = |kind: SourceKind| sources.iter().filter(move |source| source.kind == kind);
-        let mut mirrored: Vec<(&SourceName, mirror::Pass, Instant)> = Vec::new();
+        let mut mirrored: Vec<(&SourceName, Bulk)> = Vec::new();
         for source in of(SourceKind::Bucket) {
-            let begun = Instant::now();
-            mirrored.push((source, self.mirror(source).boxed_local().await?, begun));
+            mirrored.push((source, self.bulk(source).boxed_local().await?));
         }
         let mut exports = Vec::new();
         for source in of(SourceKind::Export) {
@@ -255,8 +260,8 @@ impl Run<'_> {
                 sealed.push(self.export(source, address).boxed_local().await?.0);
             }
         }
-        for (source, bulk, begun) in mirrored {
-            sealed.push(self.manifest(source, &bulk, begun).boxed_local().await?);
+        for (source, bulk) in mirrored {
+            sealed.push(self.manifest(source, &bulk).boxed_local().await?);
         }
         Ok(sealed)
     }

@@ -4,28 +4,41 @@
 use futures_util::StreamExt;
 
 use super::finding::Findings;
-use super::limit::{self, ANSWER_MAX, within};
+use super::limit::{self, ANSWER_MAX, LimitError, within};
 use super::site::{Secrets, bucket_key};
 use super::space;
 use super::vault::Seen;
-use crate::config::address::{BucketAddress, BucketUrl};
+use crate::config::address::{BucketAddress, BucketUrl, Topology};
 use crate::config::{Here, Site, SourceKind};
 use crate::error::Error;
 use crate::store::{Bucket, StoreError};
 
 const ABOUT: &str = "bucket";
+/// `f_type` of `statfs(2)`: NFS, CIFS, SMB 2, Ceph, 9p, FUSE.
+const NETWORK: [u64; 6] = [0x6969, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400, 0x0102_1997, 0x6573_5546];
 
 /// Looks at the buckets this site uses.
 pub(super) async fn look(here: &Here, secrets: &Secrets, seen: Option<&Seen>, findings: &mut Findings) {
     for address in here.site.buckets.values() {
         let object = object(&here.site, address);
         if let Some(listed) = listed(&here.site, address, secrets, &object, findings).await {
-            findings.ok(ABOUT, object, listed.words);
+            findings.ok(ABOUT, &object, listed.words);
+        }
+        if address.topology == Topology::Shared {
+            shared(here, address, &object, findings).await;
         }
     }
     for address in here.other.buckets.values().filter(|_| here.is_live()) {
         let object = object(&here.other, address);
+        // The other site's way to a bucket that both share is its own to check.
+        if address.topology == Topology::Shared {
+            continue;
+        }
         let Some(listed) = listed(&here.other, address, secrets, &object, findings).await else { continue };
+        if address.topology == Topology::External {
+            findings.ok(ABOUT, &object, format!("{}; its store replicates it, nothing is written there", listed.words));
+            continue;
+        }
         let tried = within(ANSWER_MAX, &object, listed.bucket.check_writable()).await;
         if findings.value(ABOUT, &object, tried).is_some() {
             findings.ok(ABOUT, &object, format!("{}, and takes objects", listed.words));
@@ -33,6 +46,31 @@ pub(super) async fn look(here: &Here, secrets: &Secrets, seen: Option<&Seen>, fi
         if let BucketUrl::Folder(folder) = &address.url {
             space::judge(findings, &object, folder, growth(seen, &address.name), "the last point copied").await;
         }
+    }
+}
+
+/// What an operator has to know of a bucket that both sites use.
+async fn shared(here: &Here, address: &BucketAddress, object: &str, findings: &mut Findings) {
+    let next = format!(
+        "Nothing here fences it yet: before one site becomes live, take the right to write there from the other one's application \
+         (its credential, its export or mount) by hand. Keep versions or snapshots of it where neither site can remove them; \
+         topology = \"mirror\" gives {} a copy of its own.",
+        here.other.name
+    );
+    let found = "both sites use it: there is no second copy, and both can write to it";
+    findings.warning(ABOUT, object, found, next);
+    let BucketUrl::Folder(folder) = &address.url else { return };
+    let asked = folder.clone();
+    let answer = limit::blocking(object, move || Ok::<_, LimitError>(rustix::fs::statfs(&asked))).await;
+    // What cannot be asked was told when it was listed.
+    if let Ok(Ok(facts)) = answer
+        && u64::try_from(facts.f_type).is_ok_and(|kind| NETWORK.contains(&kind))
+    {
+        let next = "Mount it `hard`, with `sync` or `actimeo=0` where the application must see the other site's writes at once, and \
+                    expect that a server that hangs stops both sites.";
+        let found =
+            "it lies on a network file system: what one client wrote another may see late, and times are the server's";
+        findings.warning(ABOUT, object, found, next);
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use secrecy::SecretString;
-use warmspare::config::address::{BucketAddress, BucketUrl};
+use warmspare::config::address::{BucketAddress, BucketUrl, Topology};
 use warmspare::store::{Attributes, Body, Bucket, Head, Listed, StoreError, WriteError};
 
 /// A folder as a bucket.
@@ -27,6 +27,7 @@ fn address(url: BucketUrl, endpoint: Option<&str>) -> BucketAddress {
         endpoint: endpoint.map(str::to_owned),
         region: "us-east-1".to_owned(),
         credentials: None,
+        topology: Topology::Mirror,
     }
 }
 

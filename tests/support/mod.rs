@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test module uses its part of the support")]
 
+pub mod bucket_sites;
 pub mod buckets;
 pub mod ceph;
 pub mod debs;

@@ -46,10 +46,12 @@ const IMPURE: [&str; 16] = [
 ];
 
 /// `std::time::Instant` measures how long something took, or how long to wait; it never says when something happened.
-const MEASURES: [(&str, &str); 8] = [
+const MEASURES: [(&str, &str); 10] = [
+    ("cli/progress", "how long a phase lasts, and how long it will"),
     ("demo", "the times of the summary, and the deadline for a server to start"),
     ("mirror/limits", "how long to wait for the next bytes or request"),
     ("mirror/width", "how much gets done in a while"),
+    ("point/buckets", "how long each bucket took"),
     ("point/sources", "how long each source took"),
     ("point/take", "how long the point took"),
     ("postgres/rate", "how long to wait for the next bytes"),
@@ -58,7 +60,7 @@ const MEASURES: [(&str, &str); 8] = [
 ];
 
 /// What a command may know: the words of the base, where it is, and the rooms that do whole jobs.
-const CLI_KNOWS: [&str; 20] = [
+const CLI_KNOWS: [&str; 21] = [
     "crate::cli",
     "crate::clock",
     "crate::error",
@@ -72,6 +74,7 @@ const CLI_KNOWS: [&str; 20] = [
     "crate::init",
     "crate::keygen",
     "crate::trial",
+    "crate::verify::bucket",
     // Records as they are stored, and what is wrong with one, which `points` and `verify` print.
     "crate::vault::v1",
     "crate::vault::Damaged",
