@@ -54,6 +54,8 @@ fn bucket(place: &str) -> Outcome<Bucket> {
         region: "us-east-1".to_owned(),
         credentials: None,
         topology: Topology::default(),
+        attic: None,
+        canary: None,
     };
     Ok(Bucket::open(&address, Some(SecretString::from(ceph::CREDENTIALS)))?)
 }

@@ -159,7 +159,7 @@ fn write_as_format_1(path: &Path) {
         let mut fields: Vec<&str> = line.split('\t').collect();
         fields.pop();
         match fields[0] {
-            "warmspare-manifest 2" => fields[0] = "warmspare-manifest 1",
+            "warmspare-manifest 3" => fields[0] = "warmspare-manifest 1",
             "end" => {}
             _ => drop(fields.remove(6)),
         }

@@ -155,11 +155,13 @@ async fn a_source_that_lost_everything_at_once_is_not_believed_unless_told_so() 
     assert_eq!(told(&pass(&live, &spare, &state).await.unwrap()), "1/1/0/0");
     fs::remove_file(root.path().join("live/a")).unwrap();
     for _ in 0..2 {
-        let error = pass(&live, &spare, &state).await.unwrap_err();
-        assert!(matches!(error, MirrorError::Empty { objects: 1, .. }), "{error}");
-        assert_eq!(error.class(), Class::Refused);
+        let empty = pass(&live, &spare, &state).await.unwrap();
+        let error = empty.complete().unwrap_err();
+        assert!(matches!(error, MirrorError::HeldBack { .. }), "{error}");
+        assert_eq!((error.class(), empty.rows, empty.held_back.deletes), (Class::Incomplete, 1, 1));
+        assert!(error.next_step().unwrap().contains("--accept-changes 1`"));
     }
-    let options = PassOptions { allow_empty: true, ..PassOptions::default() };
+    let options = PassOptions { accepted: 1, ..PassOptions::default() };
     let emptied =
         mirror::pass(&ReadOnly::new(live.clone()), &spare, &state, &options, &SystemClock, &Progress::silent())
             .await

@@ -381,6 +381,8 @@ async fn a_folder_whose_disk_is_not_mounted_is_not_made_up() {
         region: "us-east-1".to_owned(),
         credentials: None,
         topology: Topology::Mirror,
+        attic: None,
+        canary: None,
     };
     assert!(matches!(Bucket::open(&address, None), Err(StoreError::NotFound { .. })));
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);

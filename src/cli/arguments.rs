@@ -154,6 +154,11 @@ pub(super) struct CaptureCommand {
     #[arg(long, value_name = "SIZE", value_parser = crate::config::rate)]
     pub rate: Option<Bytes>,
 
+    /// Believe that so many objects of a bucket were really changed, or really deleted, at once. It holds for this capture, and is
+    /// written down.
+    #[arg(long, value_name = "COUNT", default_value_t = 0, conflicts_with = "try_url")]
+    pub accept_changes: u64,
+
     /// Say what would be captured, and from where; change nothing.
     #[arg(long, conflicts_with = "try_url")]
     pub dry_run: bool,
@@ -228,6 +233,10 @@ pub(super) struct PruneCommand {
     /// The share of the points, and of the packs' bytes, that may go at once [default: `share_max`, 50%].
     #[arg(long, value_name = "PERCENT")]
     pub share: Option<Percent>,
+
+    /// Believe that so many objects of a bucket were really deleted at the live site, and hide them here.
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub accept_hides: u64,
 
     /// Print the plan as JSON.
     #[arg(long)]

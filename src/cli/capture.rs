@@ -64,7 +64,7 @@ pub(super) async fn run(here: Here, command: CaptureCommand, clock: Arc<dyn Cloc
         Some(rate) => here.with_rate(rate),
         None => here,
     };
-    let summary = point::take(&here, clock, &progress::progress()).await?;
+    let summary = point::take_accepting(&here, command.accept_changes, clock, &progress::progress()).await?;
     let lacks: Vec<&String> = summary.sources.iter().flat_map(|source| &source.lacks).collect();
     let outcome = (!lacks.is_empty()).then_some(Class::Incomplete);
     for lack in lacks {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::reference::Reference;
+use super::vault::{folder_of, split_prefix};
 use crate::units::Bytes;
 
 /// The values each sequence jumps unless it is said: ten ids a second over the quarter of an hour between two captures are
@@ -45,6 +46,11 @@ pub struct BucketAddress {
     pub credentials: Option<Reference>,
     /// How the other site comes to have its objects; the same at both sites.
     pub topology: Topology,
+    /// Where what was overwritten or deleted in it is kept: a bucket of the same server, or a folder. A folder has one beside
+    /// it unless it is said; an S3 bucket has none.
+    pub attic: Option<BucketUrl>,
+    /// A key that is always there: without it this is not the right bucket.
+    pub canary: Option<String>,
 }
 
 /// How the other site comes to have the objects of a bucket.
@@ -73,6 +79,28 @@ impl Topology {
         }
     }
 }
+
+impl BucketAddress {
+    /// The attic, reached as the bucket itself is; `None` where there is none.
+    pub fn attic_address(&self) -> Option<BucketAddress> {
+        // We overwrite nothing in the others.
+        if self.topology != Topology::Mirror {
+            return None;
+        }
+        let url = self.attic.clone().or_else(|| match &self.url {
+            BucketUrl::Folder(folder) => {
+                let mut name = folder.file_name()?.to_owned();
+                name.push(ATTIC_SUFFIX);
+                Some(BucketUrl::Folder(folder.with_file_name(name)))
+            }
+            BucketUrl::S3 { .. } => None,
+        })?;
+        Some(BucketAddress { url, attic: None, canary: None, ..self.clone() })
+    }
+}
+
+/// What the name of a folder's attic has after that of the folder.
+const ATTIC_SUFFIX: &str = ".attic";
 
 /// The place of a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +170,28 @@ pub struct VaultAddress {
     pub credentials: Option<Reference>,
     /// The keeper's credential, which may delete; used for pruning alone. `credentials` when absent.
     pub keeper: Option<Reference>,
+}
+
+impl BucketUrl {
+    /// Reads `/path`, `file:///path`, `s3://bucket` or `s3://bucket/prefix`; nothing else.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Some(folder) = folder_of(text) {
+            return Some(BucketUrl::Folder(folder));
+        }
+        let (bucket, prefix) = split_prefix(text.strip_prefix("s3://")?)?;
+        Some(BucketUrl::S3 { bucket, prefix })
+    }
+
+    /// Whether one of the two lies within the other, so that what is in one would be taken for objects of the other.
+    pub fn overlaps(&self, other: &BucketUrl) -> bool {
+        match (self, other) {
+            (BucketUrl::Folder(one), BucketUrl::Folder(two)) => one.starts_with(two) || two.starts_with(one),
+            (BucketUrl::S3 { bucket: one, prefix: a }, BucketUrl::S3 { bucket: two, prefix: b }) => {
+                one == two && (a.starts_with(b.as_str()) || b.starts_with(a.as_str()))
+            }
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for BucketUrl {

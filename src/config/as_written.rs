@@ -60,6 +60,8 @@ pub(super) struct Retention {
     pub yearly: Option<u32>,
     /// The share of the points, or of the packs' bytes, that one pass may remove.
     pub share_max: Option<Spanned<String>>,
+    /// For so long an object must be gone before it is hidden at the spare.
+    pub hide_after: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -110,6 +112,10 @@ pub(super) struct Bucket {
     pub credentials: Option<Spanned<String>>,
     /// `mirror`, `shared` or `external`.
     pub topology: Option<Spanned<String>>,
+    /// Where what was overwritten or deleted is kept.
+    pub attic: Option<Spanned<String>>,
+    /// A key that is always there.
+    pub canary: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -15,7 +15,7 @@ use super::profile::Profile;
 use super::reference::Reference;
 use super::retention::retention;
 use super::source_name::{SourceName, is_plain_name};
-use super::vault::{folder_of, site_vault, split_prefix, vault};
+use super::vault::{site_vault, vault};
 use super::{Config, Site, VaultConfig};
 
 /// Where a site keeps its state, and where `keygen` tells a person to put its keys, unless the file says otherwise.
@@ -183,16 +183,8 @@ fn has_password(url: &str) -> bool {
 
 fn bucket(place: &Place, site: &str, name: &Spanned<String>, raw: &raw::Bucket) -> Result<BucketAddress, ConfigError> {
     let section = format!("{site}.buckets.{}", name.get_ref());
-    let text = raw.url.get_ref();
-    let wrong = || {
-        let what = format!("the bucket `{text}` under [{section}] is neither a folder nor s3://");
-        place.error(Some(raw.url.span().start), what, "Write an absolute path, or s3://BUCKET, or s3://BUCKET/PREFIX.")
-    };
-    let url = match (folder_of(text), text.strip_prefix("s3://").and_then(split_prefix)) {
-        (Some(folder), _) => BucketUrl::Folder(folder),
-        (None, Some((bucket, prefix))) => BucketUrl::S3 { bucket, prefix },
-        (None, None) => return Err(wrong()),
-    };
+    let url = bucket_url(place, &section, "bucket", &raw.url)?;
+    let attic = raw.attic.as_ref().map(|raw| bucket_url(place, &section, "attic", raw)).transpose()?;
     Ok(BucketAddress {
         name: plain_name(place, name, "bucket")?,
         url,
@@ -200,6 +192,8 @@ fn bucket(place: &Place, site: &str, name: &Spanned<String>, raw: &raw::Bucket) 
         region: raw.region.clone().unwrap_or_else(|| "us-east-1".to_owned()),
         credentials: reference(place, &section, "credentials", raw.credentials.as_ref())?,
         topology: topology(place, &section, raw.topology.as_ref())?,
+        attic,
+        canary: raw.canary.clone(),
     })
 }
 
@@ -227,6 +221,52 @@ fn buckets_of_both(place: &Place, one: &Site, two: &Site) -> Result<(), ConfigEr
             let what = format!("bucket.{name} is {} at both sites: nothing would be mirrored anywhere", bucket.url);
             let next = "Give each site its own (the live site reaches both: mount the spare's folder there under another path), or \
                         say that they share it: topology = \"shared\".";
+            return Err(place.error(None, what, next));
+        }
+    }
+    Ok(())
+}
+
+fn bucket_url(place: &Place, section: &str, what: &str, raw: &Spanned<String>) -> Result<BucketUrl, ConfigError> {
+    let text = raw.get_ref();
+    BucketUrl::parse(text).ok_or_else(|| {
+        let wrong = format!("the {what} `{text}` under [{section}] is neither a folder nor s3://");
+        let next = "Write an absolute path, or s3://BUCKET, or s3://BUCKET/PREFIX.";
+        place.error(Some(raw.span().start), wrong, next)
+    })
+}
+
+/// An attic lies within no bucket, and no two share one: what is in it would be mirrored, or be let go by the other's points.
+fn attics(place: &Place, site: &Site) -> Result<(), ConfigError> {
+    for bucket in site.buckets.values() {
+        if bucket.attic.is_some() && bucket.topology != Topology::Mirror {
+            let what =
+                format!("bucket.{} of {} has an attic, and is `{}`", bucket.name, site.name, bucket.topology.as_str());
+            return Err(place.error(
+                None,
+                what,
+                "Leave the attic out: nothing of ours is ever written to such a bucket.",
+            ));
+        }
+        let Some(attic) = bucket.attic_address() else { continue };
+        let of_kind = matches!(attic.url, BucketUrl::Folder(_)) == matches!(bucket.url, BucketUrl::Folder(_));
+        if !of_kind {
+            let what = format!("bucket.{} of {} is {} and its attic {}", bucket.name, site.name, bucket.url, attic.url);
+            let next = "The store copies from one to the other by itself: a folder has a folder for attic, a bucket of an S3 \
+                        server another bucket of that server.";
+            return Err(place.error(None, what, next));
+        }
+        let mut others = site.buckets.values().flat_map(|other| {
+            let its_attic = other.attic_address().filter(|_| other.name != bucket.name);
+            std::iter::once(other.clone()).chain(its_attic)
+        });
+        let endpoint = &attic.endpoint;
+        if let Some(other) = others.find(|other| other.endpoint == *endpoint && other.url.overlaps(&attic.url)) {
+            let what = format!(
+                "the attic of bucket.{} of {} is {}, which {} lies in, or around",
+                bucket.name, site.name, attic.url, other.url
+            );
+            let next = "Give each bucket an attic of its own, beside every bucket: attic = \"s3://OTHER\" or \"/other/folder\".";
             return Err(place.error(None, what, next));
         }
     }
@@ -312,6 +352,7 @@ fn two_sites(place: &Place, sites: &BTreeMap<String, Site>) -> Result<(), Config
         ));
     }
     buckets_of_both(place, one, two)?;
+    [one, two].into_iter().try_for_each(|site| attics(place, site))?;
     if ours.is_empty() {
         let what = "the sites name no database, bucket or export".to_owned();
         return Err(place.error(None, what, "docs/CONFIGURATION.md shows how to name them."));

@@ -17,7 +17,7 @@ use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
 
 use super::MirrorError;
 use super::manifest::{ManifestError, Pair, Row};
-use crate::store::ReadOnly;
+use crate::store::{Original, ReadOnly};
 
 /// Fingerprint of what nominates → key, BLAKE3, size, the target's tag, check.
 const CONTENTS: TableDefinition<u64, (&str, &[u8; 32], u64, &str, u32)> = TableDefinition::new("contents");
@@ -52,6 +52,11 @@ impl Known {
     /// it was, while the target has what it was in between.
     pub(super) fn is_what(&self, row: &Row) -> bool {
         Known::of(row).as_ref() == Some(self)
+    }
+
+    /// It, to be copied at the target.
+    pub(super) fn original(&self) -> Original<'_> {
+        Original { key: &self.key, etag: Some(&self.target_etag), size: self.size }
     }
 
     fn check(&self, fingerprint: u64) -> u32 {
@@ -266,6 +271,8 @@ mod tests {
             region: String::new(),
             credentials: None,
             topology: crate::config::address::Topology::Mirror,
+            attic: None,
+            canary: None,
         };
         ReadOnly::new(Bucket::open(&address, None).unwrap())
     }

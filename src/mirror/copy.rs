@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 
+use super::attic::{Attic, Standing};
 use super::beside::Beside;
+use super::breaker::Breaker;
 use super::contents::Known;
 use super::jitter::Backoff;
 use super::limits::Limits;
@@ -40,6 +42,8 @@ pub(super) enum Copied {
     Skipped(Skipped),
     /// It could not be copied; the others may.
     Failed(String),
+    /// The target has an older version, which is not overwritten: too much changed at once.
+    HeldBack,
 }
 
 /// How the target came to have an object.
@@ -70,6 +74,10 @@ enum Fault {
     Target(StoreError),
     /// The target has something else than was sent.
     Unconfirmed(String),
+    /// What stands at the target could not be put into the attic.
+    NotKept(String),
+    /// It is not to be overwritten.
+    HeldBack,
 }
 
 impl From<WriteError> for Fault {
@@ -92,6 +100,10 @@ struct Wanted {
 pub(super) struct Copier<'a> {
     pub(super) source: &'a ReadOnly,
     pub(super) target: &'a Bucket,
+    pub(super) attic: &'a Attic,
+    pub(super) breaker: Breaker,
+    /// Whether the target held nothing when the pass began: then nothing can be overwritten there.
+    pub(super) is_fresh: bool,
     pub(super) meter: Arc<dyn Meter>,
     pub(super) limits: Arc<Limits>,
 }
@@ -132,7 +144,8 @@ impl Copier<'_> {
                     continue;
                 }
                 Err(Fault::Target(error)) => return Err(error),
-                Err(Fault::Unconfirmed(why)) => return Ok(Copied::Failed(why)),
+                Err(Fault::Unconfirmed(why) | Fault::NotKept(why)) => return Ok(Copied::Failed(why)),
+                Err(Fault::HeldBack) => return Ok(Copied::HeldBack),
                 Err(Fault::Source(error)) => error,
             };
             match error {
@@ -158,11 +171,30 @@ impl Copier<'_> {
         known: Option<&Known>,
         before: Option<&Row>,
     ) -> Result<(Row, How), Fault> {
-        let Some(known) = known else { return self.send(key, wanted, None).await };
+        let Some(known) = known else { return self.send(key, wanted, before, None).await };
         match self.reuse(key, wanted, known, before).await? {
             Reused::Done(row, how) => Ok((row, how)),
-            Reused::No => self.send(key, wanted, None).await,
-            Reused::Refused(why) => self.send(key, wanted, Some(why)).await,
+            Reused::No => self.send(key, wanted, before, None).await,
+            Reused::Refused(why) => self.send(key, wanted, before, Some(why)).await,
+        }
+    }
+
+    /// Makes sure that what stands under `key` may be overwritten, and stays reachable when it is.
+    async fn make_way(&self, key: &str, known: Option<&Known>, before: Option<&Row>) -> Result<(), Fault> {
+        if before.is_some() && !self.breaker.may_overwrite() {
+            return Err(Fault::HeldBack);
+        }
+        if self.is_fresh && before.is_none() {
+            return Ok(());
+        }
+        let own = before.and_then(Known::of).or_else(|| known.filter(|known| known.key == key).cloned());
+        let believed = own.as_ref().map(|own| (own.blake3, own.original()));
+        match self.attic.keep(self.target, key, believed).await {
+            Ok(Standing::Kept) if before.is_none() && !self.breaker.may_overwrite() => Err(Fault::HeldBack),
+            Ok(Standing::Kept | Standing::Nothing) => Ok(()),
+            // The attic is of the same server: it is away for every other object, too.
+            Err(error @ StoreError::Unavailable { .. }) => Err(Fault::Target(error)),
+            Err(error) => Err(Fault::NotKept(format!("what it would replace could not be kept: {}", told(&error)))),
         }
     }
 
@@ -174,32 +206,69 @@ impl Copier<'_> {
         }
         let beside = Beside::of(self.source, key, &head, false).await.map_err(Fault::Source)?;
         self.limits.requests(REUSE_REQUESTS).await;
-        let original = Original { key: &known.key, etag: Some(&known.target_etag), size: known.size };
+        let original = known.original();
         let made = match before {
             Some(row) if known.is_what(row) && row.beside == Some(beside.digest()) => {
                 Ok((How::Had, row.target_etag.clone()))
             }
-            _ if known.key == key => {
+            // One that was gone and comes back is written anew though it may still be there: the keeper may be about to hide it.
+            Some(_) if known.key == key => {
                 let settled = beside.settle(self.target, original).await;
                 settled.map(|(adjusted, etag)| (if adjusted { How::Adjusted } else { How::Had }, etag))
             }
             _ => {
+                // Onto itself it destroys nothing.
+                if known.key != key {
+                    self.make_way(key, Some(known), before).await?;
+                }
                 let copied = self.target.copy(original, key, &beside.attributes, &beside.tags).await;
                 copied.map(|made| (How::Duplicated, made.version.etag))
             }
+        };
+        let made = match made {
+            // The target has something else there by now; what it had may be in the attic.
+            Err(StoreError::Changed { .. } | StoreError::NotFound { .. }) => {
+                match self.from_attic(key, known, before, &beside).await? {
+                    Some(made) => made.map(|made| (How::Duplicated, made.version.etag)),
+                    None => return Ok(Reused::No),
+                }
+            }
+            made => made,
         };
         match made {
             Ok((how, target_etag)) => {
                 let row = row(key, wanted, head, known.blake3, &beside, target_etag);
                 Ok(Reused::Done(row, how))
             }
-            // The target has something else there by now.
             Err(StoreError::Changed { .. } | StoreError::NotFound { .. }) => Ok(Reused::No),
             Err(error) => Ok(Reused::Refused(told(&error))),
         }
     }
 
-    async fn send(&self, key: &str, wanted: &Wanted, refused: Option<String>) -> Result<(Row, How), Fault> {
+    /// Has the target make the object from what the attic has of its content; `None` when it has it not.
+    async fn from_attic(
+        &self,
+        key: &str,
+        known: &Known,
+        before: Option<&Row>,
+        beside: &Beside,
+    ) -> Result<Option<Result<Head, StoreError>>, Fault> {
+        let found = self.attic.find(&known.blake3, known.size).await.map_err(Fault::Target)?;
+        let (Some(place), Some((name, version))) = (self.attic.place(), found) else { return Ok(None) };
+        self.make_way(key, Some(known), before).await?;
+        let original = Original { key: &name, etag: version.etag.as_deref(), size: version.size };
+        Ok(Some(self.target.copy_from(place, original, key, &beside.attributes, &beside.tags).await))
+    }
+
+    async fn send(
+        &self,
+        key: &str,
+        wanted: &Wanted,
+        before: Option<&Row>,
+        refused: Option<String>,
+    ) -> Result<(Row, How), Fault> {
+        // Before the source is opened: copying a large object into the attic may take longer than a server waits for its reader.
+        self.make_way(key, None, before).await?;
         let (head, body) = self.open(key, wanted).await.map_err(Fault::Source)?;
         let size = head.version.size;
         let beside = Beside::of(self.source, key, &head, false).await.map_err(Fault::Source)?;

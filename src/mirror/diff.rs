@@ -72,15 +72,33 @@ where
         }))
     }
 
-    /// The next row of the hole that the listing has after `hole.after`, which belongs to the past; `None` at its end.
+    /// The next row of the past that comes before `key`, the next of the listing, or, when the listing is complete, before nothing:
+    /// its object is not listed. To be asked until there is none, before `key` is met.
+    ///
+    /// # Errors
+    /// The first error of the rows.
+    pub fn gone_before(&mut self, key: Option<&str>) -> Result<Option<Row>, E> {
+        let row = self.take_if(|row| key.is_none_or(|key| row.key.as_str() < key))?;
+        self.gone += u64::from(row.is_some());
+        Ok(row)
+    }
+
+    /// As [`Join::gone_before`], for a hole that the listing has after the key `after`.
+    ///
+    /// # Errors
+    /// The first error of the rows.
+    pub fn gone_until(&mut self, after: Option<&str>) -> Result<Option<Row>, E> {
+        let row = self.take_if(|row| after.is_some_and(|after| row.key.as_str() <= after))?;
+        self.gone += u64::from(row.is_some());
+        Ok(row)
+    }
+
+    /// The next row of the hole that the listing has after `hole.after`, which belongs to the past; `None` at its end. To be asked
+    /// when [`Join::gone_until`] has no more.
     ///
     /// # Errors
     /// The first error of the rows.
     pub fn unseen(&mut self, hole: &Unlisted) -> Result<Option<Row>, E> {
-        let seen = |row: &Row| hole.after.as_ref().is_some_and(|after| row.key <= *after);
-        while self.take_if(seen)?.is_some() {
-            self.gone += 1;
-        }
         let row = self.take_if(|row| hole.until.as_ref().is_none_or(|until| row.key <= *until))?;
         if row.is_none() && self.last < hole.until {
             self.last.clone_from(&hole.until);
@@ -107,7 +125,7 @@ where
     }
 }
 
-/// One step of a pass: an entry of the listing, or a row in one of its holes.
+/// One step of a pass: an entry of the listing, or a row of the past that it does not show.
 #[derive(Debug)]
 pub(super) enum Met {
     Object {
@@ -115,6 +133,8 @@ pub(super) enum Met {
         version: SourceVersion,
         change: Change,
     },
+    /// A row whose object is not listed where it should be.
+    Gone(Row),
     Skipped(Skipped),
     /// A hole begins.
     Unlisted(Unlisted),
@@ -122,8 +142,21 @@ pub(super) enum Met {
     Unseen(Row),
 }
 
-/// Joins a listing of `bucket` with the past. Every row and every entry comes once, in the order of the keys, except the rows that are
-/// gone.
+/// Where the join of a listing stands.
+enum At {
+    /// Before whatever the listing says next.
+    Listing,
+    /// Before this object, and after all that was listed before it.
+    Object(String, SourceVersion),
+    /// Before this hole.
+    Hole(Unlisted),
+    /// In it.
+    Within(Unlisted),
+    /// After the last entry of a listing that came to its end.
+    Complete,
+}
+
+/// Joins a listing of `bucket` with the past. Every row and every entry comes once, in the order of the keys.
 pub(super) fn joined<'a, P>(
     listing: impl Stream<Item = Result<Entry, MirrorError>> + Send + 'a,
     join: &'a mut Join<P>,
@@ -132,30 +165,49 @@ pub(super) fn joined<'a, P>(
 where
     P: Iterator<Item = Result<Row, ManifestError>> + Send,
 {
-    let state = (listing.boxed(), join, None::<Unlisted>);
-    stream::try_unfold(state, move |(mut listing, join, mut hole)| async move {
-        if let Some(within) = &hole {
-            match join.unseen(within)? {
-                Some(row) => return Ok(Some((Met::Unseen(row), (listing, join, hole)))),
-                None => hole = None,
+    let state = (listing.boxed(), join, At::Listing);
+    stream::try_unfold(state, move |(mut listing, join, mut at)| async move {
+        loop {
+            let (met, next) = match at {
+                At::Listing => match listing.next().await.transpose()? {
+                    None => (None, At::Complete),
+                    Some(Entry::Unlisted(hole)) => (None, At::Hole(hole)),
+                    Some(Entry::Listed(Listed::Skipped(skipped))) => (Some(Met::Skipped(skipped)), At::Listing),
+                    Some(Entry::Listed(Listed::Object { key, version })) => (None, At::Object(key, version)),
+                },
+                At::Object(key, version) => match join.gone_before(Some(&key))? {
+                    Some(row) => (Some(Met::Gone(row)), At::Object(key, version)),
+                    None => (Some(object(join, bucket, key, version)?), At::Listing),
+                },
+                At::Hole(hole) => match join.gone_until(hole.after.as_deref())? {
+                    Some(row) => (Some(Met::Gone(row)), At::Hole(hole)),
+                    None => (Some(Met::Unlisted(hole.clone())), At::Within(hole)),
+                },
+                At::Within(hole) => match join.unseen(&hole)? {
+                    Some(row) => (Some(Met::Unseen(row)), At::Within(hole)),
+                    None => (None, At::Listing),
+                },
+                At::Complete => match join.gone_before(None)? {
+                    Some(row) => (Some(Met::Gone(row)), At::Complete),
+                    None => return Ok(None),
+                },
+            };
+            at = next;
+            if let Some(met) = met {
+                return Ok(Some((met, (listing, join, at))));
             }
         }
-        let Some(entry) = listing.next().await.transpose()? else { return Ok(None) };
-        let met = match entry {
-            Entry::Unlisted(unlisted) => {
-                hole = Some(unlisted.clone());
-                Met::Unlisted(unlisted)
-            }
-            Entry::Listed(Listed::Skipped(skipped)) => Met::Skipped(skipped),
-            Entry::Listed(Listed::Object { key, version }) => match join.meet(&key, &version)? {
-                Ok(change) => Met::Object { key, version, change },
-                Err(OutOfOrder { before, after }) => {
-                    return Err(MirrorError::Unsorted { bucket: bucket.to_owned(), before, after });
-                }
-            },
-        };
-        Ok(Some((met, (listing, join, hole))))
     })
+}
+
+fn object<P>(join: &mut Join<P>, bucket: &str, key: String, version: SourceVersion) -> Result<Met, MirrorError>
+where
+    P: Iterator<Item = Result<Row, ManifestError>>,
+{
+    match join.meet(&key, &version)? {
+        Ok(change) => Ok(Met::Object { key, version, change }),
+        Err(OutOfOrder { before, after }) => Err(MirrorError::Unsorted { bucket: bucket.to_owned(), before, after }),
+    }
 }
 
 #[cfg(test)]
@@ -230,6 +282,7 @@ mod tests {
                 Met::Object { key, change: Change::Same(_), .. } => format!("={key}"),
                 Met::Object { key, .. } => format!("+{key}"),
                 Met::Unseen(row) => format!("?{}", row.key),
+                Met::Gone(row) => format!("-{}", row.key),
                 Met::Unlisted(_) => "(".to_owned(),
                 Met::Skipped(_) => unreachable!(),
             };
@@ -239,9 +292,10 @@ mod tests {
         };
         check(None, None, "( ?a ?b ?c ?d ?e -0/5").await;
         check(Some("b"), Some("d"), "=a =b ( ?c ?d =e +f -0/5").await;
-        check(Some("a"), Some("b"), "=a ( ?b =e +f -2/5").await;
-        check(Some("bb"), Some("cc"), "=a =b ( ?c =e +f -1/5").await;
+        check(Some("a"), Some("b"), "=a ( ?b -c -d =e +f -2/5").await;
+        check(Some("bb"), Some("cc"), "=a =b ( ?c -d =e +f -1/5").await;
         check(Some("b"), None, "=a =b ( ?c ?d ?e -0/5").await;
+        check(Some("c"), Some("d"), "=a =b -c ( ?d =e +f -1/5").await;
     }
 
     #[test]

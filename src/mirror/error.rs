@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::breaker::HeldBack;
 use super::manifest::ManifestError;
 use super::{FailedObject, Unlisted};
 use crate::error::{Class, Explain};
@@ -63,15 +64,13 @@ pub enum MirrorError {
         /// The first.
         first: Unlisted,
     },
-    /// Everything is gone at once.
+    /// Everything is gone at once from a bucket that is only listed and hashed.
     #[error("{bucket} lists no object, and had {objects} at the last pass")]
     Empty {
         /// The bucket.
         bucket: String,
         /// How many objects it had.
         objects: u64,
-        /// Where that is remembered.
-        manifest: PathBuf,
     },
     /// What was mirrored is not there: most likely a disk that is not mounted.
     #[error("{bucket} lacks {key:?}, which the last pass left there")]
@@ -82,6 +81,17 @@ pub enum MirrorError {
         key: String,
         /// Where that is remembered.
         manifest: PathBuf,
+    },
+    /// Too much would have been overwritten, or taken for deleted.
+    #[error(
+        "{}: {} changed and {} missing object(s) of {bucket} are at the spare as they were; new ones were copied",
+        held.why, held.overwrites, held.deletes
+    )]
+    HeldBack {
+        /// The source.
+        bucket: String,
+        /// What and why.
+        held: HeldBack,
     },
     /// The pass ended, and the target lacks something.
     #[error("{failed} object(s) could not be mirrored; the first is {:?}: {}", first.key, first.why)]
@@ -103,7 +113,9 @@ impl Explain for MirrorError {
             | MirrorError::Unsorted { .. }
             | MirrorError::Lister { .. } => Class::Failed,
             MirrorError::Busy { .. } | MirrorError::Empty { .. } | MirrorError::TargetLost { .. } => Class::Refused,
-            MirrorError::Incomplete { .. } | MirrorError::Unlisted { .. } => Class::Incomplete,
+            MirrorError::Incomplete { .. } | MirrorError::Unlisted { .. } | MirrorError::HeldBack { .. } => {
+                Class::Incomplete
+            }
         }
     }
 
@@ -128,11 +140,11 @@ impl Explain for MirrorError {
                  keys, then run it again."
                     .to_owned(),
             ),
-            MirrorError::Empty { bucket, manifest, .. } => Some(format!(
-                "Check that {bucket} is the right place and, if it is a folder, that its disk is mounted. The target was left as it is. \
-                 If it is empty on purpose, remove {}, and run it again.",
-                manifest.display()
+            MirrorError::Empty { bucket, objects } => Some(format!(
+                "Check that {bucket} is the right place and, if it is a folder, that its disk is mounted. If it is empty on purpose, say so \
+                 once: `warmspare capture --accept-changes {objects}`."
             )),
+            MirrorError::HeldBack { bucket, held } => Some(held.next_step(bucket)),
             MirrorError::TargetLost { bucket, manifest, .. } => Some(format!(
                 "Check that {bucket} is the right place and, if it is a folder, that its disk is mounted. Nothing was copied. If what it \
                  held is really lost, remove {}, and run it again: everything is copied anew.",

@@ -82,9 +82,8 @@ pub async fn index(
         }
     }
     let (known, gone) = join.end()?;
-    if index.listed == 0 && known > 0 && !options.allow_empty {
-        let manifest = manifest_path(state);
-        return Err(MirrorError::Empty { bucket: bucket.name().to_owned(), objects: known, manifest });
+    if index.listed == 0 && known > options.accepted {
+        return Err(MirrorError::Empty { bucket: bucket.name().to_owned(), objects: known });
     }
     index.gone += gone;
     let finished = tokio::task::spawn_blocking(move || memory.finish(next).map_err(MirrorError::from));

@@ -3,18 +3,21 @@
 //! A text file of sorted lines in the site's state folder, read and written one line at a time:
 //!
 //! ```text
-//! warmspare-manifest 2 ⇥ source ⇥ target ⇥ check
+//! warmspare-manifest 3 ⇥ source ⇥ target ⇥ check
 //! key ⇥ etag ⇥ size ⇥ modified_ns ⇥ blake3 ⇥ target's etag ⇥ digest of headers and tags ⇥ flags ⇥ check
 //! …
 //! end ⇥ number of rows ⇥ check
 //! ```
 //!
 //! The check is the first 8 hexadecimal digits of the BLAKE3 of the line before it. A file without its `end`
-//! was not finished; a line that does not check out is refused with its number, never skipped. Format 1, without the
-//! digests, is still read.
+//! was not finished; a line that does not check out is refused with its number, never skipped.
+//!
+//! A row with the flag `g` is of an object that the source had no more when the pass met it. It is there for the end of that pass
+//! alone, which may not believe it; whoever reads a manifest does not see it. Format 2, without such rows, and format 1, without
+//! the digests, are still read.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::beside::BesideDigest;
@@ -22,13 +25,19 @@ use super::line::{escape_into, unescape};
 use crate::error::Explain;
 use crate::store::SourceVersion;
 
-const FORMAT: &str = "warmspare-manifest 2";
-/// What an earlier release wrote: rows without the digest.
+const FORMAT: &str = "warmspare-manifest 3";
+/// What earlier releases wrote: no rows of what is gone.
+const FORMAT_2: &str = "warmspare-manifest 2";
+/// And rows without the digest.
 const FORMAT_1: &str = "warmspare-manifest 1";
 const FORMAT_OF_ANY_VERSION: &str = "warmspare-manifest ";
 const END: &str = "end";
 /// The flag of a row that has to be copied again because its source may have changed unseen.
-const RACY: &str = "r";
+const RACY: char = 'r';
+/// The flag of a row whose object the source had no more.
+const GONE: char = 'g';
+/// More than the last line has bytes.
+const LAST_LINE_BYTES_MAX: u64 = 64;
 const CHECK_DIGITS: usize = 8;
 /// More than the longest line: a key of 4 KiB of control characters, and the rest.
 const LINE_BYTES_MAX: u64 = 64 << 10;
@@ -130,7 +139,7 @@ pub struct Row {
 }
 
 impl Row {
-    fn line(&self) -> String {
+    fn line(&self, gone: bool) -> String {
         let mut line = String::with_capacity(self.key.len() + 200);
         escape_into(&mut line, &self.key);
         line.push('\t');
@@ -138,16 +147,19 @@ impl Row {
         line.push_str(&format!("\t{}\t{}\t{}\t", self.source.size, self.source.modified_ns, self.blake3));
         escape_into(&mut line, self.target_etag.as_deref().unwrap_or_default());
         let beside = self.beside.map(|digest| digest.to_string()).unwrap_or_default();
-        line.push_str(&format!("\t{beside}\t{}", if self.racy { RACY } else { "" }));
+        line.push_str(&format!("\t{beside}\t"));
+        line.extend(self.racy.then_some(RACY));
+        line.extend(gone.then_some(GONE));
         line
     }
 
-    fn parse(line: &str, has_beside: bool) -> Option<Self> {
+    /// The row, and whether its object was gone.
+    fn parse(line: &str, has_beside: bool) -> Option<(Self, bool)> {
         let mut fields = line.split('\t');
         let mut field = || fields.next();
         let beside = |text: &str| if text.is_empty() { Some(None) } else { BesideDigest::from_hex(text).map(Some) };
         let etag = |text: &str| unescape(text).map(|etag| (!etag.is_empty()).then_some(etag));
-        let row = Row {
+        let mut row = Row {
             key: unescape(field()?)?,
             source: SourceVersion {
                 etag: etag(field()?)?,
@@ -157,13 +169,17 @@ impl Row {
             blake3: blake3::Hash::from_hex(field()?).ok()?,
             target_etag: etag(field()?)?,
             beside: if has_beside { beside(field()?)? } else { None },
-            racy: match field()? {
-                "" => false,
-                RACY => true,
-                _ => return None,
-            },
+            racy: false,
         };
-        fields.next().is_none().then_some(row)
+        let mut gone = false;
+        for flag in field()?.chars() {
+            match flag {
+                RACY => row.racy = true,
+                GONE => gone = true,
+                _ => return None,
+            }
+        }
+        fields.next().is_none().then_some((row, gone))
     }
 }
 
@@ -199,9 +215,9 @@ impl Rows {
         let first = rows.next_line()?;
         let fields: Vec<&str> = first.split('\t').collect();
         match fields.as_slice() {
-            [format @ (FORMAT | FORMAT_1), source, target] => match (unescape(source), unescape(target)) {
+            [format @ (FORMAT | FORMAT_2 | FORMAT_1), source, target] => match (unescape(source), unescape(target)) {
                 (Some(source), Some(target)) => {
-                    rows.has_beside = *format == FORMAT;
+                    rows.has_beside = *format != FORMAT_1;
                     Ok(Some((Pair { source, target }, rows)))
                 }
                 _ => Err(rows.corrupt("does not name two buckets")),
@@ -230,7 +246,43 @@ impl Rows {
         }
     }
 
-    fn next_row(&mut self) -> Result<Option<Row>, ManifestError> {
+    /// How many rows the finished manifest at `path` has, those of what was gone among them; none without one.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has no last line.
+    pub fn count(path: &Path) -> Result<u64, ManifestError> {
+        let failed = |source| ManifestError::Io { path: path.to_owned(), operation: "read", source };
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            opened => opened.map_err(failed)?,
+        };
+        let length = file.metadata().map_err(failed)?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LAST_LINE_BYTES_MAX))).map_err(failed)?;
+        let mut tail = Vec::new();
+        file.take(LAST_LINE_BYTES_MAX).read_to_end(&mut tail).map_err(failed)?;
+        let tail = String::from_utf8_lossy(&tail);
+        let line = tail.trim_end_matches('\n').rsplit('\n').next().unwrap_or_default();
+        let number = line.rsplit_once('\t').filter(|(content, found)| *found == check(content).as_str());
+        let number = number.and_then(|(content, _)| content.strip_prefix("end\t")?.parse().ok());
+        number.ok_or(ManifestError::Unfinished { path: path.to_owned(), line: 0 })
+    }
+
+    /// The rows, each with whether its object was gone.
+    pub(super) fn with_gone(self) -> impl Iterator<Item = Result<(Row, bool), ManifestError>> {
+        let mut rows = self;
+        std::iter::from_fn(move || rows.next_of_any())
+    }
+
+    fn next_of_any(&mut self) -> Option<Result<(Row, bool), ManifestError>> {
+        if self.over {
+            return None;
+        }
+        let next = self.next_row().transpose();
+        self.over = !matches!(next, Some(Ok(_)));
+        next
+    }
+
+    fn next_row(&mut self) -> Result<Option<(Row, bool)>, ManifestError> {
         let line = self.next_line()?;
         if let Some(number) = line.strip_prefix("end\t")
             && !number.contains('\t')
@@ -239,12 +291,12 @@ impl Rows {
             let complete = number.parse() == Ok(self.line.saturating_sub(2));
             return if complete { Ok(None) } else { Err(self.corrupt("counts other rows than there are")) };
         }
-        let row = Row::parse(&line, self.has_beside).ok_or_else(|| self.corrupt("is no row"))?;
+        let (row, gone) = Row::parse(&line, self.has_beside).ok_or_else(|| self.corrupt("is no row"))?;
         if self.last_key.as_ref().is_some_and(|last| *last >= row.key) {
             return Err(self.corrupt("is not in the order of the keys"));
         }
         self.last_key = Some(row.key.clone());
-        Ok(Some(row))
+        Ok(Some((row, gone)))
     }
 
     fn corrupt(&self, why: &'static str) -> ManifestError {
@@ -255,14 +307,15 @@ impl Rows {
 impl Iterator for Rows {
     type Item = Result<Row, ManifestError>;
 
-    /// The next row. Ends only if the whole file was read and found right.
+    /// The next row of an object that is there. Ends only if the whole file was read and found right.
     fn next(&mut self) -> Option<Self::Item> {
-        if self.over {
-            return None;
+        loop {
+            match self.next_of_any()? {
+                Ok((_, true)) => {}
+                Ok((row, false)) => return Some(Ok(row)),
+                Err(error) => return Some(Err(error)),
+            }
         }
-        let next = self.next_row().transpose();
-        self.over = !matches!(next, Some(Ok(_)));
-        next
     }
 }
 
@@ -298,11 +351,23 @@ impl Writer {
     /// # Errors
     /// [`ManifestError::Unsorted`] when its key does not come after the one before.
     pub fn push(&mut self, row: &Row) -> Result<(), ManifestError> {
+        self.push_as(row, false)
+    }
+
+    /// Appends the row of an object that the source has no more.
+    ///
+    /// # Errors
+    /// As [`Writer::push`].
+    pub(super) fn push_gone(&mut self, row: &Row) -> Result<(), ManifestError> {
+        self.push_as(row, true)
+    }
+
+    fn push_as(&mut self, row: &Row, gone: bool) -> Result<(), ManifestError> {
         if let Some(before) = self.last_key.as_ref().filter(|last| **last >= row.key) {
             let (path, before, key) = (self.path.clone(), before.clone(), row.key.clone());
             return Err(ManifestError::Unsorted { path, before, key });
         }
-        self.line(&row.line())?;
+        self.line(&row.line(gone))?;
         self.rows += 1;
         self.last_key = Some(row.key.clone());
         Ok(())

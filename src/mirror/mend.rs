@@ -6,6 +6,8 @@
 //! the manifest says, and read back. What cannot be mended leaves the manifest: it says only what the target holds, and the
 //! next pass takes the object for a new one, if the source still has it.
 //!
+//! What stands at the target instead goes into the attic, as before every overwriting.
+//!
 //! The record of contents is removed before the manifest is written, and made anew from it: what was wrong must not be
 //! copied for other objects.
 
@@ -17,13 +19,14 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
+use super::breaker::Breaker;
 use super::copy::{Copied, Copier, told};
 use super::manifest::{ManifestError, Pair, Row, Rows};
 use super::state::State;
-use super::{Limits, MirrorError, manifest_path};
+use super::{Limits, MirrorError, Sides, manifest_path};
 use crate::clock::Clock;
 use crate::observe::{Meter, Progress};
-use crate::store::{Body, Bucket, ReadOnly, StoreError};
+use crate::store::{Body, StoreError};
 
 /// Objects mended at a time.
 const CONCURRENCY: usize = 4;
@@ -61,15 +64,14 @@ pub type Fates = BTreeMap<String, Fate>;
 /// [`MirrorError::Busy`] while a pass runs; when a bucket refuses or is away, or the state folder is not usable. What was
 /// copied until then is as the manifest says.
 pub async fn mend(
-    source: &ReadOnly,
-    target: &Bucket,
+    sides: &Sides<'_>,
     state: &Path,
     keys: BTreeSet<String>,
     limits: &Arc<Limits>,
     clock: &dyn Clock,
     progress: &Progress,
 ) -> Result<Fates, MirrorError> {
-    let started = clock.now();
+    let (started, Sides { source, target, attic, .. }) = (clock.now(), *sides);
     let pair = Pair { source: source.name().to_owned(), target: target.name().to_owned() };
     let opened = blocking(state, move |folder| {
         let state = State::open(&folder, pair)?;
@@ -78,7 +80,11 @@ pub async fn mend(
     });
     let (memory, rows, keys) = opened.await?;
     let meter: Arc<dyn Meter> = Arc::from(progress.begin("mend objects", None));
-    let mending = Mending { copier: Copier { source, target, meter: Arc::clone(&meter), limits: Arc::clone(limits) } };
+    // Whoever named them has judged how many it may be.
+    let breaker = Breaker::new(0, keys.len() as u64, false);
+    let limits = Arc::clone(limits);
+    let copier = Copier { source, target, attic, breaker, is_fresh: false, meter: Arc::clone(&meter), limits };
+    let mending = Mending { copier };
     // What the manifest does not claim needs no mending.
     let mut fates: Fates = keys.into_iter().map(|key| (key, Fate::Sound)).collect();
     let mut changes = BTreeMap::new();
@@ -211,6 +217,7 @@ impl Mending<'_> {
             Copied::Vanished => Ok((Fate::MissingAtSource, None)),
             Copied::Skipped(skipped) => failed(skipped.why),
             Copied::Failed(why) => failed(why),
+            Copied::HeldBack => failed("too many objects would be overwritten at once".to_owned()),
         }
     }
 

@@ -9,19 +9,25 @@
 //! *is* the content BLAKE3 says, not a tag. Headers, user metadata and tags go with each object; changes of them that no
 //! listing shows are found by an audit that looks at every object once a week.
 //!
-//! Promises: the source is never written to (its type has no verb for it); nothing is ever deleted at the target; a row
+//! Promises: the source is never written to (its type has no verb for it); a pass deletes nothing at the target, and overwrites
+//! nothing there that it has not put into the [`attic`] before; what looks like a mistake ([`breaker`]) it does not follow; a row
 //! says what the target holds; memory does not grow with the number of objects. What is left to others: whether the objects
 //! suit a database (`point`), and whether the target still holds them (`verify`).
 
+pub mod attic;
 mod audit;
 mod beside;
+mod breaker;
+pub mod compare;
 mod contents;
 mod copy;
 pub mod diff;
 mod error;
+pub mod hide;
 mod index;
 mod jitter;
 pub mod kept;
+pub mod let_go;
 mod limits;
 mod line;
 mod list;
@@ -33,25 +39,30 @@ mod replica;
 mod run;
 mod state;
 mod tally;
+pub mod touched;
 mod width;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use futures_util::{FutureExt, TryStreamExt};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use self::attic::Attic;
 use self::audit::Audit;
+use self::breaker::Breaker;
 use self::contents::Contents;
 use self::copy::Copier;
 use self::diff::Join;
 use self::list::Order;
-use self::manifest::{Pair, Row, Writer};
+use self::manifest::{Pair, Row};
 use self::run::Run;
 use self::state::State;
 use self::tally::Tally;
+use self::touched::Touched;
 use self::width::Width;
 use crate::clock::Clock;
 use crate::observe::{Meter, Progress};
@@ -59,6 +70,7 @@ use crate::store::{Bucket, ReadOnly, Skipped, StoreError};
 
 pub use audit::PERIOD as AUDIT_PERIOD;
 pub use beside::BesideDigest;
+pub use breaker::HeldBack;
 pub use error::MirrorError;
 pub use index::{Index, index};
 pub use kept::Kept;
@@ -83,13 +95,13 @@ pub struct PassOptions {
     pub concurrency: usize,
     /// What the copies may take of the line and the servers.
     pub limits: Arc<Limits>,
-    /// Whether to believe that a source which had objects has none any more.
-    pub allow_empty: bool,
+    /// How many overwrites, and how many deletes, a person has said are no mistake.
+    pub accepted: u64,
 }
 
 impl Default for PassOptions {
     fn default() -> Self {
-        PassOptions { concurrency: 8, limits: Arc::default(), allow_empty: false }
+        PassOptions { concurrency: 8, limits: Arc::default(), accepted: 0 }
     }
 }
 
@@ -106,6 +118,8 @@ pub struct FailedObject {
 #[must_use]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Pass {
+    /// The source, as a person knows it.
+    pub source: String,
     /// Objects of the source.
     pub listed: u64,
     /// Of those, copied: sent, or copied at the target.
@@ -130,9 +144,12 @@ pub struct Pass {
     /// Of those listed and not changed, the ones whose headers and tags were looked at all the same. Each is once in
     /// [`AUDIT_PERIOD`].
     pub audited: u64,
-    /// Objects of the last manifest that the source has no more, and those removed from it while the pass ran.
-    /// They stay at the target.
+    /// Objects of the last manifest that the source has no more. They stay at the target until the keeper hides them.
     pub gone: u64,
+    /// Objects that were listed and removed before they were read.
+    pub vanished: u64,
+    /// What was not followed because it looked like a mistake.
+    pub held_back: HeldBack,
     /// Objects in the new manifest.
     pub rows: u64,
     /// The bytes of those.
@@ -155,11 +172,14 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// Whether the target has every object of the source that can be mirrored.
+    /// Whether the target has every object of the source that can be mirrored, and no change was held back.
     ///
     /// # Errors
-    /// [`MirrorError::Unlisted`] or [`MirrorError::Incomplete`], naming the first that it lacks.
+    /// [`MirrorError::HeldBack`]; [`MirrorError::Unlisted`] or [`MirrorError::Incomplete`], naming the first that it lacks.
     pub fn complete(&self) -> Result<(), MirrorError> {
+        if self.held_back.is_any() {
+            return Err(MirrorError::HeldBack { bucket: self.source.clone(), held: self.held_back.clone() });
+        }
         if let Some(first) = self.unlisted.first.first() {
             return Err(MirrorError::Unlisted { holes: self.unlisted.total, first: first.clone() });
         }
@@ -170,11 +190,23 @@ impl Pass {
     }
 }
 
-/// Brings `target` up to `source` and writes the manifest of it into the folder `state` ([`manifest_path`]).
+/// Between what a pass runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Sides<'a> {
+    /// The live bucket.
+    pub source: &'a ReadOnly,
+    /// A key that is always there: without it nothing is overwritten, and nothing taken for deleted.
+    pub canary: Option<&'a str>,
+    /// The spare bucket.
+    pub target: &'a Bucket,
+    /// Where what is overwritten there goes.
+    pub attic: &'a Attic,
+}
+
+/// As [`follow`], into a target of which nothing is kept.
 ///
 /// # Errors
-/// When the pass could not come to its end. What was confirmed until then is remembered: the next pass does
-/// not copy it again. One object that cannot be copied does not fail the pass; it is in [`Pass::failed`].
+/// The same.
 pub async fn pass(
     source: &ReadOnly,
     target: &Bucket,
@@ -183,13 +215,29 @@ pub async fn pass(
     clock: &dyn Clock,
     progress: &Progress,
 ) -> Result<Pass, MirrorError> {
-    let order = Order::remembered(state)?;
-    let listed = attempt(source, target, state, order, options, clock, progress).boxed().await;
+    let sides = Sides { source, canary: None, target, attic: &Attic::none() };
+    follow(&sides, state, options, clock, progress).await
+}
+
+/// Brings the target up to the source and writes the manifest of it into the folder `state` ([`manifest_path`]).
+///
+/// # Errors
+/// When the pass could not come to its end. What was confirmed until then is remembered: the next pass does
+/// not copy it again. One object that cannot be copied does not fail the pass; it is in [`Pass::failed`].
+pub async fn follow(
+    sides: &Sides<'_>,
+    state: &Path,
+    options: &PassOptions,
+    clock: &dyn Clock,
+    progress: &Progress,
+) -> Result<Pass, MirrorError> {
+    let (order, source) = (Order::remembered(state)?, sides.source);
+    let listed = attempt(sides, state, order, options, clock, progress).boxed().await;
     match listed {
         Err(MirrorError::Unsorted { before, after, .. }) if order == Order::Sorted => {
             tracing::warn!("{} lists {after:?} after {before:?}: its keys are sorted here", source.name());
             Order::Unsorted.remember(state)?;
-            attempt(source, target, state, Order::Unsorted, options, clock, progress).boxed().await
+            attempt(sides, state, Order::Unsorted, options, clock, progress).boxed().await
         }
         listed => listed,
     }
@@ -197,34 +245,42 @@ pub async fn pass(
 
 /// A pass over a source that lists in the order `order`.
 async fn attempt(
-    source: &ReadOnly,
-    target: &Bucket,
+    sides: &Sides<'_>,
     state: &Path,
     order: Order,
     options: &PassOptions,
     clock: &dyn Clock,
     progress: &Progress,
 ) -> Result<Pass, MirrorError> {
-    let started = clock.now();
-    let target = target.noting_uploads(&state.join("uploads"));
+    let (started, Sides { source, attic, .. }) = (clock.now(), *sides);
+    let target = &sides.target.noting_uploads(&state.join("uploads"));
     let before = |age| started.saturating_sub(age).unwrap_or(Timestamp::MIN);
     target.sweep(before(LEFTOVERS_AFTER)).await?;
     let pair = Pair { source: source.name().to_owned(), target: target.name().to_owned() };
     let (folder, manifest) = (state, manifest_path(state));
     let (state, contents) = opened(folder, pair, source).await?;
-    refuse_lost(&target, state.past()?.next().transpose()?, &manifest).await?;
+    let touched = Touched::read(attic.place(), state.touched(attic.place())?).boxed().await?;
+    refuse_lost(target, first_untouched(&state, &touched)?, &manifest).await?;
+    let known = state.known()?;
+    let breaker = Breaker::new(known, options.accepted, is_lost(source, sides.canary).await?);
+    // Asked only where it tells something: whether each new object has to be looked for at the target first.
+    let is_fresh = (known == 0 || attic.has_to_look()) && target.list(None).next().await.transpose()?.is_none();
     let meter: Arc<dyn Meter> = Arc::from(progress.begin("mirror", None));
     let limits = Arc::clone(&options.limits);
     let run = Run {
-        copier: Copier { source, target: &target, meter: Arc::clone(&meter), limits },
+        copier: Copier { source, target, attic, breaker, is_fresh, meter: Arc::clone(&meter), limits },
         contents,
         copying: Width::new(options.concurrency),
         started,
         may_not_look: AtomicBool::new(false),
+        is_lost: known == 0 && !is_fresh,
+        touched,
+        missing: AtomicU64::new(0),
     };
     let (mut join, mut audit) = (Join::new(state.past()?), Audit::open(folder, started)?);
-    let pass = Pass { sorted_here: order == Order::Unsorted, ..Pass::default() };
-    let mut tally = Tally { pass, next: state.next()? };
+    let (source_name, sorted_here) = (source.name().to_owned(), order == Order::Unsorted);
+    let pass = Pass { source: source_name, sorted_here, ..Pass::default() };
+    let mut tally = Tally { pass, next: state.next()?, gone: 0 };
     for left in target.give_up_uploads(before(UPLOADS_AFTER)).await? {
         tally.pass.unaborted.push(left);
     }
@@ -235,13 +291,7 @@ async fn attempt(
             tally.take(outcome)?;
         }
     }
-    let (known, gone) = join.end()?;
-    if tally.pass.listed == 0 && known > 0 && !options.allow_empty {
-        return Err(MirrorError::Empty { bucket: source.name().to_owned(), objects: known, manifest });
-    }
-    let Tally { mut pass, next } = tally;
-    pass.gone += gone;
-    finished(state, next, run.contents, pass.rows).await?;
+    let pass = ended(run, state, tally).await?;
     audit.finish(pass.rows)?;
     meter.finish(&format!("{} copied, {} unchanged, {} gone", pass.copied, pass.unchanged, pass.gone));
     Ok(pass)
@@ -254,6 +304,62 @@ fn discarded(error: MirrorError, state: &State) -> MirrorError {
         MirrorError::Unsorted { .. } => state.discard().err().unwrap_or(error),
         error => error,
     }
+}
+
+/// Judges what a pass has found, and makes its rows the manifest.
+async fn ended(run: Run<'_>, state: State, tally: Tally) -> Result<Pass, MirrorError> {
+    let Run { copier, contents, touched, missing, .. } = run;
+    let Tally { mut pass, next, gone } = tally;
+    pass.held_back = copier.breaker.judge(pass.listed, missing.into_inner(), gone);
+    let is_held = pass.held_back.deletes > 0;
+    pass.gone = if is_held { 0 } else { gone };
+    // Whatever others have changed since the pass began it cannot vouch for.
+    let meanwhile = Touched::read(copier.attic.place(), touched.last).boxed().await?;
+    let without: HashSet<String> = meanwhile.again.into_iter().chain(meanwhile.busy).collect();
+    let (settled, place) = (touched.settled, copier.attic.place().cloned());
+    let (rows, judged) = (pass.rows, is_held || !without.is_empty());
+    let finished = tokio::task::spawn_blocking(move || {
+        let judged = if judged {
+            Some(state.finish_judged(next, is_held, &without)?)
+        } else {
+            state.finish(next)?;
+            None
+        };
+        let rows = judged.as_ref().map_or(rows, |judged| judged.rows);
+        contents.finish(rows)?;
+        state.set_touched(settled, place.as_ref())?;
+        Ok::<_, MirrorError>(judged)
+    });
+    let path = PathBuf::from("manifest");
+    let judged = finished.await.map_err(|stopped| MirrorError::State { path, source: stopped.into() })??;
+    if let Some(judged) = judged {
+        (pass.rows, pass.bytes) = (judged.rows, judged.bytes);
+        for key in judged.left_out {
+            let why = "at the spare it was hidden or restored while this pass ran; the next one copies it".to_owned();
+            pass.failed.push(FailedObject { key, why });
+        }
+    }
+    Ok(pass)
+}
+
+/// Whether the canary is not where it always is.
+async fn is_lost(source: &ReadOnly, canary: Option<&str>) -> Result<bool, StoreError> {
+    let Some(canary) = canary else { return Ok(false) };
+    match source.head(canary).await {
+        Err(StoreError::NotFound { at }) if at.key.is_some() => Ok(true),
+        answer => answer.map(|_| false),
+    }
+}
+
+/// The first row that nobody else has had to do with.
+fn first_untouched(state: &State, touched: &Touched) -> Result<Option<Row>, MirrorError> {
+    for row in state.past()? {
+        let row = row?;
+        if !touched.again.contains(&row.key) && !touched.busy.contains(&row.key) {
+            return Ok(Some(row));
+        }
+    }
+    Ok(None)
 }
 
 /// The manifest is believed for every object that did not change, so that a target which lost everything at once would not be
@@ -281,13 +387,4 @@ async fn opened(folder: &Path, pair: Pair, source: &ReadOnly) -> Result<(State, 
         }
     });
     opened.await.map_err(|stopped| MirrorError::State { path, source: stopped.into() })?
-}
-
-/// As above: the manifest is synced to the disk.
-async fn finished(state: State, next: Writer, contents: Contents, rows: u64) -> Result<(), MirrorError> {
-    let finished = tokio::task::spawn_blocking(move || {
-        state.finish(next)?;
-        contents.finish(rows)
-    });
-    finished.await.map_err(|stopped| MirrorError::State { path: PathBuf::from("manifest"), source: stopped.into() })?
 }

@@ -1,6 +1,6 @@
 //! One pass under way: each entry of the listing meets its row and becomes an outcome, many at a time, in their order.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::BoxStream;
@@ -8,6 +8,7 @@ use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
 
 use super::MirrorError;
+use super::attic::hash_of;
 use super::audit::Audit;
 use super::beside::Beside;
 use super::contents::{self, Contents, Known};
@@ -16,6 +17,7 @@ use super::diff::{self, Change, Join, Met};
 use super::list::{Entry, Unlisted};
 use super::manifest::Row;
 use super::state::Past;
+use super::touched::Touched;
 use super::width::Width;
 use crate::store::{Original, Skipped, SourceVersion, StoreError};
 
@@ -34,6 +36,10 @@ pub(super) enum Outcome {
     /// Of one that the listing shows unchanged: the row, and what looking beside it came to.
     Audited(Row, Audited),
     Copied(Box<OneCopy>),
+    /// The source has it no more.
+    Gone(Row),
+    /// The source has it, though its listing does not show it.
+    LeftOut(Row),
 }
 
 /// What came of copying one object.
@@ -61,6 +67,12 @@ pub(super) struct Run<'a> {
     pub(super) started: Timestamp,
     /// Whether this pass was told that it may not look at tags: then it stops asking.
     pub(super) may_not_look: AtomicBool,
+    /// Whether the target holds objects and no manifest says what they are.
+    pub(super) is_lost: bool,
+    /// What others have changed at the target.
+    pub(super) touched: Touched,
+    /// How many rows were not listed where they should be, so far.
+    pub(super) missing: AtomicU64,
 }
 
 impl Run<'_> {
@@ -87,13 +99,33 @@ impl Run<'_> {
             Ok(Met::Skipped(skipped)) => return ready(Ok(Outcome::Skipped(skipped))),
             Ok(Met::Unlisted(hole)) => return ready(Ok(Outcome::Unlisted(hole))),
             Ok(Met::Unseen(row)) => return ready(Ok(Outcome::Unseen(row))),
+            Ok(Met::Gone(row)) => return self.gone(row).boxed(),
             Err(error) => return ready(Err(error)),
         };
+        if self.touched.busy.contains(&key) {
+            let why = "at the spare it is being hidden or restored, or was until that was killed".to_owned();
+            return ready(Ok(Outcome::Copied(Box::new(OneCopy { key, copied: Copied::Failed(why), before: None }))));
+        }
         match change {
+            // What the row says of the target is not so any more.
+            _ if self.touched.again.contains(&key) => self.copy(key, version, None).boxed(),
             Change::Same(row) if audit.takes(&row.key) => self.audit(row).boxed(),
             Change::Same(row) => ready(Ok(Outcome::Unchanged(row))),
             Change::New => self.copy(key, version, None).boxed(),
             Change::Changed(row) => self.copy(key, version, Some(row)).boxed(),
+        }
+    }
+
+    /// Asks the source for an object that its listing does not show, unless too many are missing for any of it to be believed.
+    async fn gone(&self, row: Row) -> Result<Outcome, MirrorError> {
+        if self.copier.breaker.is_beyond(self.missing.fetch_add(1, Ordering::Relaxed)) {
+            return Ok(Outcome::Gone(row));
+        }
+        let _looking = self.copying.enter(0).await;
+        self.copier.limits.request().await;
+        match self.copier.source.head(&row.key).await {
+            Err(StoreError::NotFound { at }) if at.key.is_some() => Ok(Outcome::Gone(row)),
+            answer => answer.map(|_| Outcome::LeftOut(row)).map_err(Into::into),
         }
     }
 
@@ -121,11 +153,13 @@ impl Run<'_> {
         fingerprint: Option<u64>,
         before: Option<&Row>,
     ) -> Result<Copied, MirrorError> {
-        let known = match (self.own_content(listed, before), fingerprint) {
-            (Some(own), _) => Some(own),
-            (None, Some(fingerprint)) => self.contents.find(fingerprint)?,
-            (None, None) => None,
-        };
+        let mut known = self.own_content(listed, before);
+        if known.is_none() && self.is_lost {
+            known = self.standing(key, listed).await?;
+        }
+        if let (None, Some(fingerprint)) = (&known, fingerprint) {
+            known = self.contents.find(fingerprint)?;
+        }
         let mut copied = self.copier.copy(key, listed, known.as_ref(), before).await?;
         if let Copied::Done(row, how) = &mut copied {
             row.racy = self.copier.source.is_racy(&row.source, self.started);
@@ -135,6 +169,22 @@ impl Run<'_> {
             }
         }
         Ok(copied)
+    }
+
+    /// What stands at the target under the object's own key, hashed there: when the manifest is lost it is made anew so.
+    async fn standing(&self, key: &str, listed: &SourceVersion) -> Result<Option<Known>, StoreError> {
+        let head = match self.copier.target.head(key).await {
+            Err(StoreError::NotFound { at }) if at.key.is_some() => return Ok(None),
+            answer => answer?,
+        };
+        let (Some(target_etag), true) = (head.version.etag.clone(), head.version.size == listed.size) else {
+            return Ok(None);
+        };
+        match hash_of(self.copier.target, key, &head.version).await {
+            Ok(blake3) => Ok(Some(Known { key: key.to_owned(), blake3, size: listed.size, target_etag })),
+            Err(StoreError::Changed { .. } | StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// What the target has under the object's own key, if that is probably still its content: only what stands beside it

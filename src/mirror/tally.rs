@@ -8,6 +8,8 @@ use super::{FailedObject, Pass};
 pub(super) struct Tally {
     pub(super) pass: Pass,
     pub(super) next: Writer,
+    /// Objects of the last manifest that the source has no more. The end of the pass says whether that is believed.
+    pub(super) gone: u64,
 }
 
 impl Tally {
@@ -29,8 +31,19 @@ impl Tally {
                 self.pass.listed += 1;
                 self.copied(*copy)?;
             }
+            Outcome::Gone(row) => self.gone(&row)?,
+            Outcome::LeftOut(row) => {
+                let why = "the listing leaves it out, and it is there when it is asked for".to_owned();
+                self.pass.failed.push(FailedObject { key: row.key.clone(), why });
+                self.keep(&row)?;
+            }
         }
         Ok(())
+    }
+
+    fn gone(&mut self, row: &Row) -> Result<(), ManifestError> {
+        self.gone += 1;
+        self.next.push_gone(row)
     }
 
     fn audited(&mut self, row: &Row, audited: Audited) -> Result<(), ManifestError> {
@@ -64,7 +77,12 @@ impl Tally {
                     crate::failpoint::hit("mirror.row");
                 }
             }
-            Copied::Vanished => self.pass.gone += 1,
+            Copied::Vanished => match before {
+                Some(row) => self.gone(&row)?,
+                None => self.pass.vanished += 1,
+            },
+            // The target still has the version before.
+            Copied::HeldBack => before.map_or(Ok(()), |row| self.keep(&row))?,
             Copied::Skipped(skipped) => self.pass.skipped.push(skipped),
             Copied::Failed(why) => {
                 self.pass.failed.push(FailedObject { key, why });

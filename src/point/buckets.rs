@@ -6,16 +6,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 
 use super::PointError;
 use super::mend::{lost, mended};
 use super::sources::SealedSource;
+use super::spare;
 use super::take::Run;
 use crate::config::address::{BucketAddress, Topology};
 use crate::config::{Here, Site, SourceKind, SourceName};
 use crate::error::Error;
-use crate::mirror::{self, Index, Planned, Replica};
+use crate::mirror::attic::Attic;
+use crate::mirror::{self, Index, Planned, Replica, Sides};
 use crate::store::{Bucket, ReadOnly};
 use crate::stream::{Attributes, Sink, SinkStream, StreamKind, StreamName};
 use crate::units::{Bytes, Span};
@@ -64,7 +67,7 @@ impl Run<'_> {
                 let captured_at = self.clock.now();
                 let replica = match self.topology(source)? {
                     Topology::External => {
-                        let other = ReadOnly::new(self.bucket_of(&self.here.other, source)?);
+                        let other = ReadOnly::new(bucket_of(self.here, &self.here.other, source)?);
                         Some(mirror::compare(&self.manifest_folder(source), &other).await?)
                     }
                     Topology::Mirror | Topology::Shared => None,
@@ -86,45 +89,59 @@ impl Run<'_> {
 
     /// Brings the other site's bucket up to this one's.
     async fn mirror(&self, source: &SourceName) -> Result<mirror::Pass, Error> {
-        let (from, to) = self.buckets(source)?;
+        let (from, canary) = (self.live(source)?, self.address(&self.here.site, source)?.canary.as_deref());
+        let (to, attic) = self.spare(source).await?;
+        let sides = Sides { source: &from, canary, target: &to, attic: &attic };
         let state = self.manifest_folder(source);
-        let options = mirror::PassOptions { limits: Arc::clone(&self.limits), ..mirror::PassOptions::default() };
-        Ok(mirror::pass(&from, &to, &state, &options, &*self.clock, self.progress).await?)
+        Ok(mirror::follow(&sides, &state, &self.options(source)?, &*self.clock, self.progress).boxed().await?)
     }
 
     /// Lists and hashes this site's bucket.
     async fn index(&self, source: &SourceName) -> Result<Index, Error> {
-        let bucket = ReadOnly::new(self.bucket_of(&self.here.site, source)?);
-        let state = self.manifest_folder(source);
-        let options = mirror::PassOptions { limits: Arc::clone(&self.limits), ..mirror::PassOptions::default() };
-        Ok(mirror::index(&bucket, &state, &options, &*self.clock, self.progress).await?)
+        let (bucket, state) = (self.live(source)?, self.manifest_folder(source));
+        Ok(mirror::index(&bucket, &state, &self.options(source)?, &*self.clock, self.progress).await?)
     }
 
     fn topology(&self, source: &SourceName) -> Result<Topology, Error> {
-        let address: Option<&BucketAddress> = self.here.site.buckets.get(&source.name);
-        Ok(address.ok_or_else(|| self.no_address(source))?.topology)
+        Ok(self.address(&self.here.site, source)?.topology)
     }
 
     pub(super) fn manifest_folder(&self, source: &SourceName) -> PathBuf {
         mirror_folder(self.here, source)
     }
 
-    /// This site's bucket and the other site's, both reached from here.
-    pub(super) fn buckets(&self, source: &SourceName) -> Result<(ReadOnly, Bucket), Error> {
-        Ok((ReadOnly::new(self.bucket_of(&self.here.site, source)?), self.bucket_of(&self.here.other, source)?))
+    /// How a pass is to run; what a person lets through is written down before.
+    fn options(&self, source: &SourceName) -> Result<mirror::PassOptions, Error> {
+        if self.accepted > 0 {
+            spare::write_down_accepted(&self.manifest_folder(source), self.accepted, self.clock.now())?;
+        }
+        let options = mirror::PassOptions::default();
+        Ok(mirror::PassOptions { limits: Arc::clone(&self.limits), accepted: self.accepted, ..options })
     }
 
-    fn bucket_of(&self, site: &Site, source: &SourceName) -> Result<Bucket, Error> {
-        bucket_of(self.here, site, source)
+    /// This site's bucket.
+    pub(super) fn live(&self, source: &SourceName) -> Result<ReadOnly, Error> {
+        Ok(ReadOnly::new(bucket_of(self.here, &self.here.site, source)?))
+    }
+
+    /// The other site's, reached from here, and the attic beside it.
+    pub(super) async fn spare(&self, source: &SourceName) -> Result<(Bucket, Attic), Error> {
+        let address = self.address(&self.here.other, source)?;
+        spare::open_with_attic(self.here, &self.here.other, address, self.clock.now()).await
+    }
+
+    fn address<'b>(&self, site: &'b Site, source: &SourceName) -> Result<&'b BucketAddress, Error> {
+        address(site, source)
     }
 }
 
-fn bucket_of(here: &Here, site: &Site, source: &SourceName) -> Result<Bucket, Error> {
+fn address<'a>(site: &'a Site, source: &SourceName) -> Result<&'a BucketAddress, Error> {
     let no_address = || PointError::NoAddress { source_name: source.to_string(), site: site.name.clone() };
-    let address = site.buckets.get(&source.name).ok_or_else(no_address)?;
-    let key = format!("sites.{}.buckets.{}.credentials", site.name, source.name);
-    let credentials = here.resolve(&key, address.credentials.as_ref())?;
-    Ok(Bucket::open(address, credentials)?)
+    Ok(site.buckets.get(&source.name).ok_or_else(no_address)?)
+}
+
+fn bucket_of(here: &Here, site: &Site, source: &SourceName) -> Result<Bucket, Error> {
+    spare::open(here, site, address(site, source)?)
 }
 
 fn mirror_folder(here: &Here, source: &SourceName) -> PathBuf {
@@ -166,6 +183,7 @@ fn of_mirror(fates: &mirror::Fates, bulk: &mirror::Pass, delta: &mirror::Pass) -
         "unsettled": bulk.unsettled.total + delta.unsettled.total,
         "mended": mended(fates),
         "gone": bulk.gone + delta.gone,
+        "held_back": delta.held_back.deletes + delta.held_back.overwrites,
         "skipped": delta.skipped.total,
         "unlisted": delta.unlisted.total,
         "sorted_here": delta.sorted_here,
@@ -228,7 +246,10 @@ fn lacks(bulk: &mirror::Pass, pass: &mirror::Pass) -> Vec<String> {
     let unaborted = bulk.unaborted.first.iter();
     let unaborted =
         unaborted.map(|left| format!("{:?}: an unfinished upload stays at its server: {}", left.name, left.why));
-    unlisted.chain(failed).chain(skipped).chain(unsettled).chain(unaborted).collect()
+    let held =
+        [&bulk.held_back, &pass.held_back].into_iter().filter(|held| held.is_any()).max_by_key(|held| held.to_accept());
+    let held = held.map(|held| format!("{}: {}. {}", pass.source, held.why, held.next_step(&pass.source)));
+    held.into_iter().chain(unlisted).chain(failed).chain(skipped).chain(unsettled).chain(unaborted).collect()
 }
 
 /// What both passes of a point did, in words.

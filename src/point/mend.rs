@@ -15,7 +15,7 @@ use super::take::Run;
 use crate::config::SourceName;
 use crate::durable;
 use crate::error::Error;
-use crate::mirror::{self, Fate, Fates};
+use crate::mirror::{self, Fate, Fates, Sides};
 use crate::vault::VaultError;
 use crate::vault::v1::BucketVerdict;
 
@@ -43,8 +43,10 @@ impl Run<'_> {
         let keys = mirror::suspected(&folder, suspects).await?;
         let mut fates = Fates::new();
         if !keys.is_empty() {
-            let (from, to) = self.buckets(source)?;
-            fates = mirror::mend(&from, &to, &folder, keys, &self.limits, &*self.clock, self.progress).await?;
+            let from = self.live(source)?;
+            let (to, attic) = self.spare(source).await?;
+            let sides = Sides { source: &from, canary: None, target: &to, attic: &attic };
+            fates = mirror::mend(&sides, &folder, keys, &self.limits, &*self.clock, self.progress).await?;
         }
         durable::private_folder(&folder).map_err(failed)?;
         let content = serde_json::to_vec(&StateFile { at: verdict.at }).map_err(|error| failed(error.into()))?;

@@ -4,6 +4,7 @@
 //! (changed: captured once more) → delta mirror, no deletes → headers, then the point, last. Registries write
 //! the artifact before its row, so whatever the database snapshot references is listed after it.
 
+mod attics;
 mod buckets;
 mod error;
 mod mend;
@@ -11,15 +12,17 @@ mod prune;
 mod reload;
 mod scrub;
 mod sources;
+pub mod spare;
 mod take;
 pub mod vault;
 
+pub use attics::BucketKeeping;
 pub use buckets::preview_mirrors;
 pub use error::PointError;
 pub use prune::{PruneFate, PruneReport, PruneRequest, hold, prune};
 pub use scrub::{ScrubReport, ScrubRequest, Share, VerifyRequest, verify};
 pub use sources::{PointSummary, SourceSummary};
-pub use take::{Preview, preview, take};
+pub use take::{Preview, preview, take, take_accepting};
 pub use vault::{open_vault, open_vault_as_keeper};
 
 use std::collections::BTreeMap;

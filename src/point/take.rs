@@ -105,6 +105,8 @@ pub(super) struct Run<'a> {
     pub clock: SharedClock,
     pub progress: &'a Progress,
     pub writer: EpochWriter<Keys>,
+    /// How many overwrites and deletes of each bucket a person has said are no mistake.
+    pub accepted: u64,
     /// What the mirror may take, now.
     pub limits: Arc<Limits>,
     _reload: Reload,
@@ -116,11 +118,25 @@ pub(super) struct Run<'a> {
 /// # Errors
 /// When it is refused, or anything fails; nothing of it is listed then, and running it again is always right.
 pub async fn take(here: &Here, clock: SharedClock, progress: &Progress) -> Result<PointSummary, Error> {
+    take_accepting(here, 0, clock, progress).await
+}
+
+/// As [`take`], but a person has said that so many overwritten, and so many deleted, objects of a bucket are no mistake.
+///
+/// # Errors
+/// The same.
+pub async fn take_accepting(
+    here: &Here,
+    accepted: u64,
+    clock: SharedClock,
+    progress: &Progress,
+) -> Result<PointSummary, Error> {
     let begun = Instant::now();
     let sources = refuse(here)?;
     let _lock = here.lock("warmspare capture")?;
     let started_at = clock.now();
     let (run, mut seen, previous_points) = begin(here, &clock, progress).await?;
+    let run = Run { accepted, ..run };
 
     let sealed = run.capture_all(&sources).await?;
     failpoint::hit("point.captured");
@@ -164,7 +180,7 @@ async fn begin<'a>(
     let writer = EpochWriter::new(keys, &here.config.system, &here.site.name, epoch, signer, Arc::clone(clock));
     let limits = Arc::new(Limits::new(here.config.mirror.limits.clone(), Arc::clone(clock)));
     let reload = Reload::on_hangup(here.config.path.clone(), Arc::clone(&limits));
-    let run = Run { here, clock: Arc::clone(clock), progress, writer, limits, _reload: reload, reader };
+    let run = Run { here, clock: Arc::clone(clock), progress, writer, accepted: 0, limits, _reload: reload, reader };
     Ok((run, seen, points))
 }
 

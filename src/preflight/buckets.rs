@@ -2,6 +2,7 @@
 //! ever written into a live bucket.
 
 use futures_util::StreamExt;
+use jiff::Timestamp;
 
 use super::finding::Findings;
 use super::limit::{self, ANSWER_MAX, LimitError, within};
@@ -11,6 +12,7 @@ use super::vault::Seen;
 use crate::config::address::{BucketAddress, BucketUrl, Topology};
 use crate::config::{Here, Site, SourceKind};
 use crate::error::Error;
+use crate::mirror::attic::{Attic, Protection, can_make};
 use crate::store::{Bucket, StoreError};
 
 const ABOUT: &str = "bucket";
@@ -43,6 +45,7 @@ pub(super) async fn look(here: &Here, secrets: &Secrets, seen: Option<&Seen>, fi
         if findings.value(ABOUT, &object, tried).is_some() {
             findings.ok(ABOUT, &object, format!("{}, and takes objects", listed.words));
         }
+        kept(address, secrets, &here.other, &listed.bucket, &object, findings).await;
         if let BucketUrl::Folder(folder) = &address.url {
             space::judge(findings, &object, folder, growth(seen, &address.name), "the last point copied").await;
         }
@@ -71,6 +74,49 @@ async fn shared(here: &Here, address: &BucketAddress, object: &str, findings: &m
         let found =
             "it lies on a network file system: what one client wrote another may see late, and times are the server's";
         findings.warning(ABOUT, object, found, next);
+    }
+}
+
+/// Whether what captures overwrite in it stays reachable: without that, earlier points cannot be rebuilt.
+async fn kept(
+    address: &BucketAddress,
+    secrets: &Secrets,
+    site: &Site,
+    bucket: &Bucket,
+    object: &str,
+    findings: &mut Findings,
+) {
+    let credentials = secrets.get(&bucket_key(&site.name, &address.name)).flatten();
+    let work = async {
+        let place = match (address.attic_address(), &address.url) {
+            // The folder is made by the first capture.
+            (Some(BucketAddress { url: BucketUrl::Folder(folder), .. }), BucketUrl::Folder(mirrored))
+                if address.attic.is_none() && !folder.is_dir() =>
+            {
+                let made = can_make(&folder, mirrored);
+                return Ok(if made { Protection::Attic } else { Protection::Nothing });
+            }
+            (attic, _) => attic.map(|attic| Bucket::open(&attic, credentials)).transpose()?,
+        };
+        let attic = Attic::open(bucket, place, Timestamp::UNIX_EPOCH).await?;
+        if let Some(place) = attic.place() {
+            place.check_writable().await?;
+        }
+        Ok::<_, StoreError>(attic.protection())
+    };
+    let protection: Result<Protection, Error> = within(ANSWER_MAX, object, work).await;
+    match findings.value(ABOUT, object, protection) {
+        Some(Protection::Versions) => findings.ok(ABOUT, object, "keeps versions of what is overwritten and hidden"),
+        Some(Protection::Attic) => findings.ok(ABOUT, object, "what is overwritten and hidden goes into its attic"),
+        Some(Protection::Nothing) => findings.warning(
+            ABOUT,
+            object,
+            "keeps no versions and has no attic: what a capture overwrites is lost, earlier points cannot be rebuilt, and what \
+             the live site deletes is never hidden",
+            "Switch versioning on, or name a place on that server for it: attic = \"s3://OTHER\", or a folder on that disk (one \
+             that is a mount of its own, or beside which nothing may be written, has none by itself).",
+        ),
+        None => {}
     }
 }
 

@@ -16,6 +16,7 @@ use super::status::tell;
 use super::step::{Compared, Left, Loaded, Step, Surroundings, Swapped};
 use super::steps::database::Lived;
 use crate::clock::Clock;
+use crate::config::address::BucketUrl;
 use crate::config::{Config, Here, SourceKind, SourceName};
 use crate::durable;
 use crate::error::Error;
@@ -195,8 +196,8 @@ fn choose_steps(here: &Here, request: &RestoreRequest, point: &ListedPoint) -> R
     if let Some(into) = &request.into {
         let wrong = |what: &str| RestoreError::Into { into: into.clone(), what: what.to_owned() };
         match steps.as_slice() {
-            [step] if step.source.kind == SourceKind::Bucket => {
-                return Err(wrong("a mirrored bucket is checked where it is").into());
+            [step] if step.source.kind == SourceKind::Bucket && BucketUrl::parse(into).is_none() => {
+                return Err(wrong("a bucket goes into a folder, written from the root, or s3://BUCKET").into());
             }
             [step] if step.source.kind == SourceKind::Export && !into.starts_with('/') => {
                 return Err(wrong("an export goes into a folder, written from the root").into());
@@ -221,7 +222,8 @@ impl Decided {
     fn around<'a>(&'a self, here: &'a Here, request: &'a RestoreRequest, folder: &'a Path) -> Surroundings<'a> {
         let Decided { reader, identity, point, lived, .. } = self;
         let since = jiff::Timestamp::UNIX_EPOCH;
-        Surroundings { here, into: request.into.as_deref(), reader, identity, point, lived: *lived, folder, since }
+        let (into, replace, asked) = (request.into.as_deref(), request.replace, !request.only.is_empty());
+        Surroundings { here, into, reader, identity, point, lived: *lived, replace, asked, folder, since }
     }
 
     /// The steps of one kind of place, in the plan's order, each with its report.

@@ -153,7 +153,7 @@ impl Explain for RestoreError {
                 "Choose a newer point, or say --replace; what stands there is kept under another name.".to_owned()
             }
             RestoreError::Into { .. } => {
-                "Use --only database.NAME --into NEW_DATABASE, or --only export.NAME --into /new/folder.".to_owned()
+                "Use --only database.NAME --into NEW_DATABASE, --only export.NAME --into /new/folder, or --only bucket.NAME --into s3://NEW_BUCKET.".to_owned()
             }
             RestoreError::NotInPoint { point, .. } => format!("`warmspare points show {point}` lists what it has."),
             RestoreError::NoPlace { site, .. } => {

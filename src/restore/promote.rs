@@ -168,7 +168,18 @@ impl Restored {
         let planned = PlannedStep { id: "promote".to_owned(), kind: StepKind::Database, source: self.source.clone() };
         let (reader, identity, folder) = (&reader, &identity, std::path::Path::new(""));
         let since = clock.now();
-        let around = Surroundings { here, into: None, reader, identity, point, folder, since, lived: None };
+        let around = Surroundings {
+            here,
+            into: None,
+            reader,
+            identity,
+            point,
+            folder,
+            since,
+            lived: None,
+            replace: false,
+            asked: false,
+        };
         let step = Step::new(&around, &planned)?;
         let target = step.target()?;
         let promoted = PromotedDatabase {

@@ -4,25 +4,32 @@
 
 use std::path::{Path, PathBuf};
 
+use futures_util::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
 
 use super::error::RestoreError;
 use super::plan::{PlannedStep, StepKind};
 use super::steps::bucket_check;
+use super::steps::bucket_rebuild::{Rebuild, Rebuilt};
 use super::steps::database::{self, Dropped, Lived, Origin, Owner, Prepared, Sessions, Standing, Target};
 use super::steps::files::{self, Effect, Places};
 use crate::capture::database::DatabaseFacts;
-use crate::config::address::{BucketAddress, DatabaseAddress, ExportAddress};
+use crate::config::address::{BucketAddress, BucketUrl, DatabaseAddress, ExportAddress, Topology};
 use crate::config::{Here, SourceName};
+use crate::durable;
 use crate::error::Error;
 use crate::keys::Identity;
+use crate::mirror::published_rows;
 use crate::observe::Progress;
+use crate::point::spare;
 use crate::store::{Bucket, Keys};
+use crate::stream::{Source, StreamKind, StreamName};
 use crate::units::Bytes;
 use crate::vault::layout::{PointId, SnapshotId};
 use crate::vault::v1::SnapshotHeader;
 use crate::vault::{ListedPoint, SnapshotReader, VaultReader};
 use crate::verify;
+use crate::verify::object::{ObjectDifference, ObjectFault};
 
 /// Differences kept of one step; the count is always complete.
 const DIFFERENCES_KEPT: usize = 200;
@@ -99,6 +106,22 @@ fn words_of(prepared: &Prepared, loaded: &database::Loaded, without_passwords: b
     words
 }
 
+/// What a rebuild did, in words and counts.
+fn rebuilt_words(done: &Rebuilt) -> String {
+    let mut words = format!("{} objects brought ({}), {} were there", done.brought, Bytes(done.bytes), done.unchanged);
+    let mut tell = |count: u64, what: &str| {
+        if count > 0 {
+            words += &format!("; {count} {what}");
+        }
+    };
+    tell(done.replaced, "replaced others, which are in the attic");
+    tell(done.removed, "that the point does not have were taken away into the attic");
+    tell(done.different, "ARE OTHERS and were left: --replace puts them into the attic");
+    tell(done.extra, "that the point does not have were left");
+    tell(done.lost, "ARE LOST: no copy of their content is left here");
+    words
+}
+
 /// What took whose place.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Swapped {
@@ -131,6 +154,10 @@ pub(super) struct Surroundings<'a> {
     pub point: &'a ListedPoint,
     /// When this site has been the live one.
     pub lived: Option<Lived>,
+    /// Whether what is newer or foreign may be replaced.
+    pub replace: bool,
+    /// Whether single sources were asked for: a bucket is rebuilt only then.
+    pub asked: bool,
     /// The run's own folder.
     pub folder: &'a Path,
     /// When the run began.
@@ -217,11 +244,66 @@ impl<'a> Step<'a> {
         Ok(serde_json::from_value(self.header.facts.clone()).map_err(RestoreError::Value)?)
     }
 
-    fn bucket(&self) -> Result<Bucket, Error> {
-        let address = self.bucket_address()?;
-        let key = format!("buckets.{}.credentials", address.name);
-        let credentials = self.around.here.resolve(&key, address.credentials.as_ref())?;
-        Ok(Bucket::open(address, credentials)?)
+    /// The bucket given with `--into`, reached as the site's own is; a folder that is not there is made, or is none.
+    fn bucket_into(&self, make: bool) -> Result<Option<Bucket>, Error> {
+        let Some(into) = self.around.into else { return Ok(None) };
+        let wrong = |what: &str| RestoreError::Into { into: into.to_owned(), what: what.to_owned() };
+        let url = BucketUrl::parse(into)
+            .ok_or_else(|| wrong("a bucket goes into a folder, from the root, or s3://BUCKET"))?;
+        let own = self.bucket_address()?;
+        if own.url.overlaps(&url) || own.attic_address().is_some_and(|attic| attic.url.overlaps(&url)) {
+            return Err(wrong("it lies in the bucket itself or its attic, or around it").into());
+        }
+        if let (BucketUrl::Folder(path), true) = (&url, make) {
+            durable::private_folder(path).map_err(|source| RestoreError::Folder { path: path.clone(), source })?;
+        }
+        if matches!(&url, BucketUrl::Folder(path) if !path.exists()) {
+            return Ok(None);
+        }
+        let here = self.around.here;
+        Ok(Some(spare::open(here, &here.site, &BucketAddress { url, ..own.clone() })?))
+    }
+
+    /// Whether a bucket is rebuilt, and not only looked at. Nothing of ours is written to one that we do not mirror.
+    fn rebuilds(&self) -> Result<bool, RestoreError> {
+        let is_ours = self.bucket_address()?.topology == Topology::Mirror;
+        Ok(self.around.asked && (is_ours || self.around.into.is_some()))
+    }
+
+    /// Rebuilds the bucket from what is at this site.
+    async fn rebuild(&self, progress: &Progress) -> Result<Loaded, Error> {
+        let (here, address) = (self.around.here, self.bucket_address()?);
+        let (bucket, attic) = spare::open_with_attic(here, &here.site, address, self.around.since).await?;
+        let into = self.bucket_into(true)?;
+        let rebuild = Rebuild {
+            spare: &bucket,
+            attic: &attic,
+            into: into.as_ref(),
+            replace: self.around.replace,
+            now: self.around.since,
+        };
+        let snapshot = self.snapshot().await?;
+        let manifest = snapshot.read(&StreamName::new(StreamKind::Manifest, &self.planned.source.name)).await?;
+        let done = rebuild.run(published_rows(manifest), progress).await?;
+        Ok(Loaded { summary: rebuilt_words(&done), kept: Vec::new(), held: false })
+    }
+
+    async fn prove_bucket(&self, snapshot: &SnapshotReader<Keys>, progress: &Progress) -> Result<Compared, Error> {
+        let (name, here) = (&self.planned.source.name, self.around.here);
+        let own = spare::open(here, &here.site, self.bucket_address()?)?;
+        let bucket = self.bucket_into(true)?.unwrap_or_else(|| own.clone());
+        let found = bucket_check::check(&bucket, snapshot, name, progress).await?;
+        let summary = format!("{} objects re-read ({})", found.checked, Bytes(found.bytes));
+        let told = |difference: &ObjectDifference| match difference.what {
+            ObjectFault::Missing if self.around.asked => format!(
+                "{difference}: nothing has its content, neither {} under its key or among its versions, nor the attic",
+                own.name()
+            ),
+            _ => difference.to_string(),
+        };
+        let mut compared = Compared::new(summary, found.differences.first.iter().map(told));
+        compared.total = found.differences.total;
+        Ok(compared)
     }
 
     fn places(&self) -> Places {
@@ -257,7 +339,20 @@ impl<'a> Step<'a> {
                 let root = self.around.into.map_or(address.root.clone(), PathBuf::from);
                 Ok(format!("{}: {} to write, {} as captured", root.display(), would.written.len(), would.unchanged))
             }
-            StepKind::BucketCheck => Ok(format!("{}: looked at where it is", self.bucket_address()?.url)),
+            StepKind::BucketCheck => Ok(match (self.around.into, self.bucket_address()?) {
+                (Some(into), _) => format!("{into}: rebuilt there"),
+                (None, address) if address.topology != Topology::Mirror => {
+                    format!(
+                        "{}: looked at where it is; nothing is written to a bucket that is not mirrored",
+                        address.url
+                    )
+                }
+                (None, address) if self.around.asked && self.around.replace => {
+                    format!("{}: rebuilt; what is another, or too much, goes into the attic", address.url)
+                }
+                (None, address) if self.around.asked => format!("{}: what is missing is brought", address.url),
+                (None, address) => format!("{}: looked at where it is", address.url),
+            }),
         }
     }
 
@@ -305,6 +400,13 @@ impl<'a> Step<'a> {
         Ok(first.map(|_| (format!("folder {}", into.display()), what)))
     }
 
+    /// As [`Step::occupied`], of a bucket.
+    async fn occupied_bucket(&self) -> Result<Option<(String, String)>, Error> {
+        let Some(bucket) = self.bucket_into(false)? else { return Ok(None) };
+        let what = "objects already; --into takes a new or empty bucket or folder".to_owned();
+        Ok(bucket.list(None).next().await.transpose()?.map(|_| (bucket.name().to_owned(), what)))
+    }
+
     /// What a restore without permission to replace must not replace: its name and what it holds. A run that is
     /// `resumed` finds what it put there itself.
     ///
@@ -314,6 +416,7 @@ impl<'a> Step<'a> {
         match self.planned.kind {
             StepKind::Database => {}
             StepKind::Files if !resumed => return Ok(self.occupied()?),
+            StepKind::BucketCheck if !resumed => return self.occupied_bucket().await,
             StepKind::Files | StepKind::BucketCheck => return Ok(None),
         }
         let target = self.target()?;
@@ -364,6 +467,7 @@ impl<'a> Step<'a> {
                 let kept = done.kept.iter().map(|(path, kept)| format!("{} as {}", path.display(), kept.display()));
                 Ok(Loaded { summary, kept: kept.collect(), held: false })
             }
+            StepKind::BucketCheck if self.rebuilds()? => self.rebuild(progress).boxed_local().await,
             StepKind::BucketCheck => {
                 let count = |key: &str| self.header.facts.get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
                 let mut summary = format!("{} objects were mirrored before", count("objects"));
@@ -402,14 +506,7 @@ impl<'a> Step<'a> {
                 let summary = "content, mode and owner of every file".to_owned();
                 Ok(Compared::new(summary, found.iter().map(ToString::to_string)))
             }
-            StepKind::BucketCheck => {
-                let name = &self.planned.source.name;
-                let found = bucket_check::check(&self.bucket()?, &snapshot, name, progress).await?;
-                let summary = format!("{} objects re-read ({})", found.checked, Bytes(found.bytes));
-                let mut compared = Compared::new(summary, found.differences.first.iter().map(ToString::to_string));
-                compared.total = found.differences.total;
-                Ok(compared)
-            }
+            StepKind::BucketCheck => self.prove_bucket(&snapshot, progress).await,
         }
     }
 

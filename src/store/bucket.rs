@@ -1,7 +1,7 @@
 //! One artifact bucket, whatever it is made of. The data plane: raw keys compared by their bytes.
 //!
-//! There is no verb that removes: who mirrors can add and replace, and no mistake of his can delete.
-//! Who may not even replace holds a [`ReadOnly`](super::ReadOnly).
+//! There is no verb that removes: who mirrors can add and replace, and no mistake of his can delete. Who hides what the live
+//! site has deleted holds a [`Removing`](super::Removing); who may not even replace, a [`ReadOnly`](super::ReadOnly).
 
 use std::path::Path;
 
@@ -10,12 +10,13 @@ use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::error::StoreError;
+use super::error::{Place, StoreError};
 use super::folder::Folder;
 use super::object::{
     Attributes, Body, Cursor, Head, Keeps, Listed, Original, Page, Skipped, SourceVersion, Tags, WriteError,
 };
 use super::s3::S3;
+use super::s3::versions::Versioning;
 use crate::config::address::{BucketAddress, BucketUrl};
 
 /// A bucket. Clones are handles on the same one. What it is asked is boxed, as [`Keys`](super::Keys) does and why.
@@ -228,8 +229,55 @@ impl Bucket {
         tags: &Tags,
     ) -> Result<Head, StoreError> {
         match self {
-            Bucket::Folder(folder) => folder.copy(original, key, attributes).boxed().await,
-            Bucket::S3(s3) => s3.copy(original, key, attributes, tags).boxed().await,
+            Bucket::Folder(folder) => folder.copy_from(folder, original, key, attributes).boxed().await,
+            Bucket::S3(s3) => s3.copy_from(s3, original, key, attributes, tags).boxed().await,
+        }
+    }
+
+    /// As [`Bucket::copy`], but `original` lies in `from`: another folder of this host, or another bucket of the same server.
+    ///
+    /// # Errors
+    /// As [`Bucket::copy`], and [`StoreError::Other`] when the two are not of one server.
+    pub async fn copy_from(
+        &self,
+        from: &Bucket,
+        original: Original<'_>,
+        key: &str,
+        attributes: &Attributes,
+        tags: &Tags,
+    ) -> Result<Head, StoreError> {
+        match (self, from) {
+            (Bucket::Folder(to), Bucket::Folder(from)) => to.copy_from(from, original, key, attributes).boxed().await,
+            (Bucket::S3(to), Bucket::S3(from)) if to.is_beside(from) => {
+                to.copy_from(from, original, key, attributes, tags).boxed().await
+            }
+            _ => {
+                let at = Place::key(self.name(), key, "copy to");
+                Err(StoreError::other(at, format!("{} is not of the same server", from.name())))
+            }
+        }
+    }
+
+    /// Whether whatever is overwritten or deleted here from now on is kept by the store as a version.
+    ///
+    /// # Errors
+    /// What the server answers; [`StoreError::Denied`]: it is a right of its own.
+    pub async fn keeps_versions(&self) -> Result<bool, StoreError> {
+        match self {
+            Bucket::Folder(_) => Ok(false),
+            Bucket::S3(s3) => Ok(s3.versioning().boxed().await? == Versioning::On),
+        }
+    }
+
+    /// The versions that are kept of an object, whether or not it is there now, the newest first: id and size in bytes. None
+    /// where no versions are kept.
+    ///
+    /// # Errors
+    /// What the server answers; [`StoreError::Denied`]: it is a right of its own.
+    pub async fn versions_of(&self, key: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        match self {
+            Bucket::Folder(_) => Ok(Vec::new()),
+            Bucket::S3(s3) => s3.versions_of(key).boxed().await,
         }
     }
 

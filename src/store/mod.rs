@@ -10,6 +10,7 @@ pub mod keys;
 pub mod object;
 pub mod probe;
 mod read_only;
+mod removing;
 pub mod s3;
 
 pub use bucket::Bucket;
@@ -20,3 +21,4 @@ pub use object::{
 };
 pub use probe::{Canary, Protection, StoreProbe};
 pub use read_only::ReadOnly;
+pub use removing::Removing;

@@ -28,6 +28,8 @@ fn address(url: BucketUrl, endpoint: Option<&str>) -> BucketAddress {
         region: "us-east-1".to_owned(),
         credentials: None,
         topology: Topology::Mirror,
+        attic: None,
+        canary: None,
     }
 }
 

@@ -222,6 +222,16 @@ fn only_the_keeper_deletes_from_the_vault() {
 }
 
 #[test]
+fn only_the_keeper_and_a_restore_take_objects_away() {
+    let places = ["mirror/hide", "mirror/let_go", "point/attics", "restore/steps/bucket_rebuild"];
+    wrong(|source, path| {
+        let may = source.room() == "store" || places.iter().any(|place| source.is_in(place));
+        (mentions(path, "store::Removing") && !may).then(|| "holds the right to take objects away".to_owned())
+    })
+    .none("`Removing` is handed to the keeper and to a restore in place");
+}
+
+#[test]
 fn commands_hold_no_logic() {
     let machine = ["std::fs", "std::net", "std::process", "std::env", "std::thread", "tokio", "rustix"];
     wrong(|source, path| {

@@ -104,17 +104,18 @@ impl Folder {
     }
 
     /// What is on this disk is read and written once more: a copy that shares its blocks would be no second one.
-    pub(super) async fn copy(
+    pub(super) async fn copy_from(
         &self,
+        from: &Folder,
         original: Original<'_>,
         key: &str,
         attributes: &Attributes,
     ) -> Result<Head, StoreError> {
-        let head = self.head(original.key).await?;
+        let head = from.head(original.key).await?;
         if !original.is(&head.version) {
-            return Err(StoreError::Changed { at: Place::key(&self.name, original.key, "copy") });
+            return Err(StoreError::Changed { at: Place::key(&from.name, original.key, "copy") });
         }
-        let (head, body) = self.read(original.key, Some(&head.version)).await?;
+        let (head, body) = from.read(original.key, Some(&head.version)).await?;
         let written = self.write(key, attributes, head.version.size, body).await;
         written.map_err(|error| match error {
             WriteError::Body(error) | WriteError::Store(error) => error,
@@ -124,6 +125,14 @@ impl Folder {
     /// What is said of any version: a folder keeps none.
     pub(super) fn no_version(&self, key: &str) -> StoreError {
         StoreError::NotFound { at: Place::key(&self.name, key, "read a version of") }
+    }
+
+    pub(super) async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        let path = self.path(key, "delete")?;
+        blocking(Place::key(&self.name, key, "delete"), move |at| {
+            write::remove(&path).map_err(|e| StoreError::of_io(at, e))
+        })
+        .await
     }
 
     pub(super) async fn check_writable(&self) -> Result<(), StoreError> {

@@ -54,6 +54,15 @@ pub(super) fn stage_and_remove(root: &Path, at: &Place) -> Result<(), StoreError
     written.map_err(failed)
 }
 
+/// Removes a file for good. One that is not there is removed already.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        removed => removed?,
+    }
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
 /// Hands the body to the writing thread. Returns early, without error, when that thread has stopped: it knows why.
 async fn feed(body: &mut Body, size: u64, at: &Place, pieces: &mpsc::Sender<Piece>) -> Result<(), WriteError> {
     let mut fed: u64 = 0;

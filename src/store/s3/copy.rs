@@ -47,19 +47,21 @@ impl Cut {
 }
 
 impl S3 {
-    pub(in crate::store) async fn copy(
+    /// Copies an object of `from`, a bucket of the same server, to `key` of this one.
+    pub(in crate::store) async fn copy_from(
         &self,
+        from: &S3,
         original: Original<'_>,
         key: &str,
         attributes: &Attributes,
         tags: &Tags,
     ) -> Result<Head, StoreError> {
-        let changed = || StoreError::Changed { at: self.at(original.key, "copy") };
-        let before = self.head(original.key).await?;
+        let changed = || StoreError::Changed { at: from.at(original.key, "copy") };
+        let before = from.head(original.key).await?;
         if !original.is(&before.version) {
             return Err(changed());
         }
-        self.ask_for_copy(original, before.id.as_deref(), key, attributes).await?;
+        self.ask_for_copy(from, original, before.id.as_deref(), key, attributes).await?;
         crate::failpoint::hit("store.object.copy");
         let made = self.head(key).await?;
         let at = self.at(key, "copy to");
@@ -68,8 +70,9 @@ impl S3 {
             return Err(StoreError::other(at, why));
         }
         // Onto itself there is nothing to compare with: what was written over was the original.
-        let proven = before.id.is_some() || original.key == key || is_same_md5(&made.version, &before.version);
-        if !proven && self.head(original.key).await?.version != before.version {
+        let is_itself = original.key == key && (&from.bucket, &from.prefix) == (&self.bucket, &self.prefix);
+        let proven = before.id.is_some() || is_itself || is_same_md5(&made.version, &before.version);
+        if !proven && from.head(original.key).await?.version != before.version {
             return Err(changed());
         }
         if !super::KEEPS.of(attributes).are_in(&made.attributes) {
@@ -84,13 +87,14 @@ impl S3 {
 
     async fn ask_for_copy(
         &self,
+        from: &S3,
         original: Original<'_>,
         id: Option<&str>,
         key: &str,
         attributes: &Attributes,
     ) -> Result<(), StoreError> {
         let (full, at) = (self.full(key, "copy to")?, self.at(key, "copy to"));
-        let mut source = format!("{}/{}", self.bucket, encoded(&self.full(original.key, "copy")?, b"/"));
+        let mut source = format!("{}/{}", from.bucket, encoded(&from.full(original.key, "copy")?, b"/"));
         if let Some(id) = id {
             source.push_str("?versionId=");
             source.push_str(&encoded(id, b""));

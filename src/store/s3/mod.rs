@@ -44,6 +44,7 @@ pub(super) const KEEPS: Keeps = Keeps { headers: true, tags: true, mode: false }
 #[derive(Clone)]
 pub struct S3 {
     pub(super) client: Client,
+    endpoint: Option<Arc<str>>,
     pub(super) bucket: Arc<str>,
     pub(super) prefix: Arc<str>,
     name: Arc<str>,
@@ -85,8 +86,9 @@ impl S3 {
         };
         let pressure = Pressure::default();
         let client = client::client(access.endpoint, access.region, access.credentials, &name, pressure.clone())?;
-        let (bucket, prefix, name, cut) = (bucket.into(), prefix.into(), name.into(), copy::Cut::default());
-        Ok(S3 { client, bucket, prefix, name, cut, pressure, notes: None })
+        let (endpoint, cut) = (access.endpoint.map(Arc::from), copy::Cut::default());
+        let (bucket, prefix, name) = (bucket.into(), prefix.into(), name.into());
+        Ok(S3 { client, endpoint, bucket, prefix, name, cut, pressure, notes: None })
     }
 
     /// The same, but objects larger than `bytes` are copied in parts of that size: for servers whose copies of one request
@@ -177,6 +179,34 @@ impl S3 {
         let request = self.client.head_object().bucket(&*self.bucket).key(self.full(key, "look up")?);
         let answer = request.send().await.map_err(|e| answer::refused(self.at(key, "look up"), e))?;
         Ok(head_of_head(&answer))
+    }
+
+    /// Whether the other is a bucket of the same server, so that this one can copy from it.
+    pub(super) fn is_beside(&self, other: &S3) -> bool {
+        self.endpoint == other.endpoint
+    }
+
+    /// Takes an object away as any program does: for good, or, where versions are kept, out of sight.
+    pub(super) async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        let request = self.client.delete_object().bucket(&*self.bucket).key(self.full(key, "delete")?);
+        request.send().await.map(drop).map_err(|e| answer::refused(self.at(key, "delete"), e))
+    }
+
+    /// The versions of one object, delete markers left out, the newest first: id and size.
+    pub(super) async fn versions_of(&self, key: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        let full = self.full(key, "list the versions of")?;
+        let (mut found, mut from) = (Vec::new(), versions::Marker::default());
+        loop {
+            let (page, next) = self.versions(&full, from).await?;
+            // Sorted by key, and those that begin with this one come after it.
+            let passed = page.iter().any(|version| version.key != full);
+            let own = page.into_iter().filter(|version| version.key == full && !version.is_marker);
+            found.extend(own.map(|version| (version.id, version.size)));
+            match next {
+                Some(next) if !passed => from = next,
+                _ => return Ok(found),
+            }
+        }
     }
 
     pub(super) fn at(&self, key: &str, operation: &'static str) -> Place {

@@ -33,9 +33,9 @@ use crate::clock::Clock;
 use crate::config::address::{BucketAddress, Topology};
 use crate::config::{Here, Site, SourceKind, SourceName};
 use crate::error::Error;
-use crate::mirror::{self, Limits, MirrorError, manifest::Rows, manifest_path, published_rows};
+use crate::mirror::{self, Limits, MirrorError, Sides, manifest::Rows, manifest_path, published_rows};
 use crate::observe::Progress;
-use crate::point::{self, Share};
+use crate::point::{self, Share, spare};
 use crate::store::{Bucket, ReadOnly};
 use crate::stream::{Source, StreamKind, StreamName};
 pub use crate::vault::layout::PointId;
@@ -148,10 +148,13 @@ impl Job<'_> {
             run.forget()?;
             return Err(BucketVerifyError::MostlyMissing { bucket, missing, looked, manifest }.into());
         }
-        let source = ReadOnly::new(self.open(&self.here.site)?);
+        let source = &ReadOnly::new(self.open(&self.here.site)?);
+        let address = self.address(&self.here.other)?;
+        let (target, attic) = spare::open_with_attic(self.here, &self.here.other, address, self.clock.now()).await?;
+        let sides = Sides { source, canary: None, target: &target, attic: &attic };
         let limits = Arc::new(Limits::configured(self.here.config.mirror.limits.clone()));
         let folder = self.mirror_folder();
-        let mended = mirror::mend(&source, target, &folder, waiting, &limits, self.clock, self.progress).await;
+        let mended = mirror::mend(&sides, &folder, waiting, &limits, self.clock, self.progress).await;
         let fates = mended.map_err(|error| match error {
             MirrorError::Busy { .. } => {
                 let (faults, first) = (run.waiting().len(), run.waiting().first().cloned().unwrap_or_default());
