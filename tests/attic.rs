@@ -104,7 +104,8 @@ impl World {
 }
 
 fn rows(point: &[PublishedRow]) -> impl Stream<Item = Result<PublishedRow, Error>> + Send + use<> {
-    stream::iter(point.to_vec().into_iter().map(Ok))
+    let rows: Vec<Result<PublishedRow, Error>> = point.iter().cloned().map(Ok).collect();
+    stream::iter(rows)
 }
 
 fn published(state: &Path) -> Vec<PublishedRow> {

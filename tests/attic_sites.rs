@@ -71,7 +71,7 @@ async fn points_are_rebuilt_whatever_was_overwritten_deleted_and_hidden_and_wher
     for (n, step) in ["mirror.attic", "store.object.write", "mirror.row", "mirror.manifest"].iter().enumerate() {
         sites.put_object("core/a.hart", format!("edit {n}").as_bytes());
         sites.put_object("core/b.hart", format!("another {n}").as_bytes());
-        let killed = sites.command("ams", &["capture"]).env("WARMSPARE_FAILPOINT", step).output().unwrap();
+        let killed = sites.command("ams", ["capture"]).env("WARMSPARE_FAILPOINT", step).output().unwrap();
         assert_eq!(killed.status.code(), None, "{step}: {}", shown(&killed));
         sites.put_object("core/a.hart", format!("later {n}").as_bytes());
         sites.run("ams", &["capture"]);
@@ -85,7 +85,7 @@ async fn points_are_rebuilt_whatever_was_overwritten_deleted_and_hidden_and_wher
     let would = sites.run("fra", &["prune", "--dry-run"]);
     assert!(would.contains("bucket.artifacts: 1 deleted at the live site would be hidden"), "{would}");
     for step in ["mirror.touched", "mirror.touched.done"] {
-        let killed = sites.command("fra", &["prune"]).env("WARMSPARE_FAILPOINT", step).output().unwrap();
+        let killed = sites.command("fra", ["prune"]).env("WARMSPARE_FAILPOINT", step).output().unwrap();
         assert_eq!(killed.status.code(), None, "{step}: {}", shown(&killed));
         sites.run("ams", &["capture"]);
         points.push(live(&sites));
@@ -104,12 +104,12 @@ fn in_place(sites: &Sites, second: &BTreeMap<String, Vec<u8>>) {
     fs::write(sites.bucket("fra").join("extra"), "extra").unwrap();
     let only = ["restore", "--only", "bucket.artifacts", "--point", "0-2"];
     sites.run("fra", &[&only[..], &["--dry-run"]].concat());
-    let output = sites.command("fra", &only).output().unwrap();
+    let output = sites.command("fra", only.iter()).output().unwrap();
     assert_eq!(output.status.code(), Some(4), "{}", shown(&output));
     assert!(shown(&output).contains("1 ARE OTHERS and were left"), "{}", shown(&output));
     assert!(shown(&output).contains("1 that the point does not have were left"), "{}", shown(&output));
-    let killed = sites.command("fra", &[&only[..], &["--replace"]].concat());
-    let killed = { killed }.env("WARMSPARE_FAILPOINT", "restore.object").output().unwrap();
+    let mut killed = sites.command("fra", [&only[..], &["--replace"]].concat());
+    let killed = killed.env("WARMSPARE_FAILPOINT", "restore.object").output().unwrap();
     assert_eq!(killed.status.code(), None, "{}", shown(&killed));
     sites.run("fra", &[&only[..], &["--replace"]].concat());
     assert_eq!(plain(&sites.bucket("fra")), *second);
@@ -124,7 +124,7 @@ fn in_place(sites: &Sites, second: &BTreeMap<String, Vec<u8>>) {
     }
     let into = sites.path().join("lost");
     let only = [&only[..], &["--into", into.to_str().unwrap()]].concat();
-    let output = sites.command("fra", &only).output().unwrap();
+    let output = sites.command("fra", only.iter()).output().unwrap();
     assert_eq!(output.status.code(), Some(4), "{}", shown(&output));
     assert!(shown(&output).contains("nothing has its content"), "{}", shown(&output));
 }
@@ -143,7 +143,7 @@ async fn a_live_bucket_that_is_not_mounted_costs_no_object_and_is_told() {
     sites.run("ams", &["capture"]);
     let whole = live(&sites);
     fs::rename(sites.bucket("ams").join("many"), sites.path().join("away")).unwrap();
-    let output = sites.command("ams", &["capture"]).output().unwrap();
+    let output = sites.command("ams", ["capture"]).output().unwrap();
     assert_eq!(output.status.code(), Some(4), "{}", shown(&output));
     assert!(shown(&output).contains("12 of 15 objects are gone: more than half"), "{}", shown(&output));
     assert!(shown(&output).contains("`warmspare capture --accept-changes 12`"), "{}", shown(&output));

@@ -127,10 +127,13 @@ async fn a_listing_that_ends_with_an_error_makes_nothing_look_gone_and_the_rest_
 }
 
 #[tokio::test]
-async fn a_store_that_is_away_or_lists_nothing_ends_the_pass_and_the_manifest_stays() {
+async fn a_store_that_is_away_or_lists_nothing_makes_nothing_look_gone() {
     let both = Mirrored::of(3_000);
     both.live.fail(Fault::Empty);
-    assert!(matches!(both.pass().await, Err(MirrorError::Empty { objects: 3_000, .. })));
+    let pass = both.pass().await.unwrap();
+    // A thousand of them were asked for one by one, and are there.
+    assert_eq!((pass.listed, pass.gone, pass.rows, pass.held_back.deletes), (0, 0, 3_000, 1_999));
+    assert!(matches!(pass.complete(), Err(MirrorError::HeldBack { .. })));
     both.live.heal();
     both.live.fail(Fault::ListingFailsAt(0));
     assert!(matches!(both.pass().await, Err(MirrorError::Store(_))));

@@ -218,9 +218,15 @@ async fn a_server_that_says_when_to_come_back_is_left_alone_until_then() {
 async fn a_spare_that_fails_for_a_while_does_not_end_the_pass() {
     let (live, spare) = (Synthetic::start(50), Synthetic::start(0));
     let (source, target) = (s3(live.endpoint(), "b", "", Some("a:b")), s3(spare.endpoint(), "b", "", Some("a:b")));
-    spare.fail(Fault::fails(30));
     let state = tempfile::tempdir().unwrap();
-    let pass = pass_at(&source, &target, state.path(), 0).await.unwrap();
+    let failing = async {
+        while spare.requests() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        spare.fail(Fault::fails(30));
+    };
+    let (pass, ()) = tokio::join!(pass_at(&source, &target, state.path(), 0), failing);
+    let pass = pass.unwrap();
     pass.complete().unwrap();
     assert_eq!((pass.copied, spare.written().len()), (50, 50));
 }

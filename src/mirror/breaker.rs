@@ -98,11 +98,11 @@ impl Breaker {
                 "the canary is not there: this is not the right bucket, or not all of it".to_owned()
             }
             () if unbelieved && listed == 0 => format!("it lists no object, and had {known} at the last pass"),
-            () if gone > limit => {
-                format!("{gone} of {known} objects are gone, more than the {limit} that are believed")
+            () if missing > limit => {
+                format!("{missing} of {known} objects are gone, more than the {limit} that are believed")
             }
-            () if unbelieved && known >= MANY && gone.saturating_mul(2) > known => {
-                format!("{gone} of {known} objects are gone: more than half")
+            () if unbelieved && known >= MANY && missing.saturating_mul(2) > known => {
+                format!("{missing} of {known} objects are gone: more than half")
             }
             () if overwrites > 0 => {
                 let why = format!("{changed} of {known} objects changed, more than the {limit} that are overwritten");

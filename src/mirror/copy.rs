@@ -228,7 +228,7 @@ impl Copier<'_> {
         let made = match made {
             // The target has something else there by now; what it had may be in the attic.
             Err(StoreError::Changed { .. } | StoreError::NotFound { .. }) => {
-                match self.from_attic(key, known, before, &beside).await? {
+                match self.take_from_attic(key, known, before, &beside).await? {
                     Some(made) => made.map(|made| (How::Duplicated, made.version.etag)),
                     None => return Ok(Reused::No),
                 }
@@ -246,7 +246,7 @@ impl Copier<'_> {
     }
 
     /// Has the target make the object from what the attic has of its content; `None` when it has it not.
-    async fn from_attic(
+    async fn take_from_attic(
         &self,
         key: &str,
         known: &Known,

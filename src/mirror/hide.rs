@@ -4,7 +4,7 @@
 //! before knows it, and no point of the whole grace period up to the newest one does: so there are at least two points without
 //! it, and the newer one's database snapshot was taken after the older one had found it gone. What no point knows, and what was
 //! written after the newest one was stored, is left alone. How this and a pass that runs meanwhile keep out of each other's way is
-//! in [`touched`](super::touched).
+//! in [`touched`].
 
 use std::collections::BTreeMap;
 

@@ -10,7 +10,7 @@
 //! listing shows are found by an audit that looks at every object once a week.
 //!
 //! Promises: the source is never written to (its type has no verb for it); a pass deletes nothing at the target, and overwrites
-//! nothing there that it has not put into the [`attic`] before; what looks like a mistake ([`breaker`]) it does not follow; a row
+//! nothing there that it has not put into the [`attic`] before; what looks like a mistake ([`HeldBack`]) it does not follow; a row
 //! says what the target holds; memory does not grow with the number of objects. What is left to others: whether the objects
 //! suit a database (`point`), and whether the target still holds them (`verify`).
 

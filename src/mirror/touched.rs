@@ -119,7 +119,7 @@ pub async fn end(attic: &Bucket, numbers: &[u64]) -> Result<(), StoreError> {
 /// The records that are not done: whoever wrote them was killed, and the same site alone writes them.
 ///
 /// # Errors
-/// As [`Touched::read`].
+/// What the store answers.
 pub async fn unfinished(attic: &Bucket) -> Result<Vec<u64>, StoreError> {
     let names = names(attic).await?;
     let is_done = |number: &u64| names.contains(&format!("{}{DONE}", name_of(*number)));

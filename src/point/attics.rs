@@ -135,7 +135,7 @@ impl Keeper<'_> {
         let since = before(self.clock.now(), self.here.config.retention.hide_after);
         // The youngest point that is old enough, and not the newest: between the two lies the grace period.
         let is_old = |point: &&ListedPoint| point.record.finished_at <= since;
-        let Some(old) = points.iter().skip(1).position(|point| is_old(&point)).map(|at| at + 1) else { return Ok(()) };
+        let Some(old) = points.iter().skip(1).position(is_old).map(|at| at + 1) else { return Ok(()) };
         let (recent, older) = points.split_at(old + 1);
         let Some((newest, recent)) = recent.split_first() else { return Ok(()) };
         let Some(stored) = self.stored.get(&newest.id) else {
