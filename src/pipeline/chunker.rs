@@ -35,10 +35,12 @@ pub(super) const CHUNK_BYTES_MAX: u32 = 16 << 20;
 impl ChunkerParameters {
     /// What suits databases of so many bytes on disk: the catalog at the live site has a row of some 90 bytes for each chunk.
     pub fn for_bytes(bytes: u64) -> Self {
-        match bytes {
-            0..=FINE_BYTES_MAX => ChunkerParameters::fine(),
-            ..=SMALL_BYTES_MAX => ChunkerParameters::small(),
-            _ => ChunkerParameters::large(),
+        if bytes <= FINE_BYTES_MAX {
+            ChunkerParameters::fine()
+        } else if bytes <= SMALL_BYTES_MAX {
+            ChunkerParameters::small()
+        } else {
+            ChunkerParameters::large()
         }
     }
 
