@@ -67,7 +67,8 @@ struct Run {
     cpu: f64,
     server_cpu: f64,
     peak_mib: f64,
-    /// The bytes of objects that were written at the spare. Copies made there are among them, except ours, which we know.
+    /// The bytes of objects that are newer at the spare than the run, whoever copied them; of ours those that were sent. The servers'
+    /// clock decides: what is written in its first second may be missed.
     sent_mb: f64,
 }
 
