@@ -6,13 +6,14 @@
 use std::collections::HashSet;
 use std::error::Error;
 use std::hint::black_box;
+use std::io::Cursor;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use warmspare::keys::{Identity, Recipient};
 use warmspare::pipeline::{
     ChunkId, ChunkIdKey, Chunker, ChunkerParameters, Codec, Compressor, Decompressor, FRAME_TARGET_BYTES, PackBuilder,
-    PackIndex, open, seal,
+    PackReader, open_seekable, seal,
 };
 use warmspare::process::WipingAllocator;
 
@@ -149,7 +150,7 @@ fn unpack(packs: &[Vec<u8>], cipher: &Cipher) -> Outcome<Vec<u8>> {
     let mut stream = Vec::with_capacity(STREAM_BYTES);
     let mut with = Decompressor::new()?;
     for sealed in packs {
-        let index = PackIndex::parse(open(&cipher.identity, sealed)?)?;
+        let mut index = PackReader::new(open_seekable(&cipher.identity, Cursor::new(sealed.as_slice()))?)?;
         let (mut slot, slots) = (0, u32::try_from(index.slots().len())?);
         while slot < slots {
             let more = index.append(slot, usize::MAX, &cipher.key, &mut with, &mut stream)?;

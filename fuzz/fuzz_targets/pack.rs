@@ -2,11 +2,13 @@
 
 #![no_main]
 
+use std::io::Cursor;
+
 use libfuzzer_sys::fuzz_target;
-use warmspare::pipeline::{ChunkIdKey, Decompressor, PackIndex};
+use warmspare::pipeline::{ChunkIdKey, Decompressor, PackReader};
 
 fuzz_target!(|data: &[u8]| {
-    let Ok(index) = PackIndex::parse(data.to_vec()) else { return };
+    let Ok(mut index) = PackReader::new(Cursor::new(data)) else { return };
     let slots = index.slots().len();
     let (key, mut with) = (ChunkIdKey::new([3; 32]), Decompressor::new().expect("memory"));
     // The frames lie one after the other and fill the pack up to its table.
@@ -14,8 +16,9 @@ fuzz_target!(|data: &[u8]| {
     for at in 0..slots.min(16) {
         let slot = u32::try_from(at).expect("few");
         let mut plain = Vec::new();
+        let plain_bytes = index.slots()[at].plain_bytes as usize;
         if let Ok(chunks) = index.append(slot, 1, &key, &mut with, &mut plain) {
-            assert_eq!((chunks, plain.len()), (1, index.slots()[at].plain_bytes as usize));
+            assert_eq!((chunks, plain.len()), (1, plain_bytes));
         }
     }
     assert!(index.append(u32::try_from(slots).expect("few"), 1, &key, &mut with, &mut Vec::new()).is_err());

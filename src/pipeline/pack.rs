@@ -12,6 +12,9 @@
 //!
 //! The table comes last because a pack is built in one pass; its repeated length lets a reader find it from the end.
 
+use std::collections::VecDeque;
+use std::io::{Read, Seek, SeekFrom};
+
 use super::chunker::CHUNK_BYTES_MAX;
 use super::{ChunkId, ChunkIdKey, Codec, Decompressor, PipelineError};
 
@@ -100,16 +103,21 @@ impl PackBuilder {
     }
 }
 
-/// A pack's bytes after opening, with its table of contents.
+/// Frames of a pack that are kept decompressed: streams that are read at the same time are each in one of their own.
+const FRAMES_KEPT: usize = 2;
+
+/// An opened pack, read here and there: its table of contents is in memory, its frames are fetched as they are wanted.
 #[derive(Debug)]
-pub struct PackIndex {
-    bytes: Vec<u8>,
+pub struct PackReader<R> {
+    plain: R,
     slots: Vec<PackSlot>,
     frames: Vec<FramePlace>,
+    /// The frames decompressed last, by their number: the next chunk that is wanted is mostly in the same one.
+    kept: VecDeque<(usize, Vec<u8>)>,
 }
 
 /// Where a frame lies, and what it holds.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct FramePlace {
     first: usize,
     slots: usize,
@@ -118,20 +126,27 @@ struct FramePlace {
     plain_bytes: usize,
 }
 
-impl PackIndex {
-    /// Reads the table of contents of an opened pack.
+impl<R: Read + Seek> PackReader<R> {
+    /// Reads the table of contents of the opened pack `plain`.
     ///
     /// # Errors
     /// When the table is missing, of another format, or does not account for every byte.
-    pub fn parse(bytes: Vec<u8>) -> Result<Self, PipelineError> {
-        let slots = parse_toc(&bytes)?;
+    pub fn new(mut plain: R) -> Result<Self, PipelineError> {
+        let length = plain.seek(SeekFrom::End(0)).map_err(unreadable)?;
+        let start = length.checked_sub(4).ok_or(PipelineError::Toc("too short"))?;
+        let mut tail = [0; 4];
+        read_at(&mut plain, start, &mut tail)?;
+        // A pack is never so long that its table could not be held; what it says of itself is believed no further than that.
+        let toc_bytes = u64::from(u32::from_le_bytes(tail)) + 8;
+        let start = length.checked_sub(toc_bytes).ok_or(PipelineError::Toc("longer than the pack"))?;
+        let mut toc = vec![0; usize::try_from(toc_bytes).map_err(|_| PipelineError::Toc("impossible length"))?];
+        read_at(&mut plain, start, &mut toc)?;
+        let slots = parse_toc(&toc)?;
         let frames = frames(&slots)?;
-        let end = frames.last().map_or(0, |frame| frame.offset + frame.bytes);
-        let toc_bytes = 8 + PAYLOAD_FIXED_BYTES + slots.len() * ENTRY_BYTES;
-        if end.checked_add(toc_bytes) != Some(bytes.len()) {
+        if frames.last().map_or(0, |frame| frame.offset + frame.bytes) as u64 != start {
             return Err(PipelineError::Toc("the frames do not fill the pack"));
         }
-        Ok(PackIndex { bytes, slots, frames })
+        Ok(PackReader { plain, slots, frames, kept: VecDeque::new() })
     }
 
     /// The chunks of the pack, in order.
@@ -139,9 +154,11 @@ impl PackIndex {
         &self.slots
     }
 
-    /// The size of the opened pack.
-    pub fn bytes_len(&self) -> usize {
-        self.bytes.len()
+    /// What it holds in memory, about, beside what its reader does.
+    pub fn memory(&self) -> usize {
+        let frame = |frame: &FramePlace| frame.plain_bytes;
+        let kept = self.frames.iter().map(frame).max().unwrap_or(0).saturating_mul(FRAMES_KEPT);
+        self.slots.len() * size_of::<PackSlot>() + self.frames.len() * size_of::<FramePlace>() + kept
     }
 
     /// Appends to `plain` the chunk in `slot` and those after it in its frame, `wanted` of them at most, each checked against
@@ -150,27 +167,29 @@ impl PackIndex {
     /// # Errors
     /// When there is no such slot, its frame is damaged, or a chunk is not the one its id names.
     pub fn append(
-        &self,
+        &mut self,
         slot: u32,
         wanted: usize,
         key: &ChunkIdKey,
         with: &mut Decompressor,
         plain: &mut Vec<u8>,
     ) -> Result<usize, PipelineError> {
-        let (frame, bytes, slots) = self.frame(slot)?;
-        let before = plain.len();
-        with.append(bytes, frame.plain_bytes, plain)?;
-        let skipped = (slot as usize).saturating_sub(frame.first);
-        let length = |slots: &[PackSlot]| slots.iter().map(|slot| slot.plain_bytes as usize).sum::<usize>();
-        let (ahead, slots) = slots.split_at_checked(skipped).unwrap_or((slots, &[]));
-        let slots = slots.get(..wanted).unwrap_or(slots);
-        plain.drain(before..before + length(ahead));
-        plain.truncate(before + length(slots));
+        let (number, frame) = self.frame(slot)?;
+        let (slot, before) = (slot as usize, plain.len());
+        let slots = slot..frame.first.saturating_add(frame.slots).min(slot.saturating_add(wanted));
+        if slots.len() == frame.slots {
+            let bytes = self.fetch(frame)?;
+            with.append(&bytes, frame.plain_bytes, plain)?;
+        } else {
+            let ahead = length(self.slots.get(frame.first..slot).unwrap_or_default());
+            let wanted = length(self.slots.get(slots.clone()).unwrap_or_default());
+            let opened = self.opened(number, frame, with)?;
+            plain.extend_from_slice(opened.get(ahead..ahead + wanted).unwrap_or_default());
+        }
         let mut rest = plain.get(before..).unwrap_or_default();
-        for (at, slot) in slots.iter().enumerate() {
+        for (at, slot) in self.slots.iter().enumerate().take(slots.end).skip(slots.start) {
             let (chunk, after) = rest.split_at_checked(slot.plain_bytes as usize).unwrap_or((rest, &[]));
             if key.id(chunk) != slot.id {
-                let at = frame.first + skipped + at;
                 return Err(PipelineError::Frame(format!("chunk {at} is not the one its id names")));
             }
             rest = after;
@@ -178,18 +197,48 @@ impl PackIndex {
         Ok(slots.len())
     }
 
-    /// The frame that holds the chunk in `slot`, its bytes and its slots.
-    fn frame(&self, slot: u32) -> Result<(&FramePlace, &[u8], &[PackSlot]), PipelineError> {
-        let missing = PipelineError::Toc("no such slot");
+    /// The frame that holds the chunk in `slot`, and its number.
+    fn frame(&self, slot: u32) -> Result<(usize, FramePlace), PipelineError> {
         let after = self.frames.partition_point(|frame| frame.first <= slot as usize);
-        let Some(frame) = after.checked_sub(1).and_then(|at| self.frames.get(at)) else { return Err(missing) };
-        let end = frame.first + frame.slots;
-        let (Some(slots), true) = (self.slots.get(frame.first..end), (slot as usize) < end) else {
-            return Err(missing);
-        };
-        let bytes = self.bytes.get(frame.offset..frame.offset + frame.bytes).ok_or(missing)?;
-        Ok((frame, bytes, slots))
+        let found = after.checked_sub(1).and_then(|at| Some((at, *self.frames.get(at)?)));
+        let holds = |frame: &FramePlace| (slot as usize) < frame.first + frame.slots;
+        found.filter(|(_, frame)| holds(frame)).ok_or(PipelineError::Toc("no such slot"))
     }
+
+    fn fetch(&mut self, frame: FramePlace) -> Result<Vec<u8>, PipelineError> {
+        let mut bytes = vec![0; frame.bytes];
+        read_at(&mut self.plain, frame.offset as u64, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn opened(&mut self, number: usize, frame: FramePlace, with: &mut Decompressor) -> Result<&[u8], PipelineError> {
+        let content = match self.kept.iter().position(|(kept, _)| *kept == number) {
+            Some(at) => self.kept.remove(at).map(|(_, content)| content).unwrap_or_default(),
+            None => {
+                let bytes = self.fetch(frame)?;
+                let mut content = Vec::with_capacity(frame.plain_bytes);
+                with.append(&bytes, frame.plain_bytes, &mut content)?;
+                content
+            }
+        };
+        self.kept.truncate(FRAMES_KEPT - 1);
+        self.kept.push_front((number, content));
+        Ok(self.kept.front().map_or(&[], |(_, content)| content.as_slice()))
+    }
+}
+
+fn length(slots: &[PackSlot]) -> usize {
+    slots.iter().map(|slot| slot.plain_bytes as usize).sum()
+}
+
+fn read_at<R: Read + Seek>(plain: &mut R, at: u64, bytes: &mut [u8]) -> Result<(), PipelineError> {
+    plain.seek(SeekFrom::Start(at)).and_then(|_| plain.read_exact(bytes)).map_err(unreadable)
+}
+
+/// Whoever reads finds the damage: a sealed pack is checked piece by piece.
+#[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
+fn unreadable(error: std::io::Error) -> PipelineError {
+    PipelineError::Open(error.to_string())
 }
 
 /// The frames of `slots`. Their sizes are bounded, whatever the table says, so that a reader knows what it has to hold.
@@ -271,6 +320,12 @@ mod tests {
     use super::super::Compressor;
     use super::*;
 
+    type Opened = PackReader<std::io::Cursor<Vec<u8>>>;
+
+    fn opened(bytes: Vec<u8>) -> Result<Opened, PipelineError> {
+        PackReader::new(std::io::Cursor::new(bytes))
+    }
+
     /// A pack with a frame for each of `frames`.
     fn pack(frames: &[&[&[u8]]]) -> Vec<u8> {
         let key = ChunkIdKey::new([3; 32]);
@@ -284,27 +339,27 @@ mod tests {
         builder.finish()
     }
 
-    fn chunks(index: &PackIndex, slot: u32, wanted: usize) -> Result<Vec<u8>, PipelineError> {
+    fn chunks(index: &mut Opened, slot: u32, wanted: usize) -> Result<Vec<u8>, PipelineError> {
         let (mut with, mut plain) = (Decompressor::new()?, b"before".to_vec());
         index.append(slot, wanted, &ChunkIdKey::new([3; 32]), &mut with, &mut plain)?;
         Ok(plain.strip_prefix(b"before").unwrap().to_vec())
     }
 
-    fn chunk(index: &PackIndex, slot: u32) -> Vec<u8> {
+    fn chunk(index: &mut Opened, slot: u32) -> Vec<u8> {
         chunks(index, slot, 1).unwrap()
     }
 
     #[test]
     fn chunks_come_back_in_order() {
-        let index = PackIndex::parse(pack(&[&[b"one"], &[b""], &[&[b'z'; 9_000], b"", b"tail"], &[b"end"]])).unwrap();
+        let mut index = opened(pack(&[&[b"one"], &[b""], &[&[b'z'; 9_000], b"", b"tail"], &[b"end"]])).unwrap();
         assert_eq!(index.slots().len(), 6);
-        let all: Vec<_> = (0..6).map(|slot| chunk(&index, slot)).collect();
+        let all: Vec<_> = (0..6).map(|slot| chunk(&mut index, slot)).collect();
         assert_eq!(all, [&b"one"[..], b"", &[b'z'; 9_000], b"", b"tail", b"end"]);
-        assert_eq!(chunks(&index, 3, 9).unwrap(), b"tail", "to the end of the frame and no further");
-        assert_eq!(chunks(&index, 2, 2).unwrap(), [b'z'; 9_000], "no more than were asked for");
-        assert!(chunks(&index, 6, 1).is_err());
-        let empty = PackIndex::parse(pack(&[])).unwrap();
-        assert!(empty.slots().is_empty() && chunks(&empty, 0, 1).is_err());
+        assert_eq!(chunks(&mut index, 3, 9).unwrap(), b"tail", "to the end of the frame and no further");
+        assert_eq!(chunks(&mut index, 2, 2).unwrap(), [b'z'; 9_000], "no more than were asked for");
+        assert!(chunks(&mut index, 6, 1).is_err());
+        let mut empty = opened(pack(&[])).unwrap();
+        assert!(empty.slots().is_empty() && chunks(&mut empty, 0, 1).is_err());
     }
 
     #[test]
@@ -330,14 +385,14 @@ mod tests {
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x41;
-            if let Ok(index) = PackIndex::parse(damaged) {
+            if let Ok(mut index) = opened(damaged) {
                 for slot in 0..4 {
-                    let _ = chunks(&index, slot, 4);
+                    let _ = chunks(&mut index, slot, 4);
                 }
             }
         }
         for length in 0..bytes.len() {
-            assert!(PackIndex::parse(bytes[..length].to_vec()).is_err(), "cut to {length}");
+            assert!(opened(bytes[..length].to_vec()).is_err(), "cut to {length}");
         }
     }
 }

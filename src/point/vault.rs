@@ -38,6 +38,7 @@ async fn open_with(
     let config = &here.config;
     let keys = Keys::open(&here.site.vault, here.resolve(key, credentials)?)?;
     let reader = VaultReader::new(keys.clone(), &config.system, config.vault.signers.clone());
+    let reader = reader.spooling_in(here.site.state.clone());
     reader.check_format().await?;
     Ok((keys, reader))
 }

@@ -4,7 +4,7 @@
 //! BLAKE3 in its name and each chunk's keyed id, and at the end of a stream its length and BLAKE3.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Mutex;
@@ -12,18 +12,16 @@ use tokio::sync::Mutex;
 use super::VaultError;
 use super::layout::{EpochId, Layout, SnapshotId};
 use super::reader::VaultReader;
+use super::spool::{Opened, Spool};
 use super::v1::body::{self, Extent, StoredStream};
 use super::v1::{BodyLink, SnapshotHeader, Unverified};
 use crate::config::SourceName;
 use crate::error::Error;
 use crate::keys::Identity;
-use crate::pipeline::{ChunkIdKey, Decompressor, FRAME_TARGET_BYTES, PackIndex, PipelineError, open};
+use crate::pipeline::{ChunkIdKey, Decompressor, FRAME_TARGET_BYTES, PipelineError, open};
 use crate::store::Read;
 use crate::stream::{Source, SourceStream, StreamEntry, StreamName};
 
-/// Opened packs kept, for streams that share them and for those that go to and fro: what an hour changed lies in a pack of its
-/// own, small, and between its rows lie those of all the hours before.
-const KEPT_BYTES_MAX: usize = 96 << 20;
 /// No pack is larger than this, whatever its object says.
 pub(super) const PACK_BYTES_MAX: u64 = 256 << 20;
 /// No body is larger than this.
@@ -48,7 +46,7 @@ struct Packs<R> {
     epoch: EpochId,
     identity: Identity,
     chunk_id_key: ChunkIdKey,
-    opened: Mutex<Opened>,
+    spool: Mutex<Spool>,
 }
 
 impl<R: Read + Clone + 'static> VaultReader<R> {
@@ -82,7 +80,7 @@ impl<R: Read + Clone + 'static> VaultReader<R> {
             epoch: id.epoch,
             identity: secrets.identity,
             chunk_id_key: secrets.chunk_id_key,
-            opened: Mutex::default(),
+            spool: Mutex::new(Spool::new(self.spool.clone())),
         };
         let entries = streams.iter().map(|stream| stream.entry.clone()).collect();
         Ok(SnapshotReader { packs: Arc::new(packs), name: format!("{source} {id}"), entries, streams })
@@ -118,53 +116,33 @@ fn parse_body(key: &str, frame: &[u8]) -> Result<Vec<StoredStream>, VaultError> 
 }
 
 impl<R: Read> Packs<R> {
-    async fn get(&self, name: &blake3::Hash) -> Result<Arc<PackIndex>, VaultError> {
+    async fn get(&self, name: &blake3::Hash) -> Result<Arc<Pack>, VaultError> {
         // Held while fetching: streams that share a pack wait for one download instead of making two.
-        let mut opened = self.opened.lock().await;
-        if let Some(pack) = opened.find(name) {
+        let mut spool = self.spool.lock().await;
+        if let Some(pack) = spool.opened(name) {
             return Ok(pack);
         }
         let key = self.layout.pack(self.epoch, name);
-        let sealed = self.keys.get_limited(&key, PACK_BYTES_MAX).await?;
+        let fetched = if spool.has(name) { None } else { Some(self.keys.get_limited(&key, PACK_BYTES_MAX).await?) };
         let (identity, name) = (self.identity.clone(), *name);
+        let mut held = std::mem::take(&mut *spool);
         let opening = tokio::task::spawn_blocking(move || {
-            if blake3::hash(&sealed) != name {
-                return Err(None);
-            }
-            open(&identity, &sealed).and_then(PackIndex::parse).map_err(Some)
+            let opened = match fetched {
+                Some(sealed) if blake3::hash(&sealed) != name => Err(None),
+                Some(sealed) => {
+                    held.keep(name, sealed);
+                    held.open(name, &identity).map_err(Some)
+                }
+                None => held.open(name, &identity).map_err(Some),
+            };
+            (held, opened)
         });
-        let pack = opening.await.map_err(|e| VaultError::Machine(e.to_string()))?;
-        let pack = Arc::new(pack.map_err(|damage| match damage {
+        let (held, opened) = opening.await.map_err(|e| VaultError::Machine(e.to_string()))?;
+        *spool = held;
+        opened.map_err(|damage| match damage {
             Some(source) => VaultError::Object { key, source },
             None => VaultError::Mismatch { key, what: "its BLAKE3 is not its name".to_owned() },
-        })?);
-        opened.keep(name, Arc::clone(&pack));
-        Ok(pack)
-    }
-}
-
-/// The packs opened last, in the order of their last use.
-#[derive(Default)]
-struct Opened(VecDeque<(blake3::Hash, Arc<PackIndex>)>);
-
-impl Opened {
-    fn find(&mut self, name: &blake3::Hash) -> Option<Arc<PackIndex>> {
-        let at = self.0.iter().position(|(kept, _)| kept == name)?;
-        let found = self.0.remove(at)?;
-        let pack = Arc::clone(&found.1);
-        self.0.push_back(found);
-        Some(pack)
-    }
-
-    /// Keeps it, and of the others what fits beside it.
-    fn keep(&mut self, name: blake3::Hash, pack: Arc<PackIndex>) {
-        let mut bytes: usize = self.0.iter().map(|(_, pack)| pack.bytes_len()).sum();
-        while bytes + pack.bytes_len() > KEPT_BYTES_MAX
-            && let Some((_, oldest)) = self.0.pop_front()
-        {
-            bytes -= oldest.bytes_len();
-        }
-        self.0.push_back((name, pack));
+        })
     }
 }
 
@@ -215,29 +193,37 @@ pub struct SnapshotStream<R> {
 }
 
 impl<R: Read> SnapshotStream<R> {
-    /// The next run of chunks, about [`STEP_BYTES`] of them.
+    /// The next chunks, about [`STEP_BYTES`] of them, from as many extents as that takes.
     async fn step(&mut self) -> Result<Option<Bytes>, VaultError> {
-        let Some(extent) = self.extents.front().cloned() else { return Ok(None) };
-        let pack = self.packs.get(&extent.pack).await?;
+        let (mut runs, mut bytes) = (Vec::new(), 0);
+        for extent in &self.extents {
+            if bytes >= STEP_BYTES {
+                break;
+            }
+            let pack = self.packs.get(&extent.pack).await?;
+            // Of the first one some may have been given out: then fewer bytes come than were counted, and more the next time.
+            let done = if runs.is_empty() { self.slot } else { 0 };
+            runs.push(Run { pack, name: extent.pack, first: u64::from(extent.first), done, slots: extent.slots });
+            bytes += extent.bytes;
+        }
+        if runs.is_empty() {
+            return Ok(None);
+        }
         let key = self.packs.chunk_id_key.clone();
-        let first = u64::from(extent.first) + u64::from(self.slot);
-        let (slots, bytes) = (extent.slots - self.slot, extent.bytes);
         let (mut hasher, with) = (std::mem::take(&mut self.hasher), self.decompressor.take());
         let decoded = tokio::task::spawn_blocking(move || {
-            let mut with = with.map_or_else(Decompressor::new, Ok)?;
-            let (data, done) = decode_run(&pack, &key, first, slots, bytes, &mut with)?;
+            let mut with = with.map_or_else(Decompressor::new, Ok).map_err(|source| (None, source))?;
+            let (data, whole, slot) = decode(&runs, bytes, &key, &mut with).map_err(|(name, e)| (Some(name), e))?;
             hasher.update(&data);
-            Ok::<_, PipelineError>((data, done, hasher, with))
+            Ok::<_, (Option<blake3::Hash>, PipelineError)>((data, whole, slot, hasher, with))
         });
         let decoded = decoded.await.map_err(|e| VaultError::Machine(e.to_string()))?;
-        let object = self.packs.layout.pack(self.packs.epoch, &extent.pack);
-        let (data, done, hasher, with) = decoded.map_err(|source| VaultError::Object { key: object, source })?;
-        (self.hasher, self.decompressor) = (hasher, Some(with));
-        self.slot += done;
-        if self.slot == extent.slots {
-            self.extents.pop_front();
-            self.slot = 0;
-        }
+        let (data, whole, slot, hasher, with) = decoded.map_err(|(name, source)| match name {
+            Some(name) => VaultError::Object { key: self.packs.layout.pack(self.packs.epoch, &name), source },
+            None => VaultError::Machine(source.to_string()),
+        })?;
+        self.extents.drain(..whole);
+        (self.slot, self.hasher, self.decompressor) = (slot, hasher, Some(with));
         self.bytes += data.len() as u64;
         Ok(Some(Bytes::from(data)))
     }
@@ -259,25 +245,44 @@ impl<R: Read> SnapshotStream<R> {
     }
 }
 
-/// Chunks of a pack from slot `first` on, about [`STEP_BYTES`] of them, and how many they are; `slots` and `bytes` are left.
-fn decode_run(
-    pack: &PackIndex,
-    key: &ChunkIdKey,
+/// A pack that is open, for one stream at a time.
+type Pack = std::sync::Mutex<Opened>;
+
+/// Neighbouring chunks of a pack, of which some were given out already.
+struct Run {
+    pack: Arc<Pack>,
+    name: blake3::Hash,
     first: u64,
+    done: u32,
     slots: u32,
+}
+
+/// Chunks of `runs`, `bytes` of them or about [`STEP_BYTES`]; how many runs they are to the end, and how many chunks of the next.
+/// An error names the pack.
+fn decode(
+    runs: &[Run],
     bytes: u64,
+    key: &ChunkIdKey,
     with: &mut Decompressor,
-) -> Result<(Vec<u8>, u32), PipelineError> {
-    // The last frame may go over it, or begin before what is wanted.
+) -> Result<(Vec<u8>, usize, u32), (blake3::Hash, PipelineError)> {
+    // The last frame may go over it.
     let expected = usize::try_from(bytes.min(STEP_BYTES)).unwrap_or_default() + FRAME_TARGET_BYTES;
     let mut data = Vec::with_capacity(expected);
-    let mut done = 0;
-    while done < slots && (data.len() as u64) < STEP_BYTES {
-        let slot = u32::try_from(first + u64::from(done)).map_err(|_| PipelineError::Toc("no such slot"))?;
-        let more = pack.append(slot, (slots - done) as usize, key, with, &mut data)?;
-        done += u32::try_from(more).unwrap_or(u32::MAX);
+    for (whole, run) in runs.iter().enumerate() {
+        let mut pack = run.pack.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut done = run.done;
+        while done < run.slots {
+            if data.len() as u64 >= STEP_BYTES {
+                return Ok((data, whole, done));
+            }
+            let failed = |error| (run.name, error);
+            let slot = u32::try_from(run.first + u64::from(done));
+            let slot = slot.map_err(|_| failed(PipelineError::Toc("no such slot")))?;
+            let more = pack.append(slot, (run.slots - done) as usize, key, with, &mut data).map_err(failed)?;
+            done += u32::try_from(more).unwrap_or(u32::MAX);
+        }
     }
-    Ok((data, done))
+    Ok((data, runs.len(), 0))
 }
 
 impl<R: Read + Clone + 'static> SourceStream for SnapshotStream<R> {

@@ -1,0 +1,183 @@
+//! Packs while a snapshot is read: fetched once, each, and then read here and there.
+//!
+//! What an hour changed lies in a pack of its own, and between its rows lie those of all the hours before: a table is put
+//! together from all packs of a week, a chunk from each in turn. Opened they do not fit into memory, and to open one for each
+//! chunk takes hours. So they are kept as they came, sealed, in files without names; of those in use the table of contents
+//! is in memory, and the frames that were opened last.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+
+use crate::durable;
+use crate::keys::Identity;
+use crate::pipeline::{PackReader, PipelineError, open_seekable};
+
+/// What opened packs may hold in memory together.
+const OPENED_BYTES_MAX: usize = 96 << 20;
+/// What a reader of a sealed pack holds: two pieces of 64 KiB, and its buffer.
+const READER_BYTES: usize = (2 * 64 + 8) << 10;
+/// What sealed packs may take of the disk; those used longest ago are fetched again.
+const FILES_BYTES_MAX: u64 = 8 << 30;
+/// Small: pieces are larger, and are not read through it.
+const BUFFER_BYTES: usize = 8 << 10;
+
+/// An opened pack's bytes, in whatever way they are reached.
+pub(super) trait ReadSeek: Read + Seek + Send {}
+
+impl<T: Read + Seek + Send> ReadSeek for T {}
+
+/// A pack, opened.
+pub(super) type Opened = PackReader<Box<dyn ReadSeek>>;
+
+/// A sealed pack, where it is.
+#[derive(Clone, Debug)]
+enum Sealed {
+    File(Arc<File>, u64),
+    Memory(Bytes),
+}
+
+impl Sealed {
+    fn bytes(&self) -> u64 {
+        match self {
+            Sealed::File(_, bytes) => *bytes,
+            Sealed::Memory(bytes) => bytes.len() as u64,
+        }
+    }
+}
+
+/// Reads a sealed pack at a place of its own: several may, at the same time.
+struct Cursor {
+    sealed: Sealed,
+    at: u64,
+}
+
+impl Read for Cursor {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let read = match &self.sealed {
+            Sealed::File(file, _) => file.read_at(room, self.at)?,
+            Sealed::Memory(bytes) => {
+                let start = usize::try_from(self.at).unwrap_or(usize::MAX).min(bytes.len());
+                bytes.get(start..).unwrap_or_default().read(room)?
+            }
+        };
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+impl Seek for Cursor {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let (from, by) = match to {
+            SeekFrom::Start(at) => (at, 0),
+            SeekFrom::Current(by) => (self.at, by),
+            SeekFrom::End(by) => (self.sealed.bytes(), by),
+        };
+        let at = from.checked_add_signed(by);
+        self.at = at.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "before the beginning"))?;
+        Ok(self.at)
+    }
+}
+
+/// The packs of one snapshot that were fetched.
+#[derive(Default)]
+pub(super) struct Spool {
+    folder: PathBuf,
+    files: HashMap<blake3::Hash, (Sealed, u64)>,
+    /// Bytes of those that are files.
+    bytes: u64,
+    /// Counts what was asked for: what was used longest ago goes first.
+    turn: u64,
+    /// Those opened, in the order of their last use, with what each holds in memory.
+    opened: VecDeque<(blake3::Hash, Arc<Mutex<Opened>>, usize)>,
+}
+
+impl Spool {
+    /// With files in `folder`, or where this machine keeps what is passing if that is missing.
+    pub fn new(folder: Option<PathBuf>) -> Self {
+        let folder = folder.filter(|folder| folder.is_dir()).unwrap_or_else(std::env::temp_dir);
+        Spool { folder, files: HashMap::new(), bytes: 0, turn: 0, opened: VecDeque::new() }
+    }
+
+    /// The pack `name`, if it is open.
+    pub fn opened(&mut self, name: &blake3::Hash) -> Option<Arc<Mutex<Opened>>> {
+        let at = self.opened.iter().rposition(|(opened, ..)| opened == name)?;
+        let found = self.opened.remove(at)?;
+        let pack = Arc::clone(&found.1);
+        self.opened.push_back(found);
+        Some(pack)
+    }
+
+    /// Whether the pack was fetched.
+    pub fn has(&self, name: &blake3::Hash) -> bool {
+        self.files.contains_key(name)
+    }
+
+    /// Keeps the sealed pack `name`.
+    pub fn keep(&mut self, name: blake3::Hash, sealed: Bytes) {
+        let bytes = sealed.len() as u64;
+        while self.bytes + bytes > FILES_BYTES_MAX && self.forget_one() {}
+        let sealed = match write(&self.folder, &sealed) {
+            Ok(file) => Sealed::File(Arc::new(file), bytes),
+            Err(error) => {
+                tracing::info!("packs are held in memory, because {} takes no files: {error}", self.folder.display());
+                Sealed::Memory(sealed)
+            }
+        };
+        if matches!(sealed, Sealed::File(..)) {
+            self.bytes += bytes;
+        }
+        self.files.insert(name, (sealed, self.turn));
+    }
+
+    /// Opens the pack `name`, which was kept.
+    ///
+    /// # Errors
+    /// When it was not, is not sealed to `identity`, or damaged.
+    pub fn open(&mut self, name: blake3::Hash, identity: &Identity) -> Result<Arc<Mutex<Opened>>, PipelineError> {
+        self.turn += 1;
+        let missing = || PipelineError::Open("it was not kept".to_owned());
+        let (sealed, turn) = self.files.get_mut(&name).ok_or_else(missing)?;
+        *turn = self.turn;
+        let sealed = sealed.clone();
+        let in_memory = if matches!(sealed, Sealed::Memory(_)) { sealed.bytes() } else { 0 };
+        let cursor = BufReader::with_capacity(BUFFER_BYTES, Cursor { sealed, at: 0 });
+        let plain: Box<dyn ReadSeek> = Box::new(open_seekable(identity, cursor)?);
+        let pack = PackReader::new(plain)?;
+        let holds = pack.memory() + READER_BYTES + usize::try_from(in_memory).unwrap_or(usize::MAX);
+        let mut together: usize = self.opened.iter().map(|(.., holds)| holds).sum();
+        while together + holds > OPENED_BYTES_MAX
+            && let Some((oldest, _, held)) = self.opened.pop_front()
+        {
+            together -= held;
+            if matches!(self.files.get(&oldest), Some((Sealed::Memory(_), _))) {
+                self.files.remove(&oldest);
+            }
+        }
+        let pack = Arc::new(Mutex::new(pack));
+        self.opened.push_back((name, Arc::clone(&pack), holds));
+        Ok(pack)
+    }
+
+    /// Lets go of the file that was opened longest ago, unless there is none.
+    fn forget_one(&mut self) -> bool {
+        let files = self.files.iter().filter(|(_, (sealed, _))| matches!(sealed, Sealed::File(..)));
+        let Some(name) = files.min_by_key(|(_, (_, turn))| *turn).map(|(name, _)| *name) else { return false };
+        if let Some((sealed, _)) = self.files.remove(&name) {
+            self.bytes -= sealed.bytes();
+        }
+        self.opened.retain(|(opened, ..)| *opened != name);
+        true
+    }
+}
+
+fn write(folder: &std::path::Path, sealed: &[u8]) -> io::Result<File> {
+    let mut file = durable::unnamed_file(folder)?;
+    file.write_all(sealed)?;
+    Ok(file)
+}
