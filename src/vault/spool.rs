@@ -18,12 +18,8 @@ use crate::durable;
 use crate::keys::Identity;
 use crate::pipeline::{PackReader, PipelineError, open_seekable};
 
-/// What opened packs may hold in memory together.
-const OPENED_BYTES_MAX: usize = 96 << 20;
 /// What a reader of a sealed pack holds: two pieces of 64 KiB, and its buffer.
 const READER_BYTES: usize = (2 * 64 + 8) << 10;
-/// What sealed packs may take of the disk; those used longest ago are fetched again.
-const FILES_BYTES_MAX: u64 = 8 << 30;
 /// Small: pieces are larger, and are not read through it.
 const BUFFER_BYTES: usize = 8 << 10;
 
@@ -95,13 +91,29 @@ pub(super) struct Spool {
     turn: u64,
     /// Those opened, in the order of their last use, with what each holds in memory.
     opened: VecDeque<(blake3::Hash, Arc<Mutex<Opened>>, usize)>,
+    limits: Limits,
+}
+
+/// What it may take.
+#[derive(Clone, Copy)]
+struct Limits {
+    /// What opened packs may hold in memory together.
+    opened_bytes: usize,
+    /// What sealed packs may take of the disk; those used longest ago are fetched again.
+    file_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { opened_bytes: 96 << 20, file_bytes: 8 << 30 }
+    }
 }
 
 impl Spool {
     /// With files in `folder`, or where this machine keeps what is passing if that is missing.
     pub fn new(folder: Option<PathBuf>) -> Self {
         let folder = folder.filter(|folder| folder.is_dir()).unwrap_or_else(std::env::temp_dir);
-        Spool { folder, files: HashMap::new(), bytes: 0, turn: 0, opened: VecDeque::new() }
+        Spool { folder, ..Spool::default() }
     }
 
     /// The pack `name`, if it is open.
@@ -121,7 +133,7 @@ impl Spool {
     /// Keeps the sealed pack `name`.
     pub fn keep(&mut self, name: blake3::Hash, sealed: Bytes) {
         let bytes = sealed.len() as u64;
-        while self.bytes + bytes > FILES_BYTES_MAX && self.forget_one() {}
+        while self.bytes + bytes > self.limits.file_bytes && self.forget_one() {}
         let sealed = match write(&self.folder, &sealed) {
             Ok(file) => Sealed::File(Arc::new(file), bytes),
             Err(error) => {
@@ -151,7 +163,7 @@ impl Spool {
         let pack = PackReader::new(plain)?;
         let holds = pack.memory() + READER_BYTES + usize::try_from(in_memory).unwrap_or(usize::MAX);
         let mut together: usize = self.opened.iter().map(|(.., holds)| holds).sum();
-        while together + holds > OPENED_BYTES_MAX
+        while together + holds > self.limits.opened_bytes
             && let Some((oldest, _, held)) = self.opened.pop_front()
         {
             together -= held;
@@ -180,4 +192,94 @@ fn write(folder: &std::path::Path, sealed: &[u8]) -> io::Result<File> {
     let mut file = durable::unnamed_file(folder)?;
     file.write_all(sealed)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::{ChunkIdKey, Compressor, Decompressor, PackBuilder, seal};
+
+    fn key() -> ChunkIdKey {
+        ChunkIdKey::new([3; 32])
+    }
+
+    /// Sealed packs of three chunks in one frame, and their names.
+    fn packs(identity: &Identity, count: u8) -> Vec<(blake3::Hash, Bytes)> {
+        let sealed = |number: u8| {
+            let chunks = [vec![number; 900], vec![number + 100; 40], b"end".to_vec()];
+            let ids: Vec<_> =
+                chunks.iter().map(|chunk| (key().id(chunk), u32::try_from(chunk.len()).unwrap())).collect();
+            let (codec, frame) = Compressor::new().unwrap().compress(&chunks.concat()).unwrap();
+            let mut pack = PackBuilder::default();
+            pack.push(codec, &frame, &ids);
+            let sealed = seal(&[identity.recipient()], &pack.finish()).unwrap();
+            (blake3::hash(&sealed), Bytes::from(sealed))
+        };
+        (0..count).map(sealed).collect()
+    }
+
+    /// Reads the second chunk of each pack, round after round, as a table does whose rows lie in all of them; says how often one
+    /// had to be fetched.
+    fn read_in_turn(spool: &mut Spool, packs: &[(blake3::Hash, Bytes)], identity: &Identity) -> usize {
+        let (mut fetched, mut with) = (0, Decompressor::new().unwrap());
+        for _ in 0..3 {
+            for (number, (name, sealed)) in (0u8..).zip(packs) {
+                let pack = spool.opened(name).unwrap_or_else(|| {
+                    if !spool.has(name) {
+                        spool.keep(*name, sealed.clone());
+                        fetched += 1;
+                    }
+                    spool.open(*name, identity).unwrap()
+                });
+                let mut plain = Vec::new();
+                pack.lock().unwrap().append(1, 1, &key(), &mut with, &mut plain).unwrap();
+                assert_eq!(plain, [number + 100; 40]);
+            }
+        }
+        fetched
+    }
+
+    #[test]
+    fn each_pack_is_fetched_once_though_memory_holds_one_of_them() {
+        let (identity, folder) = (Identity::generate(), tempfile::tempdir().unwrap());
+        let packs = packs(&identity, 50);
+        let mut spool = Spool::new(Some(folder.path().to_owned()));
+        spool.limits.opened_bytes = 1;
+        assert_eq!(read_in_turn(&mut spool, &packs, &identity), 50);
+        assert_eq!(spool.opened.len(), 1);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the files have no names");
+    }
+
+    #[test]
+    fn what_the_disk_must_not_hold_is_fetched_again_and_what_it_cannot_hold_is_in_memory() {
+        let identity = Identity::generate();
+        let packs = packs(&identity, 10);
+        let folder = tempfile::tempdir().unwrap();
+        let mut narrow = Spool::new(Some(folder.path().to_owned()));
+        narrow.limits.file_bytes = 3 * packs[0].1.len() as u64;
+        assert_eq!(read_in_turn(&mut narrow, &packs, &identity), 30);
+        assert!(narrow.files.len() <= 3 && narrow.bytes <= narrow.limits.file_bytes);
+        let mut without = Spool { folder: "/proc".into(), ..Spool::default() };
+        assert_eq!(read_in_turn(&mut without, &packs, &identity), 10);
+        let mut neither = Spool { folder: "/proc".into(), ..Spool::default() };
+        neither.limits.opened_bytes = 1;
+        assert_eq!(read_in_turn(&mut neither, &packs, &identity), 30, "they are not piled up in memory");
+    }
+
+    #[test]
+    fn a_damaged_pack_is_an_error_wherever_the_damage_is() {
+        let identity = Identity::generate();
+        let (name, sealed) = packs(&identity, 1).remove(0);
+        for at in (0..sealed.len()).step_by(7) {
+            let mut damaged = sealed.to_vec();
+            damaged[at] ^= 1;
+            let mut spool = Spool::new(None);
+            spool.keep(name, Bytes::from(damaged));
+            let read = spool.open(name, &identity).and_then(|pack| {
+                let mut with = Decompressor::new()?;
+                pack.lock().unwrap().append(0, 3, &key(), &mut with, &mut Vec::new())
+            });
+            assert!(read.is_err(), "byte {at}");
+        }
+    }
 }
