@@ -2,11 +2,13 @@
 //! that is asked too much is asked less, and a limit holds.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use rustix::process::{Pid, Signal, kill_process};
 use warmspare::clock::{FixedClock, SystemClock};
 use warmspare::keygen;
 use warmspare::mirror::{self, MirrorError, Pass, PassOptions};
@@ -232,7 +234,21 @@ async fn a_spare_that_fails_for_a_while_does_not_end_the_pass() {
 }
 
 fn hang_up(child: &Child) {
-    assert!(Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap().success());
+    let id = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(id, Signal::HUP).unwrap();
+}
+
+/// Reads on until a line has `words`; all that was read.
+fn read_until(lines: &mut impl Iterator<Item = std::io::Result<String>>, words: &str) -> String {
+    let mut read = String::new();
+    for line in lines {
+        read += &line.unwrap();
+        read.push('\n');
+        if read.contains(words) {
+            return read;
+        }
+    }
+    panic!("it ended without saying {words:?}: {read}");
 }
 
 #[tokio::test]
@@ -244,20 +260,21 @@ async fn a_limit_holds_and_is_lifted_while_a_capture_runs() {
     let system = System::new(&ceph, &live, &spare, "mirror = { limits = [\"64 KiB/s\"] }");
     let begun = Instant::now();
     let mut child = system.capture().spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    while !system.folder.path().join("ams/mirror").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it mirrored");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     // Two minutes at this rate. A wrong file changes nothing; a right one does.
     let text = fs::read_to_string(system.configuration()).unwrap();
-    let slept = tokio::time::sleep(Duration::from_secs(2));
-    slept.await;
     fs::write(system.configuration(), "wrong").unwrap();
     hang_up(&child);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    read_until(&mut said, "the limits stay as they are");
     assert!(child.try_wait().unwrap().is_none(), "it was limited, and lived through SIGHUP");
     fs::write(system.configuration(), text.replace("64 KiB/s", "900 MiB/s")).unwrap();
     hang_up(&child);
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", said(&output));
+    read_until(&mut said, "hold from now on");
+    assert!(child.wait().unwrap().success());
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
-    let log = said(&output);
-    assert!(log.contains("the limits stay as they are") && log.contains("hold from now on"), "{log}");
     assert_eq!(contents(&ceph_bucket(&ceph, &spare, CREDENTIALS)).await, contents(&source).await);
 }
