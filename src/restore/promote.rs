@@ -166,20 +166,7 @@ impl Restored {
         let points = point::list(here).await?;
         let point = points.choose(Some(self.point))?;
         let planned = PlannedStep { id: "promote".to_owned(), kind: StepKind::Database, source: self.source.clone() };
-        let (reader, identity, folder) = (&reader, &identity, std::path::Path::new(""));
-        let since = clock.now();
-        let around = Surroundings {
-            here,
-            into: None,
-            reader,
-            identity,
-            point,
-            folder,
-            since,
-            lived: None,
-            replace: false,
-            asked: false,
-        };
+        let around = Surroundings::beside(here, &reader, &identity, point, clock.now());
         let step = Step::new(&around, &planned)?;
         let target = step.target()?;
         let promoted = PromotedDatabase {

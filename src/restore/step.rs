@@ -164,6 +164,20 @@ pub(super) struct Surroundings<'a> {
     pub since: jiff::Timestamp,
 }
 
+impl<'a> Surroundings<'a> {
+    /// Those of a step that is looked at, or done by itself, beside any run: in its own place, replacing nothing.
+    pub fn beside(
+        here: &'a Here,
+        reader: &'a VaultReader<Keys>,
+        identity: &'a Identity,
+        point: &'a ListedPoint,
+        since: jiff::Timestamp,
+    ) -> Self {
+        let (into, lived, replace, asked, folder) = (None, None, false, false, Path::new(""));
+        Surroundings { here, into, reader, identity, point, lived, replace, asked, folder, since }
+    }
+}
+
 /// A step and what it works on.
 pub(super) struct Step<'a> {
     around: &'a Surroundings<'a>,

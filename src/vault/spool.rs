@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -101,11 +101,13 @@ struct Limits {
     opened_bytes: usize,
     /// What sealed packs may take of the disk; those used longest ago are fetched again.
     file_bytes: u64,
+    /// What has to stay free there: the journal of a restore lies on the same disk.
+    free_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { opened_bytes: 96 << 20, file_bytes: 8 << 30 }
+        Limits { opened_bytes: 96 << 20, file_bytes: 8 << 30, free_bytes: 1 << 30 }
     }
 }
 
@@ -133,8 +135,16 @@ impl Spool {
     /// Keeps the sealed pack `name`.
     pub fn keep(&mut self, name: blake3::Hash, sealed: Bytes) {
         let bytes = sealed.len() as u64;
-        while self.bytes + bytes > self.limits.file_bytes && self.forget_one() {}
-        let sealed = match write(&self.folder, &sealed) {
+        let mut written = Err(io::ErrorKind::StorageFull.into());
+        while written.is_err() {
+            if self.bytes + bytes <= self.limits.file_bytes {
+                written = write(&self.folder, &sealed, self.limits.free_bytes);
+            }
+            if written.is_err() && !self.forget_one() {
+                break;
+            }
+        }
+        let sealed = match written {
             Ok(file) => Sealed::File(Arc::new(file), bytes),
             Err(error) => {
                 tracing::info!("packs are held in memory, because {} takes no files: {error}", self.folder.display());
@@ -188,8 +198,13 @@ impl Spool {
     }
 }
 
-fn write(folder: &std::path::Path, sealed: &[u8]) -> io::Result<File> {
+/// A file with `sealed`, if so many bytes are still free then.
+fn write(folder: &Path, sealed: &[u8], free_bytes: u64) -> io::Result<File> {
     let mut file = durable::unnamed_file(folder)?;
+    let disk = rustix::fs::fstatvfs(&file)?;
+    if disk.f_bavail.saturating_mul(disk.f_frsize) < free_bytes.saturating_add(sealed.len() as u64) {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
     file.write_all(sealed)?;
     Ok(file)
 }
@@ -259,6 +274,10 @@ mod tests {
         narrow.limits.file_bytes = 3 * packs[0].1.len() as u64;
         assert_eq!(read_in_turn(&mut narrow, &packs, &identity), 30);
         assert!(narrow.files.len() <= 3 && narrow.bytes <= narrow.limits.file_bytes);
+        let mut full = Spool::new(Some(folder.path().to_owned()));
+        full.limits.free_bytes = u64::MAX;
+        assert_eq!(read_in_turn(&mut full, &packs, &identity), 10);
+        assert_eq!(full.bytes, 0, "what is left of the disk is for others");
         let mut without = Spool { folder: "/proc".into(), ..Spool::default() };
         assert_eq!(read_in_turn(&mut without, &packs, &identity), 10);
         let mut neither = Spool { folder: "/proc".into(), ..Spool::default() };

@@ -75,26 +75,25 @@ impl Range {
     /// Adds a page, cut where the range ends. Whether anything was in it.
     fn add(&mut self, page: Page, from: &Cursor) -> Result<bool, OutOfOrder> {
         let Page { mut listed, next } = page;
-        let mut kept = 0;
-        let mut beyond = false;
+        // What lies beyond belongs to the next range.
+        let mut beyond = None;
         for (number, entry) in listed.iter().enumerate() {
             let Listed::Object { key, .. } = entry else { continue };
             if let Some(before) = self.last.as_ref().filter(|last| *last >= key) {
                 return Err(OutOfOrder { before: before.clone(), after: key.clone() });
             }
             // The order of what lies beyond is checked, too: an unsorted page says nothing about where it ends.
-            beyond |= self.until.as_ref().is_some_and(|until| key > until);
-            self.last = Some(key.clone());
-            if !beyond {
-                kept = number + 1;
+            if beyond.is_none() && self.until.as_ref().is_some_and(|until| key > until) {
+                beyond = Some(number);
             }
+            self.last = Some(key.clone());
         }
-        if beyond {
-            listed.truncate(kept);
+        if let Some(first) = beyond {
+            listed.truncate(first);
             self.last = self.until.clone();
         }
         self.listed += 1;
-        self.next = next.filter(|_| !beyond);
+        self.next = next.filter(|_| beyond.is_none());
         let is_same = self.next.as_ref() == Some(from) && listed.is_empty();
         self.stuck = if is_same { self.stuck + 1 } else { 0 };
         if self.stuck >= STUCK_MAX {

@@ -253,13 +253,7 @@ impl Job<'_> {
 
     /// The bucket of a site, reached from this one.
     fn open(&self, site: &Site) -> Result<Bucket, Error> {
-        let (name, address) = (&self.request.name, self.address(site)?);
-        let key = match site.name == self.here.site.name {
-            true => format!("buckets.{name}.credentials"),
-            false => format!("sites.{}.buckets.{name}.credentials", site.name),
-        };
-        let credentials = self.here.resolve(&key, address.credentials.as_ref())?;
-        Ok(Bucket::open(address, credentials)?)
+        spare::open(self.here, site, self.address(site)?)
     }
 }
 
