@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use super::error::{Place, StoreError};
 use super::folder::Folder;
 use super::object::{
-    Attributes, Body, Cursor, Head, Keeps, Listed, Original, Page, Skipped, SourceVersion, Tags, WriteError,
+    Attributes, Body, Cursor, Head, Keeps, Listed, Original, Page, Skipped, SourceVersion, Tags, WriteError, Written,
 };
 use super::s3::S3;
 use super::s3::versions::Versioning;
@@ -155,7 +155,13 @@ impl Bucket {
     /// # Errors
     /// [`WriteError::Body`] when `body` fails or has not `size` bytes, [`StoreError::BadKey`] when the store
     /// cannot carry the key, [`StoreError::NoSpace`] when it is full.
-    pub async fn write(&self, key: &str, attributes: &Attributes, size: u64, body: Body) -> Result<Head, WriteError> {
+    pub async fn write(
+        &self,
+        key: &str,
+        attributes: &Attributes,
+        size: u64,
+        body: Body,
+    ) -> Result<Written, WriteError> {
         self.write_in_parts(key, attributes, size, None, body).await
     }
 
@@ -170,9 +176,9 @@ impl Bucket {
         size: u64,
         layout: Option<u64>,
         body: Body,
-    ) -> Result<Head, WriteError> {
+    ) -> Result<Written, WriteError> {
         match self {
-            Bucket::Folder(folder) => folder.write(key, attributes, size, body).boxed().await,
+            Bucket::Folder(folder) => folder.write(key, attributes, size, body).boxed().await.map(Written::of),
             Bucket::S3(s3) => s3.write(key, attributes, size, layout, body).boxed().await,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! What is peculiar here is so because some server needs it: path-style addresses whenever an endpoint is
 //! given; no checksums of the SDK's own (other servers refuse them); what an upload became is asked for by
-//! HEAD (Ceph answers a completed upload with an empty or unquoted ETag).
+//! HEAD (Ceph answers a completed upload with an empty or unquoted ETag), unless the answer to it has the MD5 of what was sent.
 
 pub(super) mod answer;
 mod attributes;
@@ -28,7 +28,7 @@ use secrecy::SecretString;
 pub(super) use client::{CONNECT_TIMEOUT, READ_TIMEOUT};
 
 use super::error::{Place, StoreError};
-use super::object::{Attributes, Body, Head, Keeps, Listed, SourceVersion, WriteError};
+use super::object::{Attributes, Body, Head, Keeps, Listed, SourceVersion, WriteError, Written};
 use crate::config::address::BucketAddress;
 use attributes::{head_of_get, head_of_head};
 use notes::Notes;
@@ -163,11 +163,14 @@ impl S3 {
         size: u64,
         layout: Option<u64>,
         body: Body,
-    ) -> Result<Head, WriteError> {
+    ) -> Result<Written, WriteError> {
         let full = self.full(key, "write")?;
-        upload::upload(self, full, self.at(key, "write"), attributes, size, layout, body).await?;
+        let proven = upload::upload(self, full, self.at(key, "write"), attributes, size, layout, body).await?;
         crate::failpoint::hit("store.object.write");
-        Ok(self.head(key).await?)
+        match proven {
+            Some(written) => Ok(written),
+            None => Ok(Written { was_looked_up: true, ..Written::of(self.head(key).await?) }),
+        }
     }
 
     pub(super) async fn check_writable(&self) -> Result<(), StoreError> {

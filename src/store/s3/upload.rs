@@ -8,9 +8,10 @@ use futures_util::StreamExt;
 use futures_util::stream::Fuse;
 
 use super::attributes::with_attributes;
-use super::{S3, answer, resume};
+use super::{S3, answer, bare_etag, resume};
 use crate::store::error::{Place, StoreError};
-use crate::store::object::{Attributes, Body, WriteError};
+use crate::store::keys::md5_hex;
+use crate::store::object::{Attributes, Body, WriteError, Written};
 
 /// The size of a part, and of the largest object sent in one request.
 const PART_BYTES: u64 = 8 << 20;
@@ -26,7 +27,8 @@ pub(super) fn layout(etag: Option<&str>, size: u64) -> Option<u64> {
     COMMON_PART_BYTES.into_iter().find(|part| count > 1 && size.div_ceil(*part) == count)
 }
 
-/// Uploads `body` as the full key `key`, in parts of `layout` bytes if that is given.
+/// Uploads `body` as the full key `key`, in parts of `layout` bytes if that is given. What the server has then, if its answer
+/// proves it: the tag is the MD5 of what was sent.
 pub(super) async fn upload(
     s3: &S3,
     key: String,
@@ -35,17 +37,20 @@ pub(super) async fn upload(
     size: u64,
     layout: Option<u64>,
     body: Body,
-) -> Result<(), WriteError> {
+) -> Result<Option<Written>, WriteError> {
     let part_bytes = layout.unwrap_or_else(|| part_bytes(size));
     let mut parts = Parts { body: body.fuse(), part_bytes, waiting: BytesMut::new(), taken: 0 };
     if size > PART_BYTES || layout.is_some() {
-        return in_parts(s3, key, at, attributes, size, &mut parts).await;
+        in_parts(s3, key, at, attributes, size, &mut parts).await?;
+        return Ok(None);
     }
     let content = parts.next().await?.unwrap_or_default();
     parts.ended_at(size, &at).await?;
+    let md5 = md5_hex(&content);
     let request = s3.client.put_object().bucket(&*s3.bucket).key(key).body(ByteStream::from(content));
-    with_attributes!(request, attributes).send().await.map_err(|e| answer::refused(at, e))?;
-    Ok(())
+    let answer = with_attributes!(request, attributes).send().await.map_err(|e| answer::refused(at, e))?;
+    let etag = bare_etag(answer.e_tag()).filter(|etag| *etag == md5);
+    Ok(etag.map(|etag| Written { size, etag: Some(etag), was_looked_up: false }))
 }
 
 async fn in_parts(
