@@ -12,11 +12,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use warmspare::clock::FixedClock;
 use warmspare::mirror::{self, MirrorError, Pass, PassOptions};
 use warmspare::observe::Progress;
-use warmspare::store::{Attributes, Bucket, ReadOnly, WriteError};
+use warmspare::store::{Attributes, Bucket, ReadOnly, StoreError, WriteError};
 
 use crate::support::bucket_sites::BucketSites;
 use crate::support::buckets::{body, contents, get, noise, put, s3};
 use crate::support::ceph::{CREDENTIALS, Ceph, arn};
+use crate::support::proxy::{Fault as LineFault, Proxy};
 use crate::support::synthetic::{Fault, Synthetic, content_of, key_of};
 
 async fn pass_at(source: &Bucket, target: &Bucket, state: &Path, days: i64) -> Result<Pass, MirrorError> {
@@ -121,6 +122,50 @@ async fn an_upload_that_somebody_aborted_is_begun_anew() {
     fs::write(&note, text).unwrap();
     put(&target, "k", content.clone()).await.unwrap();
     assert!(get(&target, "k").await.unwrap() == content);
+}
+
+/// Copies one object more, and nothing else.
+async fn copies_one(source: &Bucket, target: &Bucket, state: &Path, key: &str, bytes: usize) {
+    put(source, key, noise(key.len() as u8, bytes)).await.unwrap();
+    let done = pass_at(source, target, state, 0).await.unwrap();
+    done.complete().unwrap();
+    assert_eq!(done.copied, 1);
+    assert!(get(target, key).await.unwrap() == get(source, key).await.unwrap(), "{key}");
+}
+
+#[tokio::test]
+async fn what_the_line_spoils_is_noticed_in_one_piece_in_parts_and_where_only_the_tag_shows_it() {
+    let ceph = Ceph::shared();
+    let folder = tempfile::tempdir().unwrap();
+    // In parts: three and a completion, and what was stored before is not sent again. Once the tag is known to prove them, they are
+    // stored as they come, and all sent again.
+    for (number, expected, bytes) in [(1, 2, 100_000), (2, 5, 20 << 20), (6, 12, 20 << 20)] {
+        let proxy = Proxy::start(ceph.endpoint(), LineFault::SpoilsBody(number)).await;
+        let (source, spare) = (ceph_bucket(&ceph, &ceph.bucket(), CREDENTIALS), ceph.bucket());
+        let target = s3(proxy.endpoint(), &spare, "", Some(CREDENTIALS));
+        let state = folder.path().join(number.to_string());
+        copies_one(&source, &target, &state, "k", bytes).await;
+        if number == 6 {
+            copies_one(&source, &target, &state, "kk", bytes).await;
+        }
+        assert_eq!(proxy.counted(), expected, "body {number} was spoilt");
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_wants_content_signed_gets_it_so_after_the_first_refusal() {
+    let ceph = Ceph::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = Proxy::start(ceph.endpoint(), LineFault::RefusesUnsigned).await;
+    let (source, spare) = (ceph_bucket(&ceph, &ceph.bucket(), CREDENTIALS), ceph.bucket());
+    let target = s3(proxy.endpoint(), &spare, "", Some(CREDENTIALS));
+    for (key, bytes) in [("k", 100_000), ("kk", 20 << 20)] {
+        copies_one(&source, &target, folder.path(), key, bytes).await;
+    }
+    assert_eq!(proxy.counted(), 1);
+    let refused = ceph_bucket(&ceph, &spare, "nobody:wrong");
+    let error = put(&refused, "k", "x").await.unwrap_err();
+    assert!(matches!(error, WriteError::Store(StoreError::Denied { .. })), "{error:?}");
 }
 
 #[tokio::test]

@@ -13,7 +13,8 @@ use secrecy::SecretString;
 use super::error::{Place, StoreError};
 use super::folder::Folder;
 use super::object::{
-    Attributes, Body, Cursor, Head, Keeps, Listed, Original, Page, Skipped, SourceVersion, Tags, WriteError, Written,
+    Attributes, Body, Cursor, Head, Keeps, Layout, Listed, Original, Page, Skipped, SourceVersion, Tags, WriteError,
+    Written,
 };
 use super::s3::S3;
 use super::s3::versions::Versioning;
@@ -165,7 +166,7 @@ impl Bucket {
         self.write_in_parts(key, attributes, size, None, body).await
     }
 
-    /// The same, but a server that takes parts gets them of so many bytes, if that is [known](Bucket::layout).
+    /// The same, but a server that takes parts gets those in which the object came, if they are [known](Bucket::layout).
     ///
     /// # Errors
     /// The same.
@@ -174,7 +175,7 @@ impl Bucket {
         key: &str,
         attributes: &Attributes,
         size: u64,
-        layout: Option<u64>,
+        layout: Option<Layout>,
         body: Body,
     ) -> Result<Written, WriteError> {
         match self {
@@ -183,8 +184,8 @@ impl Bucket {
         }
     }
 
-    /// In parts of how many bytes an object of this version most likely came.
-    pub fn layout(&self, version: &SourceVersion) -> Option<u64> {
+    /// In which parts an object of this version most likely came.
+    pub fn layout(&self, version: &SourceVersion) -> Option<Layout> {
         match self {
             Bucket::Folder(_) => None,
             Bucket::S3(_) => super::s3::layout(version),

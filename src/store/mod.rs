@@ -17,7 +17,8 @@ pub use bucket::Bucket;
 pub use error::{Place, StoreError};
 pub use keys::{Create, Created, Delete, Keys, ListedKey, Read, Replace};
 pub use object::{
-    Attributes, Body, Cursor, Head, Keeps, Listed, Original, Page, Skipped, SourceVersion, Tags, WriteError, Written,
+    Attributes, Body, Cursor, Head, Keeps, Layout, Listed, Original, Page, Skipped, SourceVersion, Tags, WriteError,
+    Written,
 };
 pub use probe::{Canary, Protection, StoreProbe};
 pub use read_only::ReadOnly;

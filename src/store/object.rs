@@ -70,6 +70,16 @@ pub struct Head {
     pub storage_class: Option<String>,
 }
 
+/// The parts in which an object came, most likely: where it is sent in the same ones, a server that makes tags as S3 does
+/// gives it the same tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The size of each part but the last.
+    pub part_bytes: u64,
+    /// Its tag.
+    pub etag: String,
+}
+
 /// What a store says that it has after a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {

@@ -8,6 +8,7 @@ pub(super) mod answer;
 mod attributes;
 mod client;
 mod copy;
+mod learnt;
 mod list;
 mod notes;
 mod pressure;
@@ -28,9 +29,10 @@ use secrecy::SecretString;
 pub(super) use client::{CONNECT_TIMEOUT, READ_TIMEOUT};
 
 use super::error::{Place, StoreError};
-use super::object::{Attributes, Body, Head, Keeps, Listed, SourceVersion, WriteError, Written};
+use super::object::{Attributes, Body, Head, Keeps, Layout, Listed, SourceVersion, WriteError, Written};
 use crate::config::address::BucketAddress;
 use attributes::{head_of_get, head_of_head};
+use learnt::Learnt;
 use notes::Notes;
 use pressure::Pressure;
 
@@ -51,6 +53,7 @@ pub struct S3 {
     cut: copy::Cut,
     pressure: Pressure,
     notes: Option<Notes>,
+    learnt: Learnt,
 }
 
 /// The way to a server.
@@ -88,7 +91,7 @@ impl S3 {
         let client = client::client(access.endpoint, access.region, access.credentials, &name, pressure.clone())?;
         let (endpoint, cut) = (access.endpoint.map(Arc::from), copy::Cut::default());
         let (bucket, prefix, name) = (bucket.into(), prefix.into(), name.into());
-        Ok(S3 { client, endpoint, bucket, prefix, name, cut, pressure, notes: None })
+        Ok(S3 { client, endpoint, bucket, prefix, name, cut, pressure, notes: None, learnt: Learnt::default() })
     }
 
     /// The same, but objects larger than `bytes` are copied in parts of that size: for servers whose copies of one request
@@ -161,16 +164,10 @@ impl S3 {
         key: &str,
         attributes: &Attributes,
         size: u64,
-        layout: Option<u64>,
+        layout: Option<Layout>,
         body: Body,
     ) -> Result<Written, WriteError> {
-        let full = self.full(key, "write")?;
-        let proven = upload::upload(self, full, self.at(key, "write"), attributes, size, layout, body).await?;
-        crate::failpoint::hit("store.object.write");
-        match proven {
-            Some(written) => Ok(written),
-            None => Ok(Written { was_looked_up: true, ..Written::of(self.head(key).await?) }),
-        }
+        upload::upload(self, key, attributes, size, layout, body).await
     }
 
     pub(super) async fn check_writable(&self) -> Result<(), StoreError> {
@@ -244,7 +241,7 @@ pub(super) fn bare_etag(etag: Option<&str>) -> Option<String> {
 }
 
 /// [`upload::layout`].
-pub(super) fn layout(version: &SourceVersion) -> Option<u64> {
+pub(super) fn layout(version: &SourceVersion) -> Option<Layout> {
     upload::layout(version.etag.as_deref(), version.size)
 }
 
