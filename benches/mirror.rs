@@ -4,7 +4,8 @@
 //! The programs take turns in one run on one pair of servers, each with a bucket of its own at the spare. GNU time measures each with
 //! all its children; the servers' CPU time is read from the kernel. `--bench scale` mirrors ten million keys of a server that makes
 //! them from numbers, and is part of `make soak`. Set `WARMSPARE_BENCH_OBJECTS` (10,000), `WARMSPARE_BENCH_KEYS` (100,000) and
-//! `WARMSPARE_BENCH_SCALE` (10,000,000) to make it smaller.
+//! `WARMSPARE_BENCH_SCALE` (10,000,000) to make it smaller. `--bench servers OBJECTS BYTES` starts the two servers, fills a bucket and
+//! prints the words of a pass, to be run under a profiler until its input ends.
 
 #[allow(dead_code, reason = "the benchmark uses its part of the support")]
 #[path = "../tests/support/ceph.rs"]
@@ -40,6 +41,7 @@ fn main() -> Outcome<()> {
         // What GNU time measures: one pass, in a process of its own.
         ["pass", source, target, state] => one_pass(source, target, Path::new(state)),
         ["scale"] => mirror::scale::run(),
+        ["servers", objects, bytes] => mirror::peers::serve(objects.parse()?, bytes.parse()?),
         _ => mirror::peers::run(),
     }
 }

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use futures_util::future::join;
 use futures_util::stream::Fuse;
 use md5::{Digest, Md5};
 
@@ -43,7 +44,7 @@ pub(super) async fn upload(
     body: Body,
 ) -> Result<Written, WriteError> {
     let part_bytes = layout.as_ref().map_or_else(|| part_bytes(size), |layout| layout.part_bytes);
-    let mut parts = Parts { body: body.fuse(), part_bytes, waiting: BytesMut::new(), taken: 0 };
+    let mut parts = Parts { body: body.fuse(), part_bytes, size, waiting: BytesMut::new(), taken: 0 };
     let whole = size <= PART_BYTES && layout.is_none();
     let written = match whole {
         true => in_one(s3, key, attributes, size, &mut parts).await?,
@@ -95,8 +96,12 @@ async fn in_parts(
     let (full, at) = (s3.full(key, "write")?, s3.at(key, "write"));
     let mut upload = Upload::resume(s3, full, at, attributes, size, parts.part_bytes).await?;
     upload.is_proven_by_tag = layout.is_some() && s3.learnt.tags_prove();
-    while let Some(part) = parts.next().await? {
-        upload.part(part).await?;
+    let mut waiting = parts.next().await?;
+    while let Some(part) = waiting {
+        // The next one is read while this one is sent.
+        let (sent, next) = join(upload.part(part), parts.next()).await;
+        sent?;
+        waiting = next?;
     }
     parts.ended_at(size, &upload.at).await?;
     upload.complete().await?;
@@ -279,6 +284,8 @@ struct Parts {
     /// Fused: it is asked again after its end, once for the last part and once for what should not follow it.
     body: Fuse<Body>,
     part_bytes: u64,
+    /// What all of it should have.
+    size: u64,
     waiting: BytesMut,
     taken: u64,
 }
@@ -287,6 +294,10 @@ impl Parts {
     /// The next part: `part_bytes` long unless it is the last; `None` after that.
     async fn next(&mut self) -> Result<Option<Bytes>, WriteError> {
         let wanted = usize::try_from(self.part_bytes).unwrap_or(usize::MAX);
+        let expected = self.size.saturating_sub(self.taken).min(self.part_bytes);
+        // At once, and no more: growing by and by would copy it, and take up to twice as much.
+        let missing = usize::try_from(expected).unwrap_or(wanted).saturating_sub(self.waiting.len());
+        self.waiting.reserve(missing);
         while self.waiting.len() < wanted {
             let Some(block) = self.body.next().await else { break };
             self.waiting.extend_from_slice(&block.map_err(WriteError::Body)?);
@@ -342,8 +353,13 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_cut_into_parts_of_one_size_and_counted() {
         let blocks = ["abc", "defg", "h"].map(|text| Ok(Bytes::from(text)));
-        let mut parts =
-            Parts { body: stream::iter(blocks).boxed().fuse(), part_bytes: 3, waiting: BytesMut::new(), taken: 0 };
+        let mut parts = Parts {
+            body: stream::iter(blocks).boxed().fuse(),
+            part_bytes: 3,
+            size: 8,
+            waiting: BytesMut::new(),
+            taken: 0,
+        };
         let mut cut = Vec::new();
         while let Some(part) = parts.next().await.unwrap() {
             cut.push(part);
