@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::copy::told;
 use super::diff::{Change, Join, OutOfOrder};
 use super::manifest::{Pair, Row, Writer};
-use super::state::{Past, State};
+use super::state::State;
 use super::{FailedObject, Kept, MirrorError, PassOptions, manifest_path};
 use crate::clock::Clock;
 use crate::observe::{Meter, Progress};
@@ -71,7 +71,7 @@ pub async fn index(
     let started = clock.now();
     let pair = Pair { source: bucket.name().to_owned(), target: bucket.name().to_owned() };
     let memory = opened(state, pair).await?;
-    let (mut join, mut next, mut index) = (Join::new(memory.past()?), memory.next()?, Index::default());
+    let (mut join, mut next, mut index) = (Join::new(memory.lines()?), memory.next()?, Index::default());
     let meter: Arc<dyn Meter> = Arc::from(progress.begin("hash objects", None));
     let hashing = Hashing { bucket, started, meter: Arc::clone(&meter) };
     {
@@ -141,7 +141,7 @@ struct Hashing<'a> {
 impl Hashing<'_> {
     fn meet<'a>(
         &'a self,
-        join: &mut Join<Past>,
+        join: &mut Join,
         listed: Result<Listed, StoreError>,
     ) -> BoxFuture<'a, Result<Outcome, MirrorError>> {
         let ready = |outcome| std::future::ready(outcome).boxed();
@@ -156,7 +156,7 @@ impl Hashing<'_> {
                 let bucket = self.bucket.name().to_owned();
                 ready(Err(MirrorError::Unsorted { bucket, before, after }))
             }
-            Ok(Ok(Change::Same(row))) => ready(Ok(Outcome::Unchanged(row))),
+            Ok(Ok(Change::Same(line))) => ready(line.row().map(Outcome::Unchanged).map_err(Into::into)),
             Ok(Ok(Change::New | Change::Changed(_))) => self.read(key, version).map(|o| o.map_err(Into::into)).boxed(),
         }
     }

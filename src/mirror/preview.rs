@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 use serde::Serialize;
 
 use super::diff::{Change, Join, OutOfOrder};
-use super::manifest::Rows;
+use super::manifest::Lines;
 use super::{Kept, MirrorError, manifest_path};
 use crate::store::{Bucket, Listed, ReadOnly, Skipped};
 
@@ -56,9 +56,9 @@ pub enum PlannedWhy {
 /// # Errors
 /// When the source cannot be listed, its listing is not sorted, or the manifest cannot be read.
 pub async fn preview(source: &ReadOnly, target: &Bucket, state: &Path) -> Result<Planned, MirrorError> {
-    let past = Rows::open(&manifest_path(state))?;
+    let past = Lines::open(&manifest_path(state))?;
     let past = past.filter(|(pair, _)| pair.source == source.name() && pair.target == target.name());
-    let mut join = Join::new(past.map(|(_, rows)| rows).into_iter().flatten());
+    let mut join = Join::new(past.map(|(_, lines)| lines));
     let mut planned = Planned::default();
     let mut listing = source.list(None);
     while let Some(listed) = listing.try_next().await? {

@@ -10,6 +10,7 @@ mod client;
 mod copy;
 mod list;
 mod notes;
+mod page;
 mod pressure;
 mod resume;
 mod tags;
