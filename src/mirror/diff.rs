@@ -57,11 +57,7 @@ impl Join {
     /// # Errors
     /// The first error of the rows; or, inside, that the listing is not sorted: then it cannot be joined, and
     /// to go on would take objects for gone that are there.
-    pub fn meet(
-        &mut self,
-        key: &str,
-        version: &SourceVersion,
-    ) -> Result<Result<Change, OutOfOrder>, ManifestError> {
+    pub fn meet(&mut self, key: &str, version: &SourceVersion) -> Result<Result<Change, OutOfOrder>, ManifestError> {
         if let Some(before) = self.last.as_ref().filter(|last| last.as_str() >= key) {
             return Ok(Err(OutOfOrder { before: before.clone(), after: key.to_owned() }));
         }
@@ -350,8 +346,7 @@ mod tests {
     fn new_changed_same_and_gone() {
         check(past(&[], None), &[("a", 1), ("b", 1)], "+a +b -0/0");
         check(Join::new(None), &[("a", 1), ("b", 1)], "+a +b -0/0");
-        let past =
-            || past(&[row("b", 1, false), row("c", 1, false), row("d", 1, true), row("f", 1, false)], None);
+        let past = || past(&[row("b", 1, false), row("c", 1, false), row("d", 1, true), row("f", 1, false)], None);
         check(past(), &[("a", 1), ("c", 1), ("d", 1), ("e", 1)], "+a =c ~d +e -2/4");
         check(past(), &[("b", 2), ("c", 1), ("d", 1), ("f", 1)], "~b =c ~d =f -0/4");
         check(past(), &[], "-4/4");
@@ -365,7 +360,11 @@ mod tests {
         check(past(&[row("Z", 1, false)], None), &[("Z", 1), ("a", 1), ("é", 1)], "=Z +a +é -0/1");
         // And not by those of a line, where a backslash stands for what is smaller.
         let odd = ["a\u{1}", "a\tb", "a b", "a\\", "ab"];
-        check(past(&odd.map(|key| row(key, 1, false)), None), &odd.map(|key| (key, 1)), "=a\u{1} =a\tb =a b =a\\ =ab -0/5");
+        check(
+            past(&odd.map(|key| row(key, 1, false)), None),
+            &odd.map(|key| (key, 1)),
+            "=a\u{1} =a\tb =a b =a\\ =ab -0/5",
+        );
     }
 
     #[test]

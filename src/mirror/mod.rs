@@ -382,7 +382,7 @@ async fn opened(folder: &Path, pair: Pair, source: &ReadOnly) -> Result<(State, 
         let (path, source) = (path.clone(), source.clone());
         move || {
             let state = State::open(&path, pair.clone())?;
-            let contents = Contents::open(&path, &pair, &source, state.past()?)?;
+            let contents = Contents::open(&path, &pair, &source, state.known()?, state.past()?)?;
             Ok((state, contents))
         }
     });

@@ -79,10 +79,13 @@ impl Line {
     /// Whether the source's `version` is the one that is recorded, and cannot have changed unseen.
     pub fn stands(&self, version: &SourceVersion) -> bool {
         let mut fields = self.text.get(self.key_bytes + 1..).unwrap_or_default().split(|byte| *byte == b'\t');
-        let mut is = |same: &dyn Fn(&str) -> bool| fields.next().and_then(|field| str::from_utf8(field).ok()).is_some_and(same);
+        let mut is =
+            |same: &dyn Fn(&str) -> bool| fields.next().and_then(|field| str::from_utf8(field).ok()).is_some_and(same);
         let recorded = version.etag.as_deref().unwrap_or_default();
         !self.is_racy
-            && is(&|etag| if etag.contains('\\') { unescape(etag).as_deref() == Some(recorded) } else { etag == recorded })
+            && is(&|etag| {
+                if etag.contains('\\') { unescape(etag).as_deref() == Some(recorded) } else { etag == recorded }
+            })
             && is(&|size| size.parse() == Ok(version.size))
             && is(&|modified| modified.parse() == Ok(version.modified_ns))
     }
@@ -92,7 +95,8 @@ impl Line {
     /// # Errors
     /// [`ManifestError::Corrupt`] when it is no row, though it is as it was written.
     pub fn row(&self) -> Result<Row, ManifestError> {
-        let text = str::from_utf8(without_check(&self.text)).map_err(|_| self.origin.corrupt(self.number, "is not UTF-8"))?;
+        let text =
+            str::from_utf8(without_check(&self.text)).map_err(|_| self.origin.corrupt(self.number, "is not UTF-8"))?;
         let row = Row::parse(text, self.origin.has_beside);
         row.ok_or_else(|| self.origin.corrupt(self.number, "is no row"))
     }
