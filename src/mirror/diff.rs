@@ -65,14 +65,18 @@ impl Join {
             Some(last) => key.clone_into(last),
             None => self.last = Some(key.to_owned()),
         }
-        while self.take_if(|line| line.key() < key.as_bytes())?.is_some() {
-            self.gone += 1;
+        loop {
+            let line = self.take_if(|line| line.key() <= key.as_bytes())?;
+            return Ok(Ok(match line {
+                None => Change::New,
+                Some(line) if line.key() != key.as_bytes() => {
+                    self.gone += 1;
+                    continue;
+                }
+                Some(line) if line.stands(version) => Change::Same(line),
+                Some(line) => Change::Changed(line.row()?),
+            }));
         }
-        Ok(Ok(match self.take_if(|line| line.key() == key.as_bytes())? {
-            None => Change::New,
-            Some(line) if line.stands(version) => Change::Same(line),
-            Some(line) => Change::Changed(line.row()?),
-        }))
     }
 
     /// The next row of the past that comes before `key`, the next of the listing, or, when the listing is complete, before nothing:

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use memchr::{memchr, memrchr};
 
 use super::{CHECK_DIGITS, FORMAT, FORMAT_1, FORMAT_2, FORMAT_OF_ANY_VERSION, GONE, ManifestError, Pair, RACY, Row};
 use crate::mirror::line::unescape;
@@ -50,9 +51,9 @@ pub struct Line {
 impl Line {
     fn new(origin: &Arc<Origin>, number: u64, text: Bytes) -> Result<Self, ManifestError> {
         let wrong = || origin.corrupt(number, "is no row");
-        let key_bytes = text.iter().position(|byte| *byte == b'\t').ok_or_else(wrong)?;
+        let key_bytes = memchr(b'\t', &text).ok_or_else(wrong)?;
         let written = text.get(..key_bytes).unwrap_or_default();
-        let is_plain = !written.contains(&b'\\');
+        let is_plain = memchr(b'\\', written).is_none();
         let unescaped = match is_plain {
             true => None,
             false => Some(str::from_utf8(written).ok().and_then(unescape).ok_or_else(wrong)?),
@@ -88,6 +89,18 @@ impl Line {
             })
             && is(&|size| size.parse() == Ok(version.size))
             && is(&|modified| modified.parse() == Ok(version.modified_ns))
+    }
+
+    /// Key, size, BLAKE3 and time of modification, as they stand in it, between tabs: what others are told of it.
+    ///
+    /// # Errors
+    /// As [`Line::row`].
+    pub(in crate::mirror) fn published(&self) -> Result<[&str; 4], ManifestError> {
+        let text = str::from_utf8(without_check(&self.text)).ok();
+        let mut fields = text.into_iter().flat_map(|text| text.split('\t'));
+        let mut next = || fields.next().ok_or_else(|| self.origin.corrupt(self.number, "is no row"));
+        let [key, _, size, modified, blake3] = [next()?, next()?, next()?, next()?, next()?];
+        Ok([key, size, blake3, modified])
     }
 
     /// All of it.
@@ -149,7 +162,7 @@ pub struct Lines {
     tail: BytesMut,
     /// The number of the line read last.
     number: u64,
-    last_key: Option<Line>,
+    last_key: Vec<u8>,
     /// The end, or an error, was reached: there is nothing after either.
     over: bool,
 }
@@ -167,7 +180,7 @@ impl Lines {
         };
         let origin = Arc::new(Origin { path: path.to_owned(), has_beside: true });
         let (block, tail) = (Bytes::new(), BytesMut::new());
-        let mut lines = Lines { origin, file, block, tail, number: 0, last_key: None, over: false };
+        let mut lines = Lines { origin, file, block, tail, number: 0, last_key: Vec::new(), over: false };
         let first = lines.proven()?;
         let first = str::from_utf8(without_check(&first)).map_err(|_| lines.corrupt("is not UTF-8"))?;
         let fields: Vec<&str> = first.split('\t').collect();
@@ -192,7 +205,7 @@ impl Lines {
             self.fill()?;
         }
         self.number += 1;
-        let end = self.block.iter().position(|byte| *byte == b'\n').filter(|end| *end < LINE_BYTES_MAX);
+        let end = memchr(b'\n', &self.block).filter(|end| *end < LINE_BYTES_MAX);
         let mut line = self.block.split_to(end.ok_or_else(|| self.corrupt("is cut off"))? + 1);
         line.truncate(line.len() - 1);
         let content = without_check(&line);
@@ -214,7 +227,7 @@ impl Lines {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 read => read.map_err(failed)?,
             };
-            let whole = block.get(have..have + read).and_then(|new| new.iter().rposition(|byte| *byte == b'\n'));
+            let whole = block.get(have..have + read).and_then(|new| memrchr(b'\n', new));
             if let Some(last) = whole {
                 block.truncate(have + read);
                 self.tail = block.split_off(have + last + 1);
@@ -244,10 +257,12 @@ impl Lines {
             return if complete { Ok(None) } else { Err(self.corrupt("counts other rows than there are")) };
         }
         let line = Line::new(&self.origin, self.number, text)?;
-        if self.last_key.as_ref().is_some_and(|last| last.key() >= line.key()) {
+        let is_first = self.number == 2;
+        if !is_first && self.last_key.as_slice() >= line.key() {
             return Err(self.corrupt("is not in the order of the keys"));
         }
-        self.last_key = Some(line.clone());
+        self.last_key.clear();
+        self.last_key.extend_from_slice(line.key());
         Ok(Some(line))
     }
 

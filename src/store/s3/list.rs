@@ -61,7 +61,7 @@ impl S3 {
 
     fn listed(&self, sent: String, version: SourceVersion, encoded: bool) -> Listed {
         let skipped = |name: &str, why: &str| Listed::Skipped(Skipped { name: name.to_owned(), why: why.to_owned() });
-        let is_plain = !encoded || !sent.contains(['%', '+']);
+        let is_plain = !encoded || memchr::memchr2(b'%', b'+', sent.as_bytes()).is_none();
         let full = match if is_plain { Ok(sent) } else { decoded(&sent).ok_or(sent) } {
             Ok(full) => full,
             Err(sent) => return skipped(&sent, "its key is not UTF-8"),

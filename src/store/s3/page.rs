@@ -18,6 +18,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, TryStreamExt};
 use http_body_util::{BodyExt, StreamBody};
 use jiff::Timestamp;
+use memchr::{memchr, memchr2};
 
 use super::bare_etag;
 use crate::store::object::SourceVersion;
@@ -120,6 +121,9 @@ impl<'a> Tokens<'a> {
 
     fn space(&mut self) {
         let rest = self.rest();
+        if rest.starts_with('<') {
+            return;
+        }
         self.at += rest.len() - rest.trim_ascii_start().len();
     }
 
@@ -139,7 +143,8 @@ impl<'a> Tokens<'a> {
 
     /// The next tag, if nothing stands before it.
     fn next(&mut self) -> Option<Token<'a>> {
-        let (tag, _) = self.rest().strip_prefix('<')?.split_once('>')?;
+        let rest = self.rest().strip_prefix('<')?;
+        let tag = rest.get(..memchr(b'>', rest.as_bytes())?)?;
         self.at += tag.len() + 2;
         let token = match (tag.strip_prefix('/'), tag.strip_suffix('/')) {
             (Some(name), _) => Token::Close(name),
@@ -153,10 +158,10 @@ impl<'a> Tokens<'a> {
 
     /// The text up to the next tag.
     fn words(&mut self) -> Option<&'a str> {
-        let length = self.rest().find('<')?;
-        let words = self.rest().get(..length);
+        let rest = self.rest();
+        let length = memchr(b'<', rest.as_bytes())?;
         self.at += length;
-        words
+        rest.get(..length)
     }
 
     /// Passes over the rest of the element `name`.
@@ -179,10 +184,16 @@ impl<'a> Tokens<'a> {
         Some(())
     }
 
-    /// The text of an element that is open, to its end.
-    fn value(&mut self, name: &str) -> Option<&'a str> {
+    /// The text of the element between these two tags, if it is the next.
+    fn value(&mut self, open: &str, close: &str) -> Option<Option<&'a str>> {
+        if !self.rest().starts_with(open) {
+            return Some(None);
+        }
+        self.at += open.len();
         let words = self.words()?;
-        (self.next()? == Token::Close(name)).then_some(words)
+        self.rest().starts_with(close).then_some(())?;
+        self.at += close.len();
+        Some(Some(words))
     }
 
     /// The rest of a `Contents` element. What it says twice is not understood.
@@ -190,20 +201,25 @@ impl<'a> Tokens<'a> {
         let (mut key, mut etag, mut size, mut modified) = (None, None, None, None);
         loop {
             self.space();
-            let once = match self.next()? {
-                Token::Open("Key") => key.replace(unescaped(self.value("Key")?)?.into_owned()).is_none(),
-                Token::Open("ETag") => etag.replace(tag_of(self.value("ETag")?)?).is_none(),
-                Token::Open("Size") => size.replace(self.value("Size")?.parse::<u64>().ok()?).is_none(),
-                Token::Open("LastModified") => {
-                    let time: Timestamp = self.value("LastModified")?.parse().ok()?;
-                    modified.replace(time.as_nanosecond()).is_none()
+            let is_once = if let Some(text) = self.value("<Key>", "</Key>")? {
+                key.replace(unescaped(text)?.into_owned()).is_none()
+            } else if let Some(text) = self.value("<LastModified>", "</LastModified>")? {
+                modified.replace(text.parse::<Timestamp>().ok()?.as_nanosecond()).is_none()
+            } else if let Some(text) = self.value("<ETag>", "</ETag>")? {
+                etag.replace(tag_of(text)?).is_none()
+            } else if let Some(text) = self.value("<Size>", "</Size>")? {
+                size.replace(text.parse::<u64>().ok()?).is_none()
+            } else if self.value("<StorageClass>", "</StorageClass>")?.is_some() {
+                true
+            } else {
+                match self.next()? {
+                    Token::Open(name) => self.pass(name).is_some(),
+                    Token::Empty(name) => !matches!(name, "Key" | "ETag" | "Size" | "LastModified"),
+                    Token::Close("Contents") => break,
+                    Token::Close(_) => false,
                 }
-                Token::Open(name) => self.pass(name).is_some(),
-                Token::Empty(name) => !matches!(name, "Key" | "ETag" | "Size" | "LastModified"),
-                Token::Close("Contents") => break,
-                Token::Close(_) => false,
             };
-            once.then_some(())?;
+            is_once.then_some(())?;
         }
         let version = SourceVersion { etag: bare_etag(etag.as_deref()), size: size?, modified_ns: modified? };
         Some((key?, version))
@@ -219,10 +235,10 @@ fn tag_of(text: &str) -> Option<Cow<'_, str>> {
 /// Text as it is meant.
 fn unescaped(text: &str) -> Option<Cow<'_, str>> {
     // The end of a line is one character, whatever it was sent as.
+    let Some(first) = memchr2(b'&', b'\r', text.as_bytes()) else { return Some(text.into()) };
     if text.contains('\r') {
         return None;
     }
-    let Some(first) = text.find('&') else { return Some(text.into()) };
     let (plain, mut rest) = text.split_at(first);
     let mut meant = String::with_capacity(text.len());
     meant.push_str(plain);
