@@ -14,7 +14,7 @@ use super::beside::Beside;
 use super::contents::{self, Contents, Known};
 use super::copy::{Copied, Copier, How, told};
 use super::diff::{self, Change, Join, Met};
-use super::list::{Entry, Unlisted};
+use super::list::{Part, Unlisted};
 use super::manifest::{Row, Stretch};
 use super::touched::Touched;
 use super::width::Width;
@@ -80,7 +80,7 @@ impl Run<'_> {
     /// One outcome per entry of the listing, in its order, however long each takes.
     pub(super) fn outcomes<'a>(
         &'a self,
-        listing: BoxStream<'a, Result<Entry, MirrorError>>,
+        listing: BoxStream<'a, Result<Part, MirrorError>>,
         join: &'a mut Join,
         audit: &'a mut Audit,
         concurrency: usize,

@@ -154,7 +154,11 @@ mod tests {
         (0..1_000).for_each(|number| parts.add(fingerprint(number), &known(number)).unwrap());
         parts.add(u64::MAX, &known(7)).unwrap();
         let mut entered = Vec::new();
-        parts.sorted(|error| error, |fingerprint, known| Ok(entered.push((fingerprint, known)))).unwrap();
+        let enter = |fingerprint, known| {
+            entered.push((fingerprint, known));
+            Ok(())
+        };
+        parts.sorted(|error| error, enter).unwrap();
         assert!(entered.is_sorted_by_key(|(fingerprint, _)| *fingerprint));
         assert_eq!((entered.len(), entered.last()), (1_001, Some(&(u64::MAX, known(7)))));
         // The later of one fingerprint is entered later.

@@ -20,6 +20,9 @@ const BLOCK_BYTES: usize = 128 << 10;
 /// More than the longest line: a key of 4 KiB of control characters, and the rest.
 const LINE_BYTES_MAX: usize = 64 << 10;
 
+/// About what a long stretch takes: it is not to grow step by step.
+const STRETCH_BYTES: usize = 64 << 10;
+
 /// Which file, and how it is to be read.
 #[derive(Debug)]
 struct Origin {
@@ -80,15 +83,18 @@ impl Line {
     /// Whether the source's `version` is the one that is recorded, and cannot have changed unseen.
     pub fn stands(&self, version: &SourceVersion) -> bool {
         let mut fields = self.text.get(self.key_bytes + 1..).unwrap_or_default().split(|byte| *byte == b'\t');
-        let mut is =
-            |same: &dyn Fn(&str) -> bool| fields.next().and_then(|field| str::from_utf8(field).ok()).is_some_and(same);
+        let (Some(etag), Some(size), Some(modified)) = (fields.next(), fields.next(), fields.next()) else {
+            return false;
+        };
         let recorded = version.etag.as_deref().unwrap_or_default();
-        !self.is_racy
-            && is(&|etag| {
-                if etag.contains('\\') { unescape(etag).as_deref() == Some(recorded) } else { etag == recorded }
-            })
-            && is(&|size| size.parse() == Ok(version.size))
-            && is(&|modified| modified.parse() == Ok(version.modified_ns))
+        let is_etag = match memchr(b'\\', etag) {
+            None => etag == recorded.as_bytes(),
+            Some(_) => str::from_utf8(etag).ok().and_then(unescape).as_deref() == Some(recorded),
+        };
+        is_etag
+            && !self.is_racy
+            && number(size) == Some(i128::from(version.size))
+            && number(modified) == Some(version.modified_ns)
     }
 
     /// Key, size, BLAKE3 and time of modification, as they stand in it, between tabs: what others are told of it.
@@ -135,6 +141,7 @@ impl Stretch {
     pub fn add(&mut self, line: &Line, bytes: u64) -> Result<(), ManifestError> {
         if self.rows == 0 {
             self.first = line.key().to_owned();
+            self.text.reserve(STRETCH_BYTES);
         }
         self.last.clear();
         self.last.extend_from_slice(line.key());
@@ -283,6 +290,16 @@ impl Iterator for Lines {
         self.over = !matches!(next, Some(Ok(_)));
         next
     }
+}
+
+/// A number as a line has it.
+fn number(text: &[u8]) -> Option<i128> {
+    // The sum of as many digits fits: nearly all are short, and to read a number of any length takes five times as long.
+    const DIGITS_MAX: usize = 19;
+    if text.is_empty() || text.len() > DIGITS_MAX || !text.iter().all(u8::is_ascii_digit) {
+        return str::from_utf8(text).ok()?.parse().ok();
+    }
+    Some(i128::from(text.iter().fold(0_u64, |sum, digit| sum * 10 + u64::from(digit - b'0'))))
 }
 
 /// A line without its check and the tab before it.
