@@ -111,7 +111,7 @@ fn write(file: &mut impl Write, fingerprint: u64, known: &Known) -> io::Result<(
 }
 
 /// The next entry; `None` at the end.
-fn read(file: &mut (impl Read + io::BufRead)) -> io::Result<Option<(u64, Known)>> {
+fn read(file: &mut impl io::BufRead) -> io::Result<Option<(u64, Known)>> {
     if file.fill_buf()?.is_empty() {
         return Ok(None);
     }
