@@ -4,6 +4,7 @@
 //! fails at a chosen key.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -179,6 +180,50 @@ async fn a_page_out_of_order_is_noticed_and_the_listing_sorted_here() {
 #[tokio::test]
 async fn a_store_that_begins_every_listing_at_the_first_key_is_noticed() {
     is_sorted_here(Fault::IgnoresStartAfter).await;
+}
+
+#[tokio::test]
+async fn a_dry_run_sorts_too_and_leaves_nothing_behind() {
+    let both = Mirrored::of(12_000);
+    both.live.change([11_500]);
+    let source = ReadOnly::new(both.source.clone());
+    let preview = async || mirror::preview(&source, &both.target, both.folder.path(), &Arc::default()).await.unwrap();
+    for fault in [None, Some(Fault::Swaps(6_500)), Some(Fault::Unsorted)] {
+        both.live.heal();
+        fault.into_iter().for_each(|fault| both.live.fail(fault));
+        let planned = preview().await;
+        assert_eq!((planned.listed, planned.copies.total, planned.unchanged, planned.gone), (12_000, 1, 11_999, 0));
+        assert_eq!(planned.copies.first[0].key, key_of(11_500));
+        assert!(!both.folder.path().join("preview/sort").exists() && !both.folder.path().join("unsorted").exists());
+    }
+    both.live.heal();
+    both.live.fail(Fault::ListingFailsAt(6_500));
+    let planned = preview().await;
+    assert_eq!((planned.unlisted.total, planned.gone), (1, 0));
+    assert!(both.spare.written().is_empty());
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_not_mirrored_is_listed_in_the_same_way() {
+    let (live, folder) = (Synthetic::start(12_000), tempfile::tempdir().unwrap());
+    let source = bucket(&live);
+    write_manifest(&source, &source, folder.path(), 12_000);
+    let later = FixedClock(Timestamp::now() + SignedDuration::from_hours(1));
+    let listed = ReadOnly::new(source.clone());
+    let index = async || {
+        let options = PassOptions::default();
+        mirror::index(&listed, folder.path(), &options, &later, &Progress::silent()).await.unwrap()
+    };
+    live.change([7]);
+    live.fail(Fault::ListingFailsAt(6_500));
+    let holed = index().await;
+    assert_eq!((holed.unlisted.total, holed.hashed, holed.gone, holed.rows), (1, 1, 0, 12_000));
+    live.heal();
+    live.change([11_500]);
+    live.fail(Fault::Unsorted);
+    let sorted = index().await;
+    assert_eq!((sorted.unlisted.total, sorted.listed, sorted.hashed, sorted.gone), (0, 12_000, 1, 0));
+    assert_eq!(rows(folder.path()).len(), 12_000);
 }
 
 #[tokio::test]

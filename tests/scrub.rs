@@ -197,6 +197,28 @@ fn what_cannot_be_done_is_refused_with_words() {
 }
 
 #[test]
+fn what_was_overwritten_since_an_older_point_is_looked_for_where_a_restore_finds_it() {
+    let sites = BucketSites::folders();
+    filled(&sites, &["overwritten", "same"]);
+    sites.put("overwritten", &noise(9, 3_000));
+    sites.ended("ams", &["capture"], 0);
+    let at = ["verify", "--only", "bucket.artifacts", "--point", "0-1"];
+    let report = sites.json("fra", &at, 0);
+    assert_eq!(
+        (&report["counts"]["objects"], &report["counts"]["kept"], &report["counts"]["faults"]),
+        (&json!(2), &json!(1), &json!(0))
+    );
+    assert!(sites.words("fra", &at, 0).is_empty());
+    // Rotten or gone there, it is a fault as before.
+    let attic = sites.bucket("fra").with_extension("attic").join("objects");
+    let kept = fs::read_dir(&attic).unwrap().next().unwrap().unwrap().path();
+    rot(&fs::read_dir(kept).unwrap().next().unwrap().unwrap().path());
+    assert_eq!(faults(&sites.json("fra", &at, 4)), ["overwritten newer-than-point"]);
+    fs::remove_dir_all(attic).unwrap();
+    assert_eq!(faults(&sites.json("fra", &at, 4)), ["overwritten newer-than-point"]);
+}
+
+#[test]
 fn a_dry_run_of_a_capture_says_what_the_mirror_would_do_and_why() {
     let sites = BucketSites::folders();
     for key in ["changed", "gone", "same"] {

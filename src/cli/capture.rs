@@ -45,6 +45,9 @@ pub(super) async fn run(here: Here, command: CaptureCommand, clock: Arc<dyn Cloc
                 for copy in planned.copies.first.iter().take(COPIES_SHOWN) {
                     words::data(&format!("{source}: {:?}, {}, {}\n", copy.key, Bytes(copy.bytes), why(copy.why)));
                 }
+                for hole in &planned.unlisted.first {
+                    words::say(&format!("{source}: {hole}"));
+                }
                 words::say(&format!(
                     "{source}: would read {} of {} objects ({}; what the other site has is not sent), {} unchanged, {} gone at the \
                      source, {} that cannot be mirrored",

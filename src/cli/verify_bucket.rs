@@ -52,6 +52,7 @@ fn table(report: &BucketReport) {
         row("not as recorded", counts.faults, format!("{} of them missing", counts.missing)),
     ];
     let outcomes = [
+        ("kept elsewhere", counts.kept, "overwritten or hidden since, and whole in the attic or among versions"),
         ("copied again", counts.mended, "from the live site, and read back"),
         ("sound after all", counts.sound, "at a second look"),
         ("missing at source", counts.missing_at_source, "neither site has what was recorded"),

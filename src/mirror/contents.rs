@@ -6,8 +6,10 @@
 //! fit its own check is not used.
 //!
 //! It is a table on the disk, written a few thousand entries at a time and read through a small cache: memory does not
-//! grow with it, and a pass that copies nothing neither reads nor writes it. It is made anew from the manifest when it is
-//! lost, of another pair of buckets, or has more entries of the past than of the present.
+//! grow with it, and a pass that copies nothing neither reads nor writes it. It is made anew from the manifest ([`fill`]) when it
+//! is lost, of another pair of buckets, or has more entries of the past than of the present.
+
+mod fill;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ use redb::{Database, ReadableDatabase, ReadableTableMetadata, TableDefinition};
 use super::MirrorError;
 use super::manifest::{ManifestError, Pair, Row};
 use crate::store::{Original, ReadOnly};
+use fill::Parts;
 
 /// Fingerprint of what nominates → key, BLAKE3, size, the target's tag, check.
 const CONTENTS: TableDefinition<u64, (&str, &[u8; 32], u64, &str, u32)> = TableDefinition::new("contents");
@@ -27,8 +30,6 @@ const ABOUT: TableDefinition<&str, &str> = TableDefinition::new("about");
 const CACHE_BYTES: usize = 16 << 20;
 /// How many entries wait in memory before they are written.
 const WAITING_MAX: usize = 4_096;
-/// The same while it is made from the manifest: fewer and larger writes.
-const FILLING_MAX: usize = 65_536;
 /// How many entries of the past are never too many.
 const PAST_MAX: u64 = 100_000;
 
@@ -88,11 +89,12 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    /// Opens the record of `pair` in the state folder, or makes it from the rows of `past`.
+    /// Opens the record of `pair` in the state folder, or makes it from the `rows` rows of `past`.
     pub(super) fn open(
         folder: &Path,
         pair: &Pair,
         source: &ReadOnly,
+        rows: u64,
         past: impl Iterator<Item = Result<Row, ManifestError>>,
     ) -> Result<Self, MirrorError> {
         let path = folder.join("contents.redb");
@@ -107,13 +109,15 @@ impl Contents {
         }
         Contents::remove(&path)?;
         let contents = Contents::opened(&path).map_err(|source| failed(&path, source))?;
-        contents.fill(source, past)?;
-        // Last: a record without it was not finished.
-        contents.write(|transaction| {
-            transaction.open_table(CONTENTS)?;
-            transaction.open_table(ABOUT)?.insert("pair", pair.as_str())?;
-            Ok(())
-        })?;
+        let mut parts = Parts::new(fill::folder(folder), rows)?;
+        for row in past {
+            let row = row?;
+            if let (Some(fingerprint), Some(known)) = (fingerprint(source, &row.source), Known::of(&row)) {
+                parts.add(fingerprint, &known)?;
+            }
+        }
+        contents.fill(parts, &pair)?;
+        crate::failpoint::hit("mirror.contents.made");
         Ok(contents)
     }
 
@@ -139,22 +143,21 @@ impl Contents {
         })
     }
 
-    fn fill(
-        &self,
-        source: &ReadOnly,
-        past: impl Iterator<Item = Result<Row, ManifestError>>,
-    ) -> Result<(), MirrorError> {
-        let mut waiting = HashMap::new();
-        for row in past {
-            let row = row?;
-            if let (Some(fingerprint), Some(known)) = (fingerprint(source, &row.source), Known::of(&row)) {
-                waiting.insert(fingerprint, known);
+    /// Enters all that is in `parts`, or nothing: the pair comes with it.
+    fn fill(&self, parts: Parts, pair: &str) -> Result<(), MirrorError> {
+        let run = || -> Result<(), Filling> {
+            let transaction = self.database.begin_write()?;
+            {
+                let mut table = transaction.open_table(CONTENTS)?;
+                parts.sorted(Filling::Parts, |fingerprint, known| Ok(enter(&mut table, fingerprint, &known)?))?;
+                transaction.open_table(ABOUT)?.insert("pair", pair)?;
             }
-            if waiting.len() >= FILLING_MAX {
-                self.flush(&mut waiting)?;
-            }
-        }
-        self.flush(&mut waiting)
+            Ok(transaction.commit()?)
+        };
+        run().map_err(|error| match error {
+            Filling::Database(source) => failed(&self.path, source),
+            Filling::Parts(error) => error,
+        })
     }
 
     /// Waits until nobody else copies an object of this fingerprint: what he has sent need not be sent again.
@@ -219,12 +222,7 @@ impl Contents {
         sorted.sort_unstable_by_key(|(fingerprint, _)| **fingerprint);
         self.write(|transaction| {
             let mut table = transaction.open_table(CONTENTS)?;
-            for (&fingerprint, known) in sorted {
-                let Known { key, blake3, size, target_etag } = known;
-                let check = known.check(fingerprint);
-                table.insert(fingerprint, (key.as_str(), blake3.as_bytes(), *size, target_etag.as_str(), check))?;
-            }
-            Ok(())
+            sorted.into_iter().try_for_each(|(&fingerprint, known)| enter(&mut table, fingerprint, known))
         })?;
         waiting.clear();
         crate::failpoint::hit("mirror.contents");
@@ -251,6 +249,28 @@ impl Contents {
         };
         run().map_err(|source| failed(&self.path, source))
     }
+}
+
+/// What keeps the record from being made.
+enum Filling {
+    Database(redb::Error),
+    Parts(MirrorError),
+}
+
+impl<E: Into<redb::Error>> From<E> for Filling {
+    fn from(error: E) -> Self {
+        Filling::Database(error.into())
+    }
+}
+
+/// The table while it is written to.
+type Entered<'t> = redb::Table<'t, u64, (&'static str, &'static [u8; 32], u64, &'static str, u32)>;
+
+fn enter(table: &mut Entered<'_>, fingerprint: u64, known: &Known) -> Result<(), redb::Error> {
+    let Known { key, blake3, size, target_etag } = known;
+    let check = known.check(fingerprint);
+    table.insert(fingerprint, (key.as_str(), blake3.as_bytes(), *size, target_etag.as_str(), check))?;
+    Ok(())
 }
 
 fn failed(path: &Path, source: redb::Error) -> MirrorError {
@@ -293,7 +313,7 @@ mod tests {
     }
 
     fn open(folder: &Path, target: &str, rows: u64) -> Contents {
-        Contents::open(folder, &pair(target), &source(folder), (0..rows).map(|n| Ok(row(n)))).unwrap()
+        Contents::open(folder, &pair(target), &source(folder), rows, (0..rows).map(|n| Ok(row(n)))).unwrap()
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! written down. Nothing is copied anywhere.
 //!
 //! As in a pass of the mirror only what differs from its own past is read, and the manifest is written in the order of the
-//! keys, so that a killed run goes on where it was. The manifest's two buckets are the same one.
+//! keys, so that a killed run goes on where it was. The listing is the mirror's, too: in many ranges at once, sorted here where
+//! the store does not, and with holes where it fails. The manifest's two buckets are the same one.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,13 +14,14 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::copy::told;
-use super::diff::{Change, Join, OutOfOrder};
-use super::manifest::{Pair, Row, Writer};
-use super::state::{Past, State};
-use super::{FailedObject, Kept, MirrorError, PassOptions, manifest_path};
+use super::diff::{self, Change, Join, Met};
+use super::list::{self, Order, Unlisted};
+use super::manifest::{Pair, Row, Stretch, Writer};
+use super::state::State;
+use super::{FailedObject, Kept, MirrorError, PassOptions, discarded, manifest_path};
 use crate::clock::Clock;
 use crate::observe::{Meter, Progress};
-use crate::store::{Body, Listed, ReadOnly, Skipped, SourceVersion, StoreError};
+use crate::store::{Body, ReadOnly, Skipped, SourceVersion, StoreError};
 
 /// How often an object that keeps changing is read.
 const ATTEMPTS: u32 = 5;
@@ -42,6 +44,8 @@ pub struct Index {
     pub rows: u64,
     /// The bytes of those.
     pub bytes: u64,
+    /// What could not be listed. The rows of the last run stay as they were.
+    pub unlisted: Kept<Unlisted>,
     /// What is in the bucket and is no object.
     pub skipped: Kept<Skipped>,
     /// What could not be read; it is not in the manifest.
@@ -51,8 +55,12 @@ pub struct Index {
 /// What came of one entry of the listing.
 enum Outcome {
     Skipped(Skipped),
-    Unchanged(Row),
+    Unlisted(Unlisted),
+    /// A row where the listing has a hole: it stays.
+    Unseen(Row),
+    Standing(Stretch),
     Hashed(Row),
+    /// It is not there, or was removed before it was read.
     Vanished,
     Failed(FailedObject),
 }
@@ -68,24 +76,46 @@ pub async fn index(
     clock: &dyn Clock,
     progress: &Progress,
 ) -> Result<Index, MirrorError> {
+    let order = Order::remembered(state)?;
+    let indexed = attempt(bucket, state, order, options, clock, progress).boxed().await;
+    match indexed {
+        Err(MirrorError::Unsorted { before, after, .. }) if order == Order::Sorted => {
+            tracing::warn!("{} lists {after:?} after {before:?}: its keys are sorted here", bucket.name());
+            Order::Unsorted.remember(state)?;
+            attempt(bucket, state, Order::Unsorted, options, clock, progress).boxed().await
+        }
+        indexed => indexed,
+    }
+}
+
+/// A run over a bucket that lists in the order `order`.
+async fn attempt(
+    bucket: &ReadOnly,
+    state: &Path,
+    order: Order,
+    options: &PassOptions,
+    clock: &dyn Clock,
+    progress: &Progress,
+) -> Result<Index, MirrorError> {
     let started = clock.now();
     let pair = Pair { source: bucket.name().to_owned(), target: bucket.name().to_owned() };
     let memory = opened(state, pair).await?;
-    let (mut join, mut next, mut index) = (Join::new(memory.past()?), memory.next()?, Index::default());
+    let (mut join, mut next, mut index) = (Join::new(memory.lines()?), memory.next()?, Index::default());
     let meter: Arc<dyn Meter> = Arc::from(progress.begin("hash objects", None));
     let hashing = Hashing { bucket, started, meter: Arc::clone(&meter) };
     {
-        let met = bucket.list(None).map(|listed| hashing.meet(&mut join, listed));
+        let listing = list::entries(bucket, order, &options.limits, state, &manifest_path(state));
+        // An object that stands is not looked at again.
+        let met = diff::joined(listing, &mut join, bucket.name(), |_| false).map(|met| hashing.meet(met));
         let mut outcomes = std::pin::pin!(met.buffered(options.concurrency.max(1).saturating_mul(AHEAD)));
-        while let Some(outcome) = outcomes.try_next().await? {
+        while let Some(outcome) = outcomes.try_next().await.map_err(|error| discarded(error, &memory))? {
             index.take(outcome, &mut next)?;
         }
     }
-    let (known, gone) = join.end()?;
-    if index.listed == 0 && known > options.accepted {
+    let (known, _) = join.end()?;
+    if index.listed == 0 && index.unlisted.total == 0 && known > options.accepted {
         return Err(MirrorError::Empty { bucket: bucket.name().to_owned(), objects: known });
     }
-    index.gone += gone;
     let finished = tokio::task::spawn_blocking(move || memory.finish(next).map_err(MirrorError::from));
     finished.await.map_err(|stopped| MirrorError::State { path: manifest_path(state), source: stopped.into() })??;
     meter.finish(&format!("{} hashed, {} unchanged", index.hashed, index.listed.saturating_sub(index.hashed)));
@@ -100,35 +130,38 @@ async fn opened(folder: &Path, pair: Pair) -> Result<State, MirrorError> {
 
 impl Index {
     fn take(&mut self, outcome: Outcome, next: &mut Writer) -> Result<(), MirrorError> {
-        let (row, is_hashed) = match outcome {
-            Outcome::Unchanged(row) => (row, false),
-            Outcome::Hashed(row) => (row, true),
-            Outcome::Skipped(skipped) => {
-                self.skipped.push(skipped);
-                return Ok(());
+        match outcome {
+            Outcome::Standing(stretch) => {
+                self.listed += stretch.rows;
+                self.rows += stretch.rows;
+                self.bytes += stretch.bytes;
+                next.push_all(&stretch)?;
             }
-            Outcome::Vanished => {
-                self.gone += 1;
-                return Ok(());
+            Outcome::Hashed(row) => {
+                self.listed += 1;
+                self.hashed += 1;
+                self.hashed_bytes += row.source.size;
+                self.keep(&row, next)?;
+                // Reading it cost more than this write: a killed run does not repeat it.
+                next.flush()?;
+                crate::failpoint::hit("mirror.index.row");
             }
+            Outcome::Unseen(row) => self.keep(&row, next)?,
+            Outcome::Unlisted(hole) => self.unlisted.push(hole),
+            Outcome::Skipped(skipped) => self.skipped.push(skipped),
+            Outcome::Vanished => self.gone += 1,
             Outcome::Failed(failed) => {
                 self.listed += 1;
                 self.failed.push(failed);
-                return Ok(());
             }
-        };
-        self.listed += 1;
-        self.rows += 1;
-        self.bytes += row.source.size;
-        next.push(&row)?;
-        if is_hashed {
-            self.hashed += 1;
-            self.hashed_bytes += row.source.size;
-            // Reading it cost more than this write: a killed run does not repeat it.
-            next.flush()?;
-            crate::failpoint::hit("mirror.index.row");
         }
         Ok(())
+    }
+
+    fn keep(&mut self, row: &Row, next: &mut Writer) -> Result<(), MirrorError> {
+        self.rows += 1;
+        self.bytes += row.source.size;
+        Ok(next.push(row)?)
     }
 }
 
@@ -139,26 +172,20 @@ struct Hashing<'a> {
 }
 
 impl Hashing<'_> {
-    fn meet<'a>(
-        &'a self,
-        join: &mut Join<Past>,
-        listed: Result<Listed, StoreError>,
-    ) -> BoxFuture<'a, Result<Outcome, MirrorError>> {
-        let ready = |outcome| std::future::ready(outcome).boxed();
-        let (key, version) = match listed {
-            Ok(Listed::Object { key, version }) => (key, version),
-            Ok(Listed::Skipped(skipped)) => return ready(Ok(Outcome::Skipped(skipped))),
-            Err(error) => return ready(Err(error.into())),
-        };
-        match join.meet(&key, &version) {
-            Err(error) => ready(Err(error.into())),
-            Ok(Err(OutOfOrder { before, after })) => {
-                let bucket = self.bucket.name().to_owned();
-                ready(Err(MirrorError::Unsorted { bucket, before, after }))
+    fn meet<'a>(&'a self, met: Result<Met, MirrorError>) -> BoxFuture<'a, Result<Outcome, MirrorError>> {
+        let outcome = match met {
+            Ok(Met::Object { key, version, change: Change::New | Change::Changed(_) }) => {
+                return self.read(key, version).map(|outcome| outcome.map_err(Into::into)).boxed();
             }
-            Ok(Ok(Change::Same(row))) => ready(Ok(Outcome::Unchanged(row))),
-            Ok(Ok(Change::New | Change::Changed(_))) => self.read(key, version).map(|o| o.map_err(Into::into)).boxed(),
-        }
+            Ok(Met::Object { change: Change::Same(line), .. }) => line.row().map(Outcome::Unseen).map_err(Into::into),
+            Ok(Met::Standing(stretch)) => Ok(Outcome::Standing(stretch)),
+            Ok(Met::Gone(_)) => Ok(Outcome::Vanished),
+            Ok(Met::Unseen(row)) => Ok(Outcome::Unseen(row)),
+            Ok(Met::Unlisted(hole)) => Ok(Outcome::Unlisted(hole)),
+            Ok(Met::Skipped(skipped)) => Ok(Outcome::Skipped(skipped)),
+            Err(error) => Err(error),
+        };
+        std::future::ready(outcome).boxed()
     }
 
     async fn read(&self, key: String, listed: SourceVersion) -> Result<Outcome, StoreError> {

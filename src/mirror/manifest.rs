@@ -16,14 +16,18 @@
 //! alone, which may not believe it; whoever reads a manifest does not see it. Format 2, without such rows, and format 1, without
 //! the digests, are still read.
 
+mod lines;
+
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::beside::BesideDigest;
 use super::line::{escape_into, unescape};
 use crate::error::Explain;
 use crate::store::SourceVersion;
+
+pub use lines::{Line, Lines, Stretch};
 
 const FORMAT: &str = "warmspare-manifest 3";
 /// What earlier releases wrote: no rows of what is gone.
@@ -39,8 +43,6 @@ const GONE: char = 'g';
 /// More than the last line has bytes.
 const LAST_LINE_BYTES_MAX: u64 = 64;
 const CHECK_DIGITS: usize = 8;
-/// More than the longest line: a key of 4 KiB of control characters, and the rest.
-const LINE_BYTES_MAX: u64 = 64 << 10;
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// A manifest that cannot be read or written.
@@ -153,8 +155,7 @@ impl Row {
         line
     }
 
-    /// The row, and whether its object was gone.
-    fn parse(line: &str, has_beside: bool) -> Option<(Self, bool)> {
+    fn parse(line: &str, has_beside: bool) -> Option<Self> {
         let mut fields = line.split('\t');
         let mut field = || fields.next();
         let beside = |text: &str| if text.is_empty() { Some(None) } else { BesideDigest::from_hex(text).map(Some) };
@@ -171,79 +172,29 @@ impl Row {
             beside: if has_beside { beside(field()?)? } else { None },
             racy: false,
         };
-        let mut gone = false;
         for flag in field()?.chars() {
             match flag {
                 RACY => row.racy = true,
-                GONE => gone = true,
+                // Of the line, not of the object.
+                GONE => {}
                 _ => return None,
             }
         }
-        fields.next().is_none().then_some((row, gone))
+        fields.next().is_none().then_some(row)
     }
 }
 
-/// Reads a manifest, row by row.
+/// Reads a manifest, row by row: those of objects that are there.
 #[derive(Debug)]
-pub struct Rows {
-    path: PathBuf,
-    file: BufReader<File>,
-    /// The number of the line read last.
-    line: u64,
-    last_key: Option<String>,
-    /// Whether rows have a digest of what stands beside the object.
-    has_beside: bool,
-    /// The end, or an error, was reached: there is nothing after either.
-    over: bool,
-}
+pub struct Rows(Lines);
 
 impl Rows {
     /// Opens a manifest; `None` when there is none.
     ///
     /// # Errors
-    /// [`ManifestError::Unsupported`] for a newer format, [`ManifestError::Corrupt`] when it does not begin as one.
+    /// As [`Lines::open`].
     pub fn open(path: &Path) -> Result<Option<(Pair, Self)>, ManifestError> {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => {
-                return Err(ManifestError::Io { path: path.to_owned(), operation: "read", source });
-            }
-        };
-        let file = BufReader::with_capacity(BUFFER_BYTES, file);
-        let mut rows = Rows { path: path.to_owned(), file, line: 0, last_key: None, has_beside: true, over: false };
-        let first = rows.next_line()?;
-        let fields: Vec<&str> = first.split('\t').collect();
-        match fields.as_slice() {
-            [format @ (FORMAT | FORMAT_2 | FORMAT_1), source, target] => match (unescape(source), unescape(target)) {
-                (Some(source), Some(target)) => {
-                    rows.has_beside = *format != FORMAT_1;
-                    Ok(Some((Pair { source, target }, rows)))
-                }
-                _ => Err(rows.corrupt("does not name two buckets")),
-            },
-            [format, ..] if format.starts_with(FORMAT_OF_ANY_VERSION) => {
-                Err(ManifestError::Unsupported { path: path.to_owned(), format: (*format).to_owned() })
-            }
-            _ => Err(rows.corrupt("does not begin a manifest")),
-        }
-    }
-
-    /// The next line without its check, once that is found right.
-    fn next_line(&mut self) -> Result<String, ManifestError> {
-        let mut bytes = Vec::new();
-        let read = (&mut self.file).take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes);
-        match read {
-            Err(source) => return Err(ManifestError::Io { path: self.path.clone(), operation: "read", source }),
-            Ok(0) => return Err(ManifestError::Unfinished { path: self.path.clone(), line: self.line }),
-            Ok(_) => self.line += 1,
-        }
-        let text = String::from_utf8(bytes).map_err(|_| self.corrupt("is not UTF-8"))?;
-        let line = text.strip_suffix('\n').ok_or_else(|| self.corrupt("is cut off"))?;
-        match line.rsplit_once('\t') {
-            Some((content, found)) if found == check(content).as_str() => Ok(content.to_owned()),
-            _ => Err(self.corrupt("does not match its check digits")),
-        }
+        Ok(Lines::open(path)?.map(|(pair, lines)| (pair, Rows(lines))))
     }
 
     /// How many rows the finished manifest at `path` has, those of what was gone among them; none without one.
@@ -262,60 +213,19 @@ impl Rows {
         file.take(LAST_LINE_BYTES_MAX).read_to_end(&mut tail).map_err(failed)?;
         let tail = String::from_utf8_lossy(&tail);
         let line = tail.trim_end_matches('\n').rsplit('\n').next().unwrap_or_default();
-        let number = line.rsplit_once('\t').filter(|(content, found)| *found == check(content).as_str());
+        let number = line.rsplit_once('\t').filter(|(content, found)| found.as_bytes() == check(content.as_bytes()));
         let number = number.and_then(|(content, _)| content.strip_prefix("end\t")?.parse().ok());
         number.ok_or(ManifestError::Unfinished { path: path.to_owned(), line: 0 })
-    }
-
-    /// The rows, each with whether its object was gone.
-    pub(super) fn with_gone(self) -> impl Iterator<Item = Result<(Row, bool), ManifestError>> {
-        let mut rows = self;
-        std::iter::from_fn(move || rows.next_of_any())
-    }
-
-    fn next_of_any(&mut self) -> Option<Result<(Row, bool), ManifestError>> {
-        if self.over {
-            return None;
-        }
-        let next = self.next_row().transpose();
-        self.over = !matches!(next, Some(Ok(_)));
-        next
-    }
-
-    fn next_row(&mut self) -> Result<Option<(Row, bool)>, ManifestError> {
-        let line = self.next_line()?;
-        if let Some(number) = line.strip_prefix("end\t")
-            && !number.contains('\t')
-        {
-            // The first line is no row, and the last is none.
-            let complete = number.parse() == Ok(self.line.saturating_sub(2));
-            return if complete { Ok(None) } else { Err(self.corrupt("counts other rows than there are")) };
-        }
-        let (row, gone) = Row::parse(&line, self.has_beside).ok_or_else(|| self.corrupt("is no row"))?;
-        if self.last_key.as_ref().is_some_and(|last| *last >= row.key) {
-            return Err(self.corrupt("is not in the order of the keys"));
-        }
-        self.last_key = Some(row.key.clone());
-        Ok(Some((row, gone)))
-    }
-
-    fn corrupt(&self, why: &'static str) -> ManifestError {
-        ManifestError::Corrupt { path: self.path.clone(), line: self.line, why }
     }
 }
 
 impl Iterator for Rows {
     type Item = Result<Row, ManifestError>;
 
-    /// The next row of an object that is there. Ends only if the whole file was read and found right.
+    /// The next row. Ends only if the whole file was read and found right.
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            match self.next_of_any()? {
-                Ok((_, true)) => {}
-                Ok((row, false)) => return Some(Ok(row)),
-                Err(error) => return Some(Err(error)),
-            }
-        }
+        let there = self.0.find(|line| !line.as_ref().is_ok_and(Line::is_gone));
+        there.map(|line| line.and_then(|line| line.row()))
     }
 }
 
@@ -362,6 +272,21 @@ impl Writer {
         self.push_as(row, true)
     }
 
+    /// Appends rows that stand, as they are.
+    ///
+    /// # Errors
+    /// As [`Writer::push`].
+    pub fn push_all(&mut self, stretch: &Stretch) -> Result<(), ManifestError> {
+        if let Some(before) = self.last_key.as_ref().filter(|last| last.as_bytes() >= stretch.first.as_slice()) {
+            let (path, before) = (self.path.clone(), before.clone());
+            return Err(ManifestError::Unsorted { path, before, key: text_of(&stretch.first) });
+        }
+        self.file.write_all(&stretch.text).map_err(|source| self.failed(source))?;
+        self.rows += stretch.rows;
+        self.last_key = (stretch.rows > 0).then(|| text_of(&stretch.last)).or_else(|| self.last_key.take());
+        Ok(())
+    }
+
     fn push_as(&mut self, row: &Row, gone: bool) -> Result<(), ManifestError> {
         if let Some(before) = self.last_key.as_ref().filter(|last| **last >= row.key) {
             let (path, before, key) = (self.path.clone(), before.clone(), row.key.clone());
@@ -396,7 +321,7 @@ impl Writer {
     }
 
     fn line(&mut self, content: &str) -> Result<(), ManifestError> {
-        let written = writeln!(self.file, "{content}\t{}", check(content).as_str());
+        let written = self.file.write_all(proven(content).as_bytes());
         written.map_err(|source| self.failed(source))
     }
 
@@ -405,11 +330,34 @@ impl Writer {
     }
 }
 
+/// A key that was one before it was bytes.
+fn text_of(key: &[u8]) -> String {
+    String::from_utf8_lossy(key).into_owned()
+}
+
+/// A line as it stands in the file: with its check, and a newline.
+fn proven(content: &str) -> String {
+    let check = check(content.as_bytes());
+    let mut line = String::with_capacity(content.len() + CHECK_DIGITS + 2);
+    line.push_str(content);
+    line.push('\t');
+    line.extend(check.iter().map(|digit| char::from(*digit)));
+    line.push('\n');
+    line
+}
+
 /// The first [`CHECK_DIGITS`] hexadecimal digits of the BLAKE3 of a line.
-fn check(content: &str) -> String {
-    let mut digits = blake3::hash(content.as_bytes()).to_hex().to_string();
-    digits.truncate(CHECK_DIGITS);
+fn check(content: &[u8]) -> [u8; CHECK_DIGITS] {
+    let hash = blake3::hash(content);
+    let mut digits = [0; CHECK_DIGITS];
+    for (two, byte) in digits.chunks_exact_mut(2).zip(hash.as_bytes()) {
+        two.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
     digits
+}
+
+fn digit(half: u8) -> u8 {
+    if half < 10 { b'0' + half } else { b'a' + half - 10 }
 }
 
 #[cfg(test)]
@@ -502,7 +450,7 @@ mod tests {
         let place = folder.path().join("manifest");
         let blake3 = blake3::hash(b"e");
         let lines = ["warmspare-manifest 1\ts\tt", &format!("e\te\t3\t-5\t{blake3}\t\t"), "end\t1"];
-        let lines: String = lines.map(|line| format!("{line}\t{}\n", check(line))).concat();
+        let lines: String = lines.map(proven).concat();
         std::fs::write(&place, lines).unwrap();
         let (_, rows) = Rows::open(&place).unwrap().unwrap();
         let rows: Vec<Row> = rows.collect::<Result<_, _>>().unwrap();
@@ -513,7 +461,7 @@ mod tests {
     fn a_newer_format_is_unsupported_and_not_damaged() {
         let (_folder, place) = written(&[]);
         let line = "warmspare-manifest 3\tx";
-        std::fs::write(&place, format!("{line}\t{}\n", check(line))).unwrap();
+        std::fs::write(&place, proven(line)).unwrap();
         assert!(matches!(Rows::open(&place), Err(ManifestError::Unsupported { .. })));
     }
 

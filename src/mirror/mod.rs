@@ -277,7 +277,7 @@ async fn attempt(
         touched,
         missing: AtomicU64::new(0),
     };
-    let (mut join, mut audit) = (Join::new(state.past()?), Audit::open(folder, started)?);
+    let (mut join, mut audit) = (Join::new(state.lines()?), Audit::open(folder, started)?);
     let (source_name, sorted_here) = (source.name().to_owned(), order == Order::Unsorted);
     let pass = Pass { source: source_name, sorted_here, ..Pass::default() };
     let mut tally = Tally { pass, next: state.next()?, gone: 0 };
@@ -382,7 +382,7 @@ async fn opened(folder: &Path, pair: Pair, source: &ReadOnly) -> Result<(State, 
         let (path, source) = (path.clone(), source.clone());
         move || {
             let state = State::open(&path, pair.clone())?;
-            let contents = Contents::open(&path, &pair, &source, state.past()?)?;
+            let contents = Contents::open(&path, &pair, &source, state.known()?, state.past()?)?;
             Ok((state, contents))
         }
     });

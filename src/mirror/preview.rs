@@ -1,14 +1,18 @@
-//! What a pass would do, without doing it: the source's listing held against the manifest. Nothing is read, written or locked.
+//! What a pass would do, without doing it: the source's listing held against the manifest. No object is read or written, and
+//! nothing is locked, but that the listing of a store that does not sort is sorted in the state folder, one at a time.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use serde::Serialize;
 
-use super::diff::{Change, Join, OutOfOrder};
-use super::manifest::Rows;
-use super::{Kept, MirrorError, manifest_path};
-use crate::store::{Bucket, Listed, ReadOnly, Skipped};
+use super::diff::{self, Change, Join, Met};
+use super::list::{self, Order, Unlisted};
+use super::manifest::Lines;
+use super::{Kept, Limits, MirrorError, manifest_path};
+use crate::durable::FileLock;
+use crate::store::{Bucket, ReadOnly, Skipped, SourceVersion};
 
 /// What a pass would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -23,6 +27,8 @@ pub struct Planned {
     pub unchanged: u64,
     /// Objects of the last manifest that the source has no more.
     pub gone: u64,
+    /// What could not be listed: of that it would leave everything as it is.
+    pub unlisted: Kept<Unlisted>,
     /// What it could not mirror.
     pub skipped: Kept<Skipped>,
 }
@@ -54,42 +60,76 @@ pub enum PlannedWhy {
 /// has copied since is counted once more.
 ///
 /// # Errors
-/// When the source cannot be listed, its listing is not sorted, or the manifest cannot be read.
-pub async fn preview(source: &ReadOnly, target: &Bucket, state: &Path) -> Result<Planned, MirrorError> {
-    let past = Rows::open(&manifest_path(state))?;
-    let past = past.filter(|(pair, _)| pair.source == source.name() && pair.target == target.name());
-    let mut join = Join::new(past.map(|(_, rows)| rows).into_iter().flatten());
-    let mut planned = Planned::default();
-    let mut listing = source.list(None);
-    while let Some(listed) = listing.try_next().await? {
-        let (key, version) = match listed {
-            Listed::Object { key, version } => (key, version),
-            Listed::Skipped(skipped) => {
-                planned.skipped.push(skipped);
-                continue;
-            }
-        };
-        planned.listed += 1;
-        if let Err(error) = target.carries(&key) {
-            planned.skipped.push(Skipped { name: key, why: error.to_string() });
-            continue;
+/// When the source cannot be listed, or the manifest cannot be read; [`MirrorError::Busy`] while another one sorts.
+pub async fn preview(
+    source: &ReadOnly,
+    target: &Bucket,
+    state: &Path,
+    limits: &Arc<Limits>,
+) -> Result<Planned, MirrorError> {
+    if Order::remembered(state)? == Order::Sorted {
+        let planned = held_against(source, target, state, Order::Sorted, limits).await;
+        if !matches!(planned, Err(MirrorError::Unsorted { .. })) {
+            return planned;
         }
-        let change = join.meet(&key, &version)?;
-        let why = match change {
-            Err(OutOfOrder { before, after }) => {
-                return Err(MirrorError::Unsorted { bucket: source.name().to_owned(), before, after });
-            }
-            Ok(Change::Same(_)) => {
-                planned.unchanged += 1;
-                continue;
-            }
-            Ok(Change::New) => PlannedWhy::New,
-            Ok(Change::Changed(row)) if row.source == version => PlannedWhy::PerhapsChanged,
-            Ok(Change::Changed(_)) => PlannedWhy::Changed,
-        };
-        planned.copied_bytes += version.size;
-        planned.copies.push(PlannedCopy { key, bytes: version.size, why });
     }
-    planned.gone = join.end()?.1;
+    // Apart from where a pass sorts: one may be running.
+    let folder = state.join("preview");
+    let failed = |source| MirrorError::State { path: folder.clone(), source };
+    std::fs::create_dir_all(&folder).map_err(failed)?;
+    let note = format!("preview, process {}", std::process::id());
+    let lock = FileLock::try_take(&folder.join("lock"), &note).map_err(failed)?;
+    let _lock = lock.ok_or_else(|| MirrorError::Busy { path: folder.clone() })?;
+    held_against(source, target, state, Order::Unsorted, limits).await
+}
+
+async fn held_against(
+    source: &ReadOnly,
+    target: &Bucket,
+    state: &Path,
+    order: Order,
+    limits: &Arc<Limits>,
+) -> Result<Planned, MirrorError> {
+    let manifest = manifest_path(state);
+    let past = Lines::open(&manifest)?;
+    let past = past.filter(|(pair, _)| pair.source == source.name() && pair.target == target.name());
+    let mut join = Join::new(past.map(|(_, lines)| lines));
+    let mut planned = Planned::default();
+    let listing = list::entries(source, order, limits, &state.join("preview"), &manifest);
+    let mut all = std::pin::pin!(diff::joined(listing, &mut join, source.name(), |_| false));
+    while let Some(met) = all.try_next().await? {
+        match met {
+            Met::Standing(stretch) => {
+                planned.listed += stretch.rows;
+                planned.unchanged += stretch.rows;
+            }
+            Met::Object { key, version, change } => planned.object(target, key, &version, &change),
+            Met::Gone(_) => planned.gone += 1,
+            Met::Skipped(skipped) => planned.skipped.push(skipped),
+            Met::Unlisted(hole) => planned.unlisted.push(hole),
+            Met::Unseen(_) => {}
+        }
+    }
     Ok(planned)
+}
+
+impl Planned {
+    fn object(&mut self, target: &Bucket, key: String, version: &SourceVersion, change: &Change) {
+        self.listed += 1;
+        if let Err(error) = target.carries(&key) {
+            self.skipped.push(Skipped { name: key, why: error.to_string() });
+            return;
+        }
+        let why = match change {
+            Change::Same(_) => {
+                self.unchanged += 1;
+                return;
+            }
+            Change::New => PlannedWhy::New,
+            Change::Changed(row) if row.source == *version => PlannedWhy::PerhapsChanged,
+            Change::Changed(_) => PlannedWhy::Changed,
+        };
+        self.copied_bytes += version.size;
+        self.copies.push(PlannedCopy { key, bytes: version.size, why });
+    }
 }

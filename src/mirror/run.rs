@@ -14,9 +14,8 @@ use super::beside::Beside;
 use super::contents::{self, Contents, Known};
 use super::copy::{Copied, Copier, How, told};
 use super::diff::{self, Change, Join, Met};
-use super::list::{Entry, Unlisted};
-use super::manifest::Row;
-use super::state::Past;
+use super::list::{Part, Unlisted};
+use super::manifest::{Row, Stretch};
 use super::touched::Touched;
 use super::width::Width;
 use crate::store::{Original, Skipped, SourceVersion, StoreError};
@@ -28,6 +27,8 @@ const AHEAD: usize = 32;
 /// What became of one entry of the listing.
 pub(super) enum Outcome {
     Skipped(Skipped),
+    /// Objects side by side that are as they were.
+    Standing(Stretch),
     /// What could not be listed.
     Unlisted(Unlisted),
     /// A row in it: it stays, whatever became of its object.
@@ -79,22 +80,20 @@ impl Run<'_> {
     /// One outcome per entry of the listing, in its order, however long each takes.
     pub(super) fn outcomes<'a>(
         &'a self,
-        listing: BoxStream<'a, Result<Entry, MirrorError>>,
-        join: &'a mut Join<Past>,
+        listing: BoxStream<'a, Result<Part, MirrorError>>,
+        join: &'a mut Join,
         audit: &'a mut Audit,
         concurrency: usize,
     ) -> impl Stream<Item = Result<Outcome, MirrorError>> + Send + 'a {
-        let met = diff::joined(listing, join, self.copier.source.name());
-        met.map(move |met| self.meet(audit, met)).buffered(concurrency.saturating_mul(AHEAD))
+        let is_wanted = |key: &str| self.touched.has(key) || audit.takes(key);
+        let met = diff::joined(listing, join, self.copier.source.name(), is_wanted);
+        met.map(move |met| self.meet(met)).buffered(concurrency.saturating_mul(AHEAD))
     }
 
-    fn meet<'a>(
-        &'a self,
-        audit: &mut Audit,
-        met: Result<Met, MirrorError>,
-    ) -> BoxFuture<'a, Result<Outcome, MirrorError>> {
+    fn meet<'a>(&'a self, met: Result<Met, MirrorError>) -> BoxFuture<'a, Result<Outcome, MirrorError>> {
         let ready = |outcome| std::future::ready(outcome).boxed();
         let (key, version, change) = match met {
+            Ok(Met::Standing(stretch)) => return ready(Ok(Outcome::Standing(stretch))),
             Ok(Met::Object { key, version, change }) => (key, version, change),
             Ok(Met::Skipped(skipped)) => return ready(Ok(Outcome::Skipped(skipped))),
             Ok(Met::Unlisted(hole)) => return ready(Ok(Outcome::Unlisted(hole))),
@@ -109,8 +108,10 @@ impl Run<'_> {
         match change {
             // What the row says of the target is not so any more.
             _ if self.touched.again.contains(&key) => self.copy(key, version, None).boxed(),
-            Change::Same(row) if audit.takes(&row.key) => self.audit(row).boxed(),
-            Change::Same(row) => ready(Ok(Outcome::Unchanged(row))),
+            Change::Same(line) => match line.row() {
+                Ok(row) => self.audit(row).boxed(),
+                Err(error) => ready(Err(error.into())),
+            },
             Change::New => self.copy(key, version, None).boxed(),
             Change::Changed(row) => self.copy(key, version, Some(row)).boxed(),
         }

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use crate::durable::{self, FileLock};
 
 use super::MirrorError;
-use super::manifest::{ManifestError, Pair, Row, Rows, Writer};
+use super::manifest::{Line, Lines, ManifestError, Pair, Row, Rows, Writer};
 use crate::store::Bucket;
 
 /// The state folder of one mirror, locked.
@@ -69,6 +69,12 @@ impl State {
         Ok(rows.map(|(_, rows)| rows).into_iter().flatten())
     }
 
+    /// The same, to be looked into no further than is needed.
+    pub(super) fn lines(&self) -> Result<Option<Lines>, ManifestError> {
+        let lines = Lines::open(&manifest_path(&self.folder))?.filter(|(pair, _)| *pair == self.pair);
+        Ok(lines.map(|(_, lines)| lines))
+    }
+
     /// Starts the manifest of a pass.
     pub(super) fn next(&self) -> Result<Writer, ManifestError> {
         Writer::create(&self.next_path(), &self.pair)
@@ -93,12 +99,12 @@ impl State {
         crate::failpoint::hit("mirror.judged");
         let mut kept = self.next()?;
         let mut left = Judged::default();
-        let all = Rows::open(&judged)?.map(|(_, rows)| rows.with_gone()).into_iter().flatten();
-        for row in all {
-            let (row, gone) = row?;
-            if gone && !held {
+        for line in Lines::open(&judged)?.map(|(_, lines)| lines).into_iter().flatten() {
+            let line = line?;
+            if line.is_gone() && !held {
                 continue;
             }
+            let row = line.row()?;
             if without.contains(&row.key) {
                 left.left_out.push(row.key);
                 continue;
@@ -173,10 +179,10 @@ impl State {
         &self,
         path: &Path,
     ) -> Result<Option<impl Iterator<Item = Result<Row, ManifestError>>>, ManifestError> {
-        let mut rows = match Rows::open(path) {
+        let mut rows = match Lines::open(path) {
             // What was gone is taken for there again: that pass did not come to its end, where it is judged.
-            Ok(Some((pair, rows))) if pair == self.pair => {
-                rows.with_gone().map(|row| row.map(|(row, _)| row)).map_while(whole).peekable()
+            Ok(Some((pair, lines))) if pair == self.pair => {
+                lines.map_while(whole).map(|line| line.and_then(|line| line.row())).peekable()
             }
             Ok(_) | Err(ManifestError::Corrupt { .. } | ManifestError::Unfinished { .. }) => return Ok(None),
             Err(error) => return Err(error),
@@ -206,10 +212,10 @@ impl State {
 }
 
 /// Ends the rows at the first that was not written whole: that is where the pass was killed.
-fn whole(row: Result<Row, ManifestError>) -> Option<Result<Row, ManifestError>> {
-    match row {
+fn whole(line: Result<Line, ManifestError>) -> Option<Result<Line, ManifestError>> {
+    match line {
         Err(ManifestError::Corrupt { .. } | ManifestError::Unfinished { .. }) => None,
-        row => Some(row),
+        line => Some(line),
     }
 }
 

@@ -18,6 +18,12 @@ impl Tally {
             Outcome::Skipped(skipped) => self.pass.skipped.push(skipped),
             Outcome::Unlisted(hole) => self.pass.unlisted.push(hole),
             Outcome::Unseen(row) => self.keep(&row)?,
+            Outcome::Standing(stretch) => {
+                let pass = &mut self.pass;
+                (pass.listed, pass.unchanged) = (pass.listed + stretch.rows, pass.unchanged + stretch.rows);
+                (pass.rows, pass.bytes) = (pass.rows + stretch.rows, pass.bytes + stretch.bytes);
+                self.next.push_all(&stretch)?;
+            }
             Outcome::Unchanged(row) => {
                 self.pass.listed += 1;
                 self.pass.unchanged += 1;

@@ -46,6 +46,11 @@ pub(super) struct Touched {
 }
 
 impl Touched {
+    /// Whether the object of `key` is in one of them.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.busy.contains(key) || self.again.contains(key)
+    }
+
     /// Reads the records after the number `after`.
     ///
     /// # Errors

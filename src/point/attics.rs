@@ -2,7 +2,7 @@
 //!
 //! Recovery points alone are believed. If one of them cannot be read nothing is hidden and nothing let go: it may name anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use futures_util::{FutureExt, Stream};
 use jiff::{SignedDuration, Timestamp};
@@ -117,11 +117,27 @@ impl Keeper<'_> {
         source: &SourceName,
         point: &ListedPoint,
     ) -> Result<impl Stream<Item = Result<PublishedRow, Error>> + Send + use<>, Error> {
+        let read = self.unread(source, point, &mut HashSet::new()).boxed().await?;
+        read.ok_or_else(|| PointError::UnknownPoint { point: point.id }.into())
+    }
+
+    /// The manifest of `point`; `None` when one of the same bytes is among those `read` before: a bucket that did not change has the
+    /// same in point after point, and to read it takes packs from all of its epoch.
+    async fn unread(
+        &self,
+        source: &SourceName,
+        point: &ListedPoint,
+        read: &mut HashSet<(u64, blake3::Hash)>,
+    ) -> Result<Option<impl Stream<Item = Result<PublishedRow, Error>> + Send + use<>>, Error> {
         let found = point.headers.iter().find(|(its, _, _)| its == source);
         let (_, id, header) = found.ok_or(PointError::UnknownPoint { point: point.id })?;
         let snapshot = self.reader.open_snapshot(source, *id, header, self.identity).boxed().await?;
-        let stream = snapshot.read(&StreamName::new(StreamKind::Manifest, &source.name)).boxed().await?;
-        Ok(published_rows(stream))
+        let name = StreamName::new(StreamKind::Manifest, &source.name);
+        let entry = snapshot.entries().iter().find(|entry| entry.name == name);
+        if entry.is_some_and(|entry| !read.insert((entry.bytes, entry.blake3))) {
+            return Ok(None);
+        }
+        Ok(Some(published_rows(snapshot.read(&name).boxed().await?)))
     }
 
     async fn hide(
@@ -143,16 +159,22 @@ impl Keeper<'_> {
             return Ok(());
         };
         let mut extras = Extras::find(spare, self.manifest(source, newest).await?).boxed().await?;
+        let mut read = HashSet::new();
         for point in recent {
-            if !extras.is_empty() {
-                extras.without(self.manifest(source, point).await?).boxed().await?;
+            if !extras.is_empty()
+                && let Some(rows) = self.unread(source, point, &mut read).await?
+            {
+                extras.without(rows).boxed().await?;
             }
         }
+        // What one of the grace period has was left out: it tells nothing about the rest.
         for point in older {
             if extras.all_known() {
                 break;
             }
-            extras.known_to(self.manifest(source, point).await?).boxed().await?;
+            if let Some(rows) = self.unread(source, point, &mut read).await? {
+                extras.known_to(rows).boxed().await?;
+            }
         }
         let extras = extras.only_known();
         let limit = HIDES_ALWAYS.max(extras.recorded / HIDES_ONE_OF).max(self.accepted);
@@ -178,11 +200,14 @@ impl Keeper<'_> {
         let within = SignedDuration::try_from(self.here.config.retention.within).unwrap_or(SignedDuration::MAX);
         let since = self.clock.now().saturating_sub(within.max(LET_GO_AFTER)).unwrap_or(Timestamp::MIN);
         let mut old = OldNames::find(place, since).boxed().await?;
+        let mut read = HashSet::new();
         for point in self.points_of(source) {
             if old.is_empty() {
                 return Ok(());
             }
-            old.named_by(self.manifest(source, point).await?).boxed().await?;
+            if let Some(rows) = self.unread(source, point, &mut read).await? {
+                old.named_by(rows).boxed().await?;
+            }
         }
         let going = old.going();
         keeping.let_go = going.len() as u64;

@@ -161,7 +161,8 @@ pub async fn preview_mirrors(here: &Here) -> Result<BTreeMap<String, Planned>, E
         }
         let from = ReadOnly::new(bucket_of(here, &here.site, source)?);
         let to = bucket_of(here, &here.other, source)?;
-        let found = mirror::preview(&from, &to, &mirror_folder(here, source)).await?;
+        let limits = Arc::new(mirror::Limits::configured(here.config.mirror.limits.clone()));
+        let found = mirror::preview(&from, &to, &mirror_folder(here, source), &limits).boxed().await?;
         planned.insert(source.to_string(), found);
     }
     Ok(planned)
@@ -205,13 +206,15 @@ fn of_index(first: &Index, last: &Index, replica: Option<&Replica>, now: jiff::T
         "hashed_bytes": first.hashed_bytes + last.hashed_bytes,
         "gone": first.gone + last.gone,
         "skipped": last.skipped.total,
+        "unlisted": last.unlisted.total,
         "failed": last.failed.total,
     });
     let (hashed, bytes) = (first.hashed + last.hashed, Bytes(first.hashed_bytes + last.hashed_bytes));
     let mut summary = format!("{} objects, {hashed} hashed ({bytes})", last.rows);
     let failed = last.failed.first.iter().map(|object| format!("{:?}: {}", object.key, object.why));
     let skipped = last.skipped.first.iter().map(|object| format!("{:?}: {}", object.name, object.why));
-    let mut lacks: Vec<String> = failed.chain(skipped).collect();
+    let unlisted = last.unlisted.first.iter().map(mirror::Unlisted::to_string);
+    let mut lacks: Vec<String> = unlisted.chain(failed).chain(skipped).collect();
     match replica {
         None => summary += "; both sites use this bucket, nothing was copied",
         Some(replica) => {

@@ -76,18 +76,19 @@ impl Range {
     fn add(&mut self, page: Page, from: &Cursor) -> Result<bool, OutOfOrder> {
         let Page { mut listed, next } = page;
         // What lies beyond belongs to the next range.
-        let mut beyond = None;
+        let (mut beyond, mut last) = (None, self.last.as_deref());
         for (number, entry) in listed.iter().enumerate() {
             let Listed::Object { key, .. } = entry else { continue };
-            if let Some(before) = self.last.as_ref().filter(|last| *last >= key) {
-                return Err(OutOfOrder { before: before.clone(), after: key.clone() });
+            if let Some(before) = last.filter(|last| *last >= key.as_str()) {
+                return Err(OutOfOrder { before: before.to_owned(), after: key.clone() });
             }
             // The order of what lies beyond is checked, too: an unsorted page says nothing about where it ends.
             if beyond.is_none() && self.until.as_ref().is_some_and(|until| key > until) {
                 beyond = Some(number);
             }
-            self.last = Some(key.clone());
+            last = Some(key);
         }
+        self.last = last.map(str::to_owned);
         if let Some(first) = beyond {
             listed.truncate(first);
             self.last = self.until.clone();

@@ -19,8 +19,8 @@ mod sort;
 use std::path::Path;
 use std::sync::Arc;
 
-use futures_util::stream::BoxStream;
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::stream::{BoxStream, TryReadyChunksError};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 
 use super::{Limits, MirrorError};
@@ -31,10 +31,13 @@ pub(super) use order::Order;
 /// How many ranges are listed at once.
 const LISTERS: usize = 8;
 
-/// One entry of a listing, or a hole in it.
+/// How many entries a part has at most where the store gives them one by one.
+const PART_ENTRIES: usize = 256;
+
+/// Entries of a listing, side by side, or a hole in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Entry {
-    Listed(Listed),
+pub(super) enum Part {
+    Listed(Vec<Listed>),
     Unlisted(Unlisted),
 }
 
@@ -75,12 +78,25 @@ pub(super) fn entries(
     limits: &Arc<Limits>,
     folder: &Path,
     manifest: &Path,
-) -> BoxStream<'static, Result<Entry, MirrorError>> {
+) -> BoxStream<'static, Result<Part, MirrorError>> {
     match order {
         Order::Unsorted => sort::sorted(source.clone(), folder.join("sort")).boxed(),
         Order::Sorted if source.lists_in_pages() => {
             ranges::listed(source.clone(), Arc::clone(limits), quantiles::keys(manifest), LISTERS).boxed()
         }
-        Order::Sorted => source.list(None).map_ok(Entry::Listed).map_err(MirrorError::from).boxed(),
+        Order::Sorted => in_parts(source.list(None).map_err(MirrorError::from)).boxed(),
     }
+}
+
+/// What comes one by one, in parts of what is there already. An error comes after what came before it.
+fn in_parts(
+    listing: impl Stream<Item = Result<Listed, MirrorError>> + Send,
+) -> impl Stream<Item = Result<Part, MirrorError>> + Send {
+    listing
+        .try_ready_chunks(PART_ENTRIES)
+        .flat_map(|part| match part {
+            Ok(listed) => stream::iter([Some(Ok(Part::Listed(listed))), None]),
+            Err(TryReadyChunksError(listed, error)) => stream::iter([Some(Ok(Part::Listed(listed))), Some(Err(error))]),
+        })
+        .filter_map(std::future::ready)
 }

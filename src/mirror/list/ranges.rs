@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::Entry;
+use super::Part;
 use super::board::{Board, Job, Taken};
 use crate::mirror::jitter::Backoff;
 use crate::mirror::{Limits, MirrorError};
@@ -43,7 +43,7 @@ pub(super) fn listed(
     limits: Arc<Limits>,
     bounds: Vec<String>,
     listers: usize,
-) -> impl Stream<Item = Result<Entry, MirrorError>> + Send {
+) -> impl Stream<Item = Result<Part, MirrorError>> + Send {
     let state = Mutex::new(State { board: Board::new(bounds), error: None });
     let shared = Arc::new(Shared { source, limits, board: state, came: Notify::new(), room: Notify::new() });
     let start = move || {
@@ -55,12 +55,11 @@ pub(super) fn listed(
     stream::once(async move { start() }).flat_map(taken)
 }
 
-fn taken(listing: (Arc<Shared>, JoinSet<()>)) -> impl Stream<Item = Result<Entry, MirrorError>> + Send {
-    let pages = stream::try_unfold(listing, |(shared, mut tasks)| async move {
-        let page = shared.next(&mut tasks).await?;
-        Ok::<_, MirrorError>(page.map(|entries| (stream::iter(entries.into_iter().map(Ok)), (shared, tasks))))
-    });
-    pages.try_flatten()
+fn taken(listing: (Arc<Shared>, JoinSet<()>)) -> impl Stream<Item = Result<Part, MirrorError>> + Send {
+    stream::try_unfold(listing, |(shared, mut tasks)| async move {
+        let part = shared.next(&mut tasks).await?;
+        Ok::<_, MirrorError>(part.map(|part| (part, (shared, tasks))))
+    })
 }
 
 impl Shared {
@@ -69,7 +68,7 @@ impl Shared {
     }
 
     /// The next entries, in the order of the keys.
-    async fn next(&self, listers: &mut JoinSet<()>) -> Result<Option<Vec<Entry>>, MirrorError> {
+    async fn next(&self, listers: &mut JoinSet<()>) -> Result<Option<Part>, MirrorError> {
         loop {
             let came = self.came.notified();
             tokio::pin!(came);
@@ -79,8 +78,8 @@ impl Shared {
                 return Err(error);
             }
             match taken {
-                Taken::Listed(listed) => return Ok(Some(listed.into_iter().map(Entry::Listed).collect())),
-                Taken::Hole(hole) => return Ok(Some(vec![Entry::Unlisted(hole)])),
+                Taken::Listed(listed) => return Ok(Some(Part::Listed(listed))),
+                Taken::Hole(hole) => return Ok(Some(Part::Unlisted(hole))),
                 Taken::End => return Ok(None),
                 Taken::Wait => tokio::select! {
                     () = came => {}

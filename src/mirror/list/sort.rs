@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 
-use super::Entry;
+use super::{Part, in_parts};
 use crate::mirror::MirrorError;
 use crate::mirror::line::{escape_into, unescape};
 use crate::store::{Listed, ReadOnly, Skipped, SourceVersion};
@@ -24,7 +24,7 @@ const FILES_MAX: usize = 64;
 const BUFFER_BYTES: usize = 32 << 10;
 
 /// Lists all of `source` into the folder `folder`, which is removed at the end, and gives it on sorted.
-pub(super) fn sorted(source: ReadOnly, folder: PathBuf) -> impl Stream<Item = Result<Entry, MirrorError>> + Send {
+pub(super) fn sorted(source: ReadOnly, folder: PathBuf) -> impl Stream<Item = Result<Part, MirrorError>> + Send {
     let filled = async move {
         let mut pieces = Pieces::new(folder)?;
         let mut listing = source.list(None).ready_chunks(PIECE_ENTRIES);
@@ -39,7 +39,7 @@ pub(super) fn sorted(source: ReadOnly, folder: PathBuf) -> impl Stream<Item = Re
         }
         pieces = pieces.with(piece).await?;
         let merge = pieces.merge()?;
-        Ok::<_, MirrorError>(stream::iter(merge.map(|line| line.map(|Line(listed)| Entry::Listed(listed)))))
+        Ok::<_, MirrorError>(in_parts(stream::iter(merge.map(|line| line.map(|Line(listed)| listed)))))
     };
     stream::once(filled).try_flatten()
 }

@@ -7,9 +7,10 @@ use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::types::{EncodingType, Object};
 use futures_util::{Stream, TryStreamExt, stream};
 
+use super::page::{Entries, Sent};
 use super::{S3, answer, client, version_of};
 use crate::store::error::{Place, StoreError};
-use crate::store::object::{Cursor, Listed, Page, Skipped};
+use crate::store::object::{Cursor, Listed, Page, Skipped, SourceVersion};
 
 pub(super) fn list(s3: S3, after: Option<&str>) -> impl Stream<Item = Result<Listed, StoreError>> + Send + use<> {
     let start = after.map_or(Cursor::Start, |after| Cursor::After(after.to_owned()));
@@ -35,11 +36,14 @@ impl S3 {
             Cursor::After(after) => request.start_after(format!("{}{after}", self.prefix)),
             Cursor::Token(token) => request.continuation_token(token),
         };
-        let request = request.set_max_keys(keys.map(i32::from)).customize();
+        let entries = Entries::default();
+        let request = request.set_max_keys(keys.map(i32::from)).customize().interceptor(entries.clone());
         let request = if patiently { request } else { request.config_override(client::once()) };
         let page = request.send().await.map_err(|e| answer::refused(Place::store(&self.name, "list"), e))?;
         let encoded = page.encoding_type() == Some(&EncodingType::Url);
-        let listed = page.contents().iter().map(|object| self.listed(object, encoded)).collect();
+        let of_sdk = || page.contents().iter().map(sent).collect();
+        let sent = entries.take().unwrap_or_else(of_sdk);
+        let listed = sent.into_iter().map(|(key, version)| self.listed(key, version, encoded)).collect();
         Ok(Page { listed, next: self.next(&page)? })
     }
 
@@ -55,20 +59,26 @@ impl S3 {
         }
     }
 
-    fn listed(&self, object: &Object, encoded: bool) -> Listed {
-        let sent = object.key().unwrap_or_default();
+    fn listed(&self, sent: String, version: SourceVersion, encoded: bool) -> Listed {
         let skipped = |name: &str, why: &str| Listed::Skipped(Skipped { name: name.to_owned(), why: why.to_owned() });
-        let full = if encoded { decoded(sent) } else { Some(sent.to_owned()) };
-        let Some(full) = full else { return skipped(sent, "its key is not UTF-8") };
+        let is_plain = !encoded || memchr::memchr2(b'%', b'+', sent.as_bytes()).is_none();
+        let full = match if is_plain { Ok(sent) } else { decoded(&sent).ok_or(sent) } {
+            Ok(full) => full,
+            Err(sent) => return skipped(&sent, "its key is not UTF-8"),
+        };
         match full.strip_prefix(&*self.prefix) {
             // The prefix itself may be an object: the marker that some browsers of buckets write.
             None | Some("") => skipped(&full, "it is the marker of the prefix itself"),
-            Some(key) => Listed::Object {
-                key: key.to_owned(),
-                version: version_of(object.e_tag(), object.size(), object.last_modified()),
-            },
+            Some(_) if self.prefix.is_empty() => Listed::Object { key: full, version },
+            Some(key) => Listed::Object { key: key.to_owned(), version },
         }
     }
+}
+
+/// An entry that the SDK read.
+fn sent(object: &Object) -> Sent {
+    let version = version_of(object.e_tag(), object.size(), object.last_modified());
+    (object.key().unwrap_or_default().to_owned(), version)
 }
 
 /// Undoes the encoding of `encoding-type=url`: percent, and `+` for a space. What is not encoded well is taken as it is.

@@ -11,6 +11,7 @@ mod copy;
 mod learnt;
 mod list;
 mod notes;
+mod page;
 mod pressure;
 mod resume;
 mod tags;

@@ -11,8 +11,10 @@
 //! - The spare has the recovery points, which the live site cannot open, and its bucket close at hand: it is the place to read
 //!   much. It may not read the live bucket. It names what it found in its status record, and the live site's next capture
 //!   looks at those objects and mends them. An object that was written after the point was taken is named, too: whether by a
-//!   pass of the mirror or by somebody else, only the live site can tell.
+//!   pass of the mirror or by somebody else, only the live site can tell. Against an older point (`--point`) what was overwritten
+//!   or hidden since is looked for where a restore of that point finds it.
 
+mod elsewhere;
 mod error;
 mod report;
 mod state;
@@ -30,9 +32,10 @@ pub use self::report::{BucketReport, Counts, Fault, Outcome};
 use self::state::{Begun, Place};
 use self::walk::{Expected, Walk};
 use crate::clock::Clock;
-use crate::config::address::{BucketAddress, Topology};
+use crate::config::address::{BucketAddress, BucketUrl, Topology};
 use crate::config::{Here, Site, SourceKind, SourceName};
 use crate::error::Error;
+use crate::mirror::attic::Attic;
 use crate::mirror::{self, Limits, MirrorError, Sides, manifest::Rows, manifest_path, published_rows};
 use crate::observe::Progress;
 use crate::point::{self, Share, spare};
@@ -118,7 +121,7 @@ impl Job<'_> {
         // The store that replicates gives tags of its own.
         let expected = if topology == Topology::External { Expected::of_source } else { Expected::of_row };
         let rows = stream::iter(rows.map(move |row| row.map(expected).map_err(Error::from)));
-        let walk = self.walk(&target, None, &run)?;
+        let walk = self.walk(&target, None, None, &run)?;
         {
             let mut looks = std::pin::pin!(walk.looks(rows, run.after()));
             while let Some(looked) = looks.try_next().await? {
@@ -184,7 +187,8 @@ impl Job<'_> {
         let place = Place { at: bucket.name().to_owned(), against: format!("point {}", chosen.id) };
         let mut run = self.begun(place)?;
         let rows = published_rows(manifest).map_ok(Expected::of_published);
-        let walk = self.walk(&bucket, Some(header.captured_at), &run)?;
+        let attic = self.attic().await?;
+        let walk = self.walk(&bucket, attic.as_ref(), Some(header.captured_at), &run)?;
         {
             let mut looks = std::pin::pin!(walk.looks(rows, run.after()));
             while let Some(looked) = looks.try_next().await? {
@@ -204,6 +208,21 @@ impl Job<'_> {
             update_status(&keys, &reader, &keeping, self.clock, |status| tell(status, verdict)).await?;
         }
         Ok(report)
+    }
+
+    /// Where what an older point names may be. Of the newest nothing is overwritten yet, but by a pass that runs. What is not there
+    /// is not made.
+    async fn attic(&self) -> Result<Option<Attic>, Error> {
+        let address = self.address(&self.here.site)?;
+        let is_missing = match address.attic_address().map(|attic| attic.url) {
+            Some(BucketUrl::Folder(folder)) => !folder.is_dir(),
+            _ => false,
+        };
+        if self.request.point.is_none() || is_missing || self.topology()? != Topology::Mirror {
+            return Ok(None);
+        }
+        let opened = spare::open_with_attic(self.here, &self.here.site, address, self.clock.now()).await?;
+        Ok(Some(opened.1))
     }
 
     fn topology(&self) -> Result<Topology, Error> {
@@ -228,10 +247,17 @@ impl Job<'_> {
         Begun::open(&folder, &file, place, *share, self.clock.now(), *dry_run)
     }
 
-    fn walk<'a>(&self, bucket: &'a Bucket, written_by: Option<Timestamp>, run: &Begun) -> Result<Walk<'a>, Error> {
+    fn walk<'a>(
+        &self,
+        bucket: &'a Bucket,
+        attic: Option<&'a Attic>,
+        written_by: Option<Timestamp>,
+        run: &Begun,
+    ) -> Result<Walk<'a>, Error> {
         let meter = self.progress.begin(&format!("verify {}", self.source()), None);
         Ok(Walk {
             bucket,
+            attic,
             share: self.request.share,
             turn: run.turn(),
             suspects: run.suspects(),

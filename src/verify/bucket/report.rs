@@ -84,6 +84,9 @@ pub struct Counts {
     pub faults: u64,
     /// Of those, the ones that are not there.
     pub missing: u64,
+    /// Of an older point, overwritten or hidden since, and found whole in the attic or among the store's versions: no faults.
+    #[serde(default)]
+    pub kept: u64,
     /// Of the faults, looked at again and found as recorded.
     pub sound: u64,
     /// Of the faults, copied again.

@@ -150,6 +150,7 @@ impl Begun {
             counts.reread += 1;
             counts.reread_bytes += bytes;
         }
+        counts.kept += u64::from(looked.is_kept);
         self.unsaved.0 += 1;
         self.unsaved.1 += looked.reread_bytes.unwrap_or(0);
         if let Some(what) = looked.fault {

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use futures_util::{Stream, TryStreamExt};
 
-use super::beyond;
+use super::{beyond, elsewhere};
 use crate::error::Error;
 use crate::mirror::PublishedRow;
+use crate::mirror::attic::Attic;
 use crate::mirror::manifest::Row;
 use crate::observe::Meter;
 use crate::point::Share;
@@ -18,8 +19,8 @@ const SECOND_NS: i128 = 1_000_000_000;
 /// What is recorded of an object.
 pub(super) struct Expected {
     pub(super) key: String,
-    size: u64,
-    blake3: blake3::Hash,
+    pub(super) size: u64,
+    pub(super) blake3: blake3::Hash,
     /// The tag its store gave it; absent where nobody knows.
     etag: Option<String>,
 }
@@ -48,6 +49,8 @@ pub(super) struct Looked {
     pub(super) fault: Option<ObjectFault>,
     /// Whether it was written after the recovery point, or just before, by its store's clock.
     pub(super) is_newer: bool,
+    /// Whether it is not under its key as recorded, and its content was found where a restore looks for it.
+    pub(super) is_kept: bool,
 }
 
 /// How to look.
@@ -59,6 +62,8 @@ pub(super) struct Walk<'a> {
     pub(super) suspects: BTreeSet<String>,
     /// When what is recorded was complete: what was written later is read in any case.
     pub(super) written_by_ns: Option<i128>,
+    /// Where else what is recorded may be, when it is not the newest point's.
+    pub(super) attic: Option<&'a Attic>,
     /// Whether another tag says that the application wrote it since: the bucket looked at is its own.
     pub(super) is_applications: bool,
     pub(super) meter: Box<dyn Meter>,
@@ -85,9 +90,16 @@ impl Walk<'_> {
             reread_bytes: None,
             fault: None,
             is_newer: false,
+            is_kept: false,
         };
         if let Err(error) = self.compare(&expected, &mut looked).await {
             looked.fault = Some(object::fault(error)?);
+        }
+        if let (Some(_), Some(attic)) = (&looked.fault, self.attic)
+            && let Some(bytes) = elsewhere::kept(self.bucket, attic, &expected, &*self.meter).await?
+        {
+            looked.reread_bytes = Some(looked.reread_bytes.unwrap_or(0) + bytes);
+            (looked.fault, looked.is_kept) = (None, true);
         }
         Ok(looked)
     }
