@@ -5,6 +5,7 @@ mod attic_sites;
 mod beside;
 mod check;
 mod corruption;
+mod direction;
 mod duplicates;
 mod export;
 mod export_process;

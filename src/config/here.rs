@@ -151,6 +151,8 @@ impl Explain for HereError {
     }
 }
 
+/// The file of the state folder that says how often this site was seen to be the spare.
+const SPARE_FILE: &str = "spare";
 /// The file that says which site a host is.
 const SITE_FILE: &str = "/etc/warmspare/site";
 
@@ -279,6 +281,31 @@ impl Here {
         Identity::from_file_text(&secret).map_err(|e| wrong(e.to_string()))
     }
 
+    /// How often this site was seen to be the spare; nothing when it never was. What a live site remembers of the other's buckets
+    /// is of no use once this has changed.
+    ///
+    /// # Errors
+    /// When the state folder cannot be read.
+    pub fn times_spare(&self) -> Result<Option<String>, HereError> {
+        let path = self.site.state.join(SPARE_FILE);
+        let content = durable::read(&path).map_err(|source| HereError::State { path, source })?;
+        Ok(content.map(|content| String::from_utf8_lossy(&content).trim().to_owned()))
+    }
+
+    /// Writes down that this site is the spare now.
+    ///
+    /// # Errors
+    /// When the state folder cannot be written.
+    pub fn mark_spare(&self) -> Result<(), HereError> {
+        let path = self.site.state.join(SPARE_FILE);
+        let times: u64 = self.times_spare()?.and_then(|times| times.parse().ok()).unwrap_or(0);
+        let write = || {
+            durable::private_folder(&self.site.state)?;
+            durable::replace(&path, format!("{}\n", times.saturating_add(1)).as_bytes())
+        };
+        write().map_err(|source| HereError::State { path: path.clone(), source })
+    }
+
     /// Takes this site's operation lock: one operation at a time. `what` tells others who holds it.
     ///
     /// # Errors
@@ -293,6 +320,9 @@ impl Here {
         let path = folder.join("operation.lock");
         let note = format!("{what}, process {}", std::process::id());
         if let Some(lock) = FileLock::try_take(&path, &note).map_err(wrong(&path))? {
+            if !self.is_live() {
+                self.mark_spare()?;
+            }
             return Ok(lock);
         }
         let holder = durable::read(&path).map_err(wrong(&path))?.unwrap_or_default();

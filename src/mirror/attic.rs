@@ -135,6 +135,20 @@ impl Attic {
         Ok(())
     }
 
+    /// Copies what stands under `key` of `spare` and has that BLAKE3 into the attic, whatever else protects it; under which name.
+    /// `None` where there is no attic.
+    pub(super) async fn put_aside(
+        &self,
+        spare: &Bucket,
+        key: &str,
+        head: &Head,
+        blake3: &blake3::Hash,
+    ) -> Result<Option<String>, StoreError> {
+        let Some(place) = &self.place else { return Ok(None) };
+        self.put_away(place, spare, key, head, blake3).await?;
+        Ok(Some(name_of(blake3, &self.day)))
+    }
+
     /// Keeps what stands under `key`, hashed now whatever is believed of it. What stood there, its BLAKE3 and where it is kept;
     /// `None` when nothing did.
     ///

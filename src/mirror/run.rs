@@ -14,8 +14,9 @@ use super::beside::Beside;
 use super::contents::{self, Contents, Known};
 use super::copy::{Copied, Copier, How, told};
 use super::diff::{self, Change, Join, Met};
+use super::direction::{Expected, Reference};
 use super::list::{Entry, Unlisted};
-use super::manifest::Row;
+use super::manifest::{ManifestError, Row};
 use super::state::Past;
 use super::touched::Touched;
 use super::width::Width;
@@ -82,15 +83,17 @@ impl Run<'_> {
         listing: BoxStream<'a, Result<Entry, MirrorError>>,
         join: &'a mut Join<Past>,
         audit: &'a mut Audit,
+        reference: &'a mut Option<Reference>,
         concurrency: usize,
     ) -> impl Stream<Item = Result<Outcome, MirrorError>> + Send + 'a {
         let met = diff::joined(listing, join, self.copier.source.name());
-        met.map(move |met| self.meet(audit, met)).buffered(concurrency.saturating_mul(AHEAD))
+        met.map(move |met| self.meet(audit, reference, met)).buffered(concurrency.saturating_mul(AHEAD))
     }
 
     fn meet<'a>(
         &'a self,
         audit: &mut Audit,
+        reference: &mut Option<Reference>,
         met: Result<Met, MirrorError>,
     ) -> BoxFuture<'a, Result<Outcome, MirrorError>> {
         let ready = |outcome| std::future::ready(outcome).boxed();
@@ -106,14 +109,33 @@ impl Run<'_> {
             let why = "at the spare it is being hidden or restored, or was until that was killed".to_owned();
             return ready(Ok(Outcome::Copied(Box::new(OneCopy { key, copied: Copied::Failed(why), before: None }))));
         }
-        match change {
+        let expected = match self.known_of(&key, reference) {
+            Ok(expected) => expected,
+            Err(error) => return ready(Err(error.into())),
+        };
+        let outcome = match change {
             // What the row says of the target is not so any more.
             _ if self.touched.again.contains(&key) => self.copy(key, version, None).boxed(),
-            Change::Same(row) if audit.takes(&row.key) => self.audit(row).boxed(),
+            Change::Same(row) if audit.takes(&row.key) || self.is_to_look_at(&row) => self.audit(row).boxed(),
             Change::Same(row) => ready(Ok(Outcome::Unchanged(row))),
             Change::New => self.copy(key, version, None).boxed(),
             Change::Changed(row) => self.copy(key, version, Some(row)).boxed(),
+        };
+        match expected {
+            None => outcome,
+            Some(expected) => outcome.inspect(move |_| drop(expected)).boxed(),
         }
+    }
+
+    /// In the first pass of a direction: what is known of `key` from before.
+    fn known_of(&self, key: &str, reference: &mut Option<Reference>) -> Result<Option<Expected<'_>>, ManifestError> {
+        let (Some(rescue), Some(reference)) = (&self.copier.rescue, reference) else { return Ok(None) };
+        Ok(Some(rescue.looks_at(key, reference.at(key)?)))
+    }
+
+    /// In the first pass of a direction: whether what stands beside the object at the target was never looked at.
+    fn is_to_look_at(&self, row: &Row) -> bool {
+        self.copier.rescue.is_some() && row.beside.is_none()
     }
 
     /// Asks the source for an object that its listing does not show, unless too many are missing for any of it to be believed.
