@@ -19,6 +19,7 @@ mod listing;
 mod live_cannot_read;
 mod managed;
 mod mirror;
+mod permit;
 mod postgres;
 mod promote;
 mod proof;

@@ -10,6 +10,7 @@ use super::{Config, Site};
 use crate::durable::{self, FileLock};
 use crate::error::{Class, Explain};
 use crate::keys::{Identity, KeyError, Recipient, SigningKey};
+use crate::permit::Permit;
 use crate::units::Bytes;
 
 /// The configuration as seen from one site.
@@ -21,6 +22,8 @@ pub struct Here {
     pub site: Site,
     /// The other one.
     pub other: Site,
+    /// Leave to write to what both sites share: without an end as long as there is no lease.
+    pub permit: Permit,
 }
 
 /// What this site lacks or refuses.
@@ -178,13 +181,20 @@ impl Here {
     pub fn new(config: Config, name: &str) -> Result<Self, HereError> {
         let (site, other) = (config.site(name).cloned(), config.other(name).cloned());
         match (site, other) {
-            (Some(site), Some(other)) => Ok(Here { config: Arc::new(config), site, other }),
+            (Some(site), Some(other)) => {
+                Ok(Here { config: Arc::new(config), site, other, permit: Permit::unlimited() })
+            }
             _ => Err(HereError::UnknownSite {
                 site: name.to_owned(),
                 file: config.path.display().to_string(),
                 known: config.sites.keys().cloned().collect::<Vec<_>>().join(", "),
             }),
         }
+    }
+
+    /// The same, but it writes to vault and buckets only as `permit` says.
+    pub fn under(self, permit: Permit) -> Self {
+        Here { permit, ..self }
     }
 
     /// The same, but whatever this site's databases are asked for is limited to `rate` a second each.

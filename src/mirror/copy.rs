@@ -199,7 +199,7 @@ impl Copier<'_> {
             Ok(Standing::Kept) if before.is_none() && !self.breaker.may_overwrite() => Err(Fault::HeldBack),
             Ok(Standing::Kept | Standing::Nothing) => Ok(()),
             // The attic is of the same server: it is away for every other object, too.
-            Err(error @ StoreError::Unavailable { .. }) => Err(Fault::Target(error)),
+            Err(error @ (StoreError::Unavailable { .. } | StoreError::Withdrawn { .. })) => Err(Fault::Target(error)),
             Err(error) => Err(Fault::NotKept(format!("what it would replace could not be kept: {}", told(&error)))),
         }
     }
@@ -209,7 +209,9 @@ impl Copier<'_> {
         let Some(rescue) = &self.rescue else { return Ok(None) };
         match rescue.before(key, believed).await {
             Ok(stood) => Ok(stood),
-            Err(MirrorError::Store(error @ StoreError::Unavailable { .. })) => Err(Fault::Target(error)),
+            Err(MirrorError::Store(error @ (StoreError::Unavailable { .. } | StoreError::Withdrawn { .. }))) => {
+                Err(Fault::Target(error))
+            }
             Err(MirrorError::Store(error)) => {
                 Err(Fault::NotKept(format!("what only the other site has there could not be kept: {}", told(&error))))
             }
@@ -264,6 +266,7 @@ impl Copier<'_> {
                 Ok(Reused::Done(row, how))
             }
             Err(StoreError::Changed { .. } | StoreError::NotFound { .. }) => Ok(Reused::No),
+            Err(error @ StoreError::Withdrawn { .. }) => Err(Fault::Target(error)),
             Err(error) => Ok(Reused::Refused(told(&error))),
         }
     }

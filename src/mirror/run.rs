@@ -115,7 +115,7 @@ impl Run<'_> {
         };
         let outcome = match change {
             // What the row says of the target is not so any more.
-            _ if self.touched.again.contains(&key) => self.copy(key, version, None).boxed(),
+            _ if self.touched.again.contains(&key) || self.goes(&key) => self.copy(key, version, None).boxed(),
             Change::Same(row) if audit.takes(&row.key) || self.is_to_look_at(&row) => self.audit(row).boxed(),
             Change::Same(row) => ready(Ok(Outcome::Unchanged(row))),
             Change::New => self.copy(key, version, None).boxed(),
@@ -131,6 +131,11 @@ impl Run<'_> {
     fn known_of(&self, key: &str, reference: &mut Option<Reference>) -> Result<Option<Expected<'_>>, ManifestError> {
         let (Some(rescue), Some(reference)) = (&self.copier.rescue, reference) else { return Ok(None) };
         Ok(Some(rescue.looks_at(key, reference.at(key)?)))
+    }
+
+    /// In the first pass of a direction: whether the keeper may be about to hide what stands at the target.
+    fn goes(&self, key: &str) -> bool {
+        self.copier.rescue.as_ref().is_some_and(|rescue| rescue.goes(key))
     }
 
     /// In the first pass of a direction: whether what stands beside the object at the target was never looked at.

@@ -71,6 +71,8 @@ pub(in crate::mirror) struct Named {
     past: Option<blake3::Hash>,
     /// Whether the newest point of all names the key.
     pub(in crate::mirror) stays: bool,
+    /// Whether it does not.
+    pub(in crate::mirror) goes: bool,
 }
 
 impl Named {
@@ -106,7 +108,8 @@ impl Reference {
     pub(in crate::mirror) fn at(&mut self, key: &str) -> Result<Named, ManifestError> {
         let at = |along: &mut Option<Along>| along.as_mut().map_or(Ok(None), |along| along.at(key));
         let (point, past) = (at(&mut self.point)?, at(&mut self.past)?);
-        Ok(Named { point, past, stays: self.is_newest && point.is_some() })
+        let (stays, goes) = (self.is_newest && point.is_some(), self.is_newest && point.is_none());
+        Ok(Named { point, past, stays, goes })
     }
 }
 

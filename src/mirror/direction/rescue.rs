@@ -82,6 +82,11 @@ impl<'a> Rescue<'a> {
         self.expected().get(key).is_some_and(|named| named.stays)
     }
 
+    /// Whether the newest point does not name `key`: the keeper may be about to hide what is there, so it is written anew.
+    pub(in crate::mirror) fn goes(&self, key: &str) -> bool {
+        self.expected().get(key).is_some_and(|named| named.goes)
+    }
+
     /// Makes sure that what stands under `key` of the target is in a point, or rescued. `own` is what is believed to stand there.
     ///
     /// # Errors
