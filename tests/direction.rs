@@ -142,6 +142,8 @@ fn hidden(sites: &BucketSites, live: &str, spare: &str, expected: &[&str]) {
 #[test]
 fn objects_that_only_the_old_live_site_had_are_rescued_and_listed_and_what_both_have_is_not_sent() {
     let sites = swapped();
+    let would = String::from_utf8(sites.ended("fra", &["capture", "--dry-run"], 0).stdout).unwrap();
+    assert!(would.contains("the roles were swapped: what ams has is read and hashed first"), "{would}");
     let untouched = fs::metadata(sites.bucket("ams").join("both")).unwrap().modified().unwrap();
     let captured = sites.json("fra", &["capture"], 0);
     let rescued_now: Vec<&str> =

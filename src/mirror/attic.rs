@@ -6,6 +6,7 @@
 //! ```text
 //! objects/<aa>/<BLAKE3 of the content>.<day>    aa: the first two digits; day: 2026-11-21, by the clock of who put it there
 //! touched/<number>, touched/<number>.done       what others than the mirror change at the spare: see `touched`
+//! rescued/<id>, rescued/<id>.released           what only this site had when it came back as the spare: see `direction`
 //! ```
 //!
 //! The day is what lets the keeper work without a lock. Who puts something away relies only on a name of today, and writes it

@@ -75,6 +75,10 @@ pub async fn preview(here: &Here, clock: &dyn Clock) -> Result<Preview, Error> {
     let place = |source: &SourceName| match source.kind {
         SourceKind::Database => here.site.databases.get(&source.name).map(|a| a.url.clone()),
         SourceKind::Bucket => here.site.buckets.get(&source.name).map(|own| match own.topology {
+            Topology::Mirror if is_new => format!(
+                "{}; the roles were swapped: what {} has is read and hashed first, and what only it has is rescued",
+                own.url, here.other.name
+            ),
             Topology::Mirror => own.url.to_string(),
             Topology::Shared => format!("{}, shared by both sites: listed and hashed, not copied", own.url),
             Topology::External => format!("{}, replicated by its store: listed and hashed, not copied", own.url),

@@ -3,7 +3,7 @@
 //! While the other site was live its applications wrote to what is our target now, and nobody told this site. So the first pass of
 //! a direction proves what it believes. A row of the manifest stays only if the target still answers with the tag that our write
 //! left there; the content of everything else at the target is read and hashed there. What is at the target and in no recovery
-//! point that either site knows is *rescued* before anything is put in its place ([`rescue`]): it was written at the old live
+//! point that either site knows is *rescued* before anything is put in its place (`rescue`): it was written at the old live
 //! site after its last point, and is nowhere else.
 //!
 //! A direction is told by two things: the newest point that the other site took before it, and how often this site has been the
