@@ -71,6 +71,9 @@ pub(super) enum Command {
     Prune(PruneCommand),
     /// Restores a recovery point at this site and proves it equal.
     Restore(RestoreCommand),
+    /// What the mirror keeps for a person to look at.
+    #[command(subcommand)]
+    Mirror(MirrorCommand),
     /// Makes the vault, finds out what protects it, seals its secrets to new recipients.
     #[command(subcommand)]
     Vault(VaultCommand),
@@ -321,6 +324,35 @@ pub(super) struct RestoreCommand {
     pub on_live: Option<String>,
 
     /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum MirrorCommand {
+    /// Lists the objects that only the old live site had when it came back as the spare, and where each lies.
+    Rescued(RescuedCommand),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RescuedCommand {
+    /// Of this bucket alone.
+    #[arg(value_name = "bucket.NAME")]
+    pub only: Option<SourceName>,
+
+    /// You have looked at the object of this key and need it no more: it is treated as one that was deleted. May be given again.
+    #[arg(long, value_name = "KEY")]
+    pub release: Vec<String>,
+
+    /// The same, of all that are listed.
+    #[arg(long, conflicts_with = "release")]
+    pub release_all: bool,
+
+    /// With --release or --release-all: change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print them as JSON.
     #[arg(long)]
     pub json: bool,
 }

@@ -10,7 +10,7 @@ use super::{progress, words};
 use crate::clock::Clock;
 use crate::config::Here;
 use crate::error::{Class, Error};
-use crate::point::{self, Planned, PlannedWhy, Preview};
+use crate::point::{self, Planned, PlannedWhy, PointSummary, Preview};
 use crate::units::Bytes;
 
 /// How many objects of each bucket a dry run names; `--json` has the first thousand.
@@ -73,6 +73,7 @@ pub(super) async fn run(here: Here, command: CaptureCommand, clock: Arc<dyn Cloc
     for lack in lacks {
         words::say(&format!("NOT MIRRORED {lack}"));
     }
+    tell_rescued(&here, &summary);
     if command.json {
         words::json(&summary);
         return Ok(outcome);
@@ -96,4 +97,25 @@ pub(super) async fn run(here: Here, command: CaptureCommand, clock: Arc<dyn Cloc
     ));
     words::say(&format!("closure: {}. Prove it at {}: warmspare restore", summary.closure, here.other.name));
     Ok(outcome)
+}
+
+/// What only the other site had, and what to do about it.
+fn tell_rescued(here: &Here, summary: &PointSummary) {
+    for (source, rescued) in
+        summary.sources.iter().flat_map(|source| source.rescued.iter().map(move |one| (source, one)))
+    {
+        words::say(&format!(
+            "RESCUED {}: {:?}, {}, written {}: only {} had it",
+            source.source,
+            rescued.key,
+            Bytes(rescued.bytes),
+            words::instant(rescued.modified),
+            here.other.name
+        ));
+    }
+    if summary.sources.iter().any(|source| !source.rescued.is_empty()) {
+        words::say(
+            "next:  Look at them, and where each lies: `warmspare mirror rescued`. They stay until somebody has.",
+        );
+    }
 }

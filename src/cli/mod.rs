@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod init;
 mod keygen;
+mod mirror;
 mod next;
 mod points;
 mod progress;
@@ -47,6 +48,7 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
             trial::run(url, trial, rate, json, clock).boxed_local().await
         }
         Some(Command::Capture(command)) => capture::run(here(place)?, command, clock).boxed_local().await,
+        Some(Command::Mirror(command)) => mirror::run(here(place)?, command, &*clock).boxed_local().await,
         Some(Command::Points(command)) => points::run(here(place)?, command, &*clock).boxed_local().await,
         Some(Command::Prune(command)) => prune::run(here(place)?, command, &*clock).boxed_local().await,
         Some(Command::Restore(command)) => restore::run(here(place)?, command, &*clock).boxed_local().await,

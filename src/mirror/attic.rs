@@ -6,6 +6,7 @@
 //! ```text
 //! objects/<aa>/<BLAKE3 of the content>.<day>    aa: the first two digits; day: 2026-11-21, by the clock of who put it there
 //! touched/<number>, touched/<number>.done       what others than the mirror change at the spare: see `touched`
+//! rescued/<id>, rescued/<id>.released           what only this site had when it came back as the spare: see `direction`
 //! ```
 //!
 //! The day is what lets the keeper work without a lock. Who puts something away relies only on a name of today, and writes it
@@ -133,6 +134,20 @@ impl Attic {
         place.copy_from(spare, original, &name, &head.attributes, &tags).await?;
         crate::failpoint::hit("mirror.attic");
         Ok(())
+    }
+
+    /// Copies what stands under `key` of `spare` and has that BLAKE3 into the attic, whatever else protects it; under which name.
+    /// `None` where there is no attic.
+    pub(super) async fn put_aside(
+        &self,
+        spare: &Bucket,
+        key: &str,
+        head: &Head,
+        blake3: &blake3::Hash,
+    ) -> Result<Option<String>, StoreError> {
+        let Some(place) = &self.place else { return Ok(None) };
+        self.put_away(place, spare, key, head, blake3).await?;
+        Ok(Some(name_of(blake3, &self.day)))
     }
 
     /// Keeps what stands under `key`, hashed now whatever is believed of it. What stood there, its BLAKE3 and where it is kept;

@@ -9,15 +9,17 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 
+use super::MirrorError;
 use super::attic::{Attic, Standing};
 use super::beside::Beside;
 use super::breaker::Breaker;
 use super::contents::Known;
+use super::direction::{Rescue, Stood};
 use super::jitter::Backoff;
 use super::limits::Limits;
 use super::manifest::Row;
 use crate::observe::Meter;
-use crate::store::{Body, Bucket, Head, Original, ReadOnly, Skipped, SourceVersion, StoreError, WriteError};
+use crate::store::{Body, Bucket, Head, Original, Place, ReadOnly, Skipped, SourceVersion, StoreError, WriteError};
 
 /// How often an object that keeps changing, or a source that breaks off, is tried in all.
 const ATTEMPTS: u32 = 5;
@@ -103,6 +105,8 @@ pub(super) struct Copier<'a> {
     pub(super) breaker: Breaker,
     /// Whether the target held nothing when the pass began: then nothing can be overwritten there.
     pub(super) is_fresh: bool,
+    /// In the first pass of a direction.
+    pub(super) rescue: Option<Rescue<'a>>,
     pub(super) meter: Arc<dyn Meter>,
     pub(super) limits: Arc<Limits>,
 }
@@ -188,12 +192,32 @@ impl Copier<'_> {
         }
         let own = before.and_then(Known::of).or_else(|| known.filter(|known| known.key == key).cloned());
         let believed = own.as_ref().map(|own| (own.blake3, own.original()));
+        let stood = self.rescue(key, believed).await?;
+        let believed = stood.as_ref().map(|stood| stood.believed(key)).or(believed);
         match self.attic.keep(self.target, key, believed).await {
             Ok(Standing::Kept) if before.is_none() && !self.breaker.may_overwrite() => Err(Fault::HeldBack),
             Ok(Standing::Kept | Standing::Nothing) => Ok(()),
             // The attic is of the same server: it is away for every other object, too.
-            Err(error @ StoreError::Unavailable { .. }) => Err(Fault::Target(error)),
+            Err(error @ (StoreError::Unavailable { .. } | StoreError::Withdrawn { .. })) => Err(Fault::Target(error)),
             Err(error) => Err(Fault::NotKept(format!("what it would replace could not be kept: {}", told(&error)))),
+        }
+    }
+
+    /// In the first pass of a direction: makes sure that what stands under `key` is in a point, or rescued.
+    async fn rescue(&self, key: &str, believed: Option<(blake3::Hash, Original<'_>)>) -> Result<Option<Stood>, Fault> {
+        let Some(rescue) = &self.rescue else { return Ok(None) };
+        match rescue.before(key, believed).await {
+            Ok(stood) => Ok(stood),
+            Err(MirrorError::Store(error @ (StoreError::Unavailable { .. } | StoreError::Withdrawn { .. }))) => {
+                Err(Fault::Target(error))
+            }
+            Err(MirrorError::Store(error)) => {
+                Err(Fault::NotKept(format!("what only the other site has there could not be kept: {}", told(&error))))
+            }
+            Err(error) => {
+                let at = Place::key(self.target.name(), key, "rescue what stands under");
+                Err(Fault::Target(StoreError::Other { at, source: error.into() }))
+            }
         }
     }
 
@@ -211,7 +235,8 @@ impl Copier<'_> {
                 Ok((How::Had, row.target_etag.clone()))
             }
             // One that was gone and comes back is written anew though it may still be there: the keeper may be about to hide it.
-            Some(_) if known.key == key => {
+            // In the first pass of a direction that cannot be, if the keeper goes by a point that names it.
+            _ if known.key == key && (before.is_some() || self.stays(key)) => {
                 let settled = beside.settle(self.target, original).await;
                 settled.map(|(adjusted, etag)| (if adjusted { How::Adjusted } else { How::Had }, etag))
             }
@@ -240,6 +265,7 @@ impl Copier<'_> {
                 Ok(Reused::Done(row, how))
             }
             Err(StoreError::Changed { .. } | StoreError::NotFound { .. }) => Ok(Reused::No),
+            Err(error @ StoreError::Withdrawn { .. }) => Err(Fault::Target(error)),
             Err(error) => Ok(Reused::Refused(told(&error))),
         }
     }
@@ -257,6 +283,10 @@ impl Copier<'_> {
         self.make_way(key, Some(known), before).await?;
         let original = Original { key: &name, etag: version.etag.as_deref(), size: version.size };
         Ok(Some(self.target.copy_from(place, original, key, &beside.attributes, &beside.tags).await))
+    }
+
+    fn stays(&self, key: &str) -> bool {
+        self.rescue.as_ref().is_some_and(|rescue| rescue.stays(key))
     }
 
     async fn send(

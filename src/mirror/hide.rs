@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use super::attic::{Attic, Protection};
 use super::compare::{Side, Sides};
+use super::direction::Record;
 use super::published::PublishedRow;
 use super::touched;
 use crate::clock::Clock;
@@ -97,6 +98,18 @@ impl Extras {
             }
         }
         Ok(())
+    }
+
+    /// Leaves alone what was rescued and nobody has looked at, and takes for known what somebody has released.
+    pub fn heed(&mut self, rescued: &[Record]) {
+        for record in rescued.iter().filter(|record| record.released) {
+            if let Some(known) = self.found.get_mut(&record.rescued.key) {
+                *known = true;
+            }
+        }
+        for record in rescued.iter().filter(|record| !record.released) {
+            self.found.remove(&record.rescued.key);
+        }
     }
 
     /// Whether an older point is known to name every one of them.

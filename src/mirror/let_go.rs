@@ -10,6 +10,7 @@ use futures_util::{Stream, TryStreamExt};
 use jiff::Timestamp;
 
 use super::attic::{OBJECTS, day_of, parse_name};
+use super::direction::Record;
 use super::published::PublishedRow;
 use crate::error::Error;
 use crate::store::{Listed, Removing, StoreError};
@@ -78,6 +79,16 @@ impl OldNames {
             }
         }
         Ok(())
+    }
+
+    /// Keeps what was rescued and nobody has looked at.
+    pub fn heed(&mut self, rescued: &[Record]) {
+        for record in rescued.iter().filter(|record| !record.released) {
+            let blake3 = blake3::Hash::from_hex(&record.rescued.blake3).ok();
+            if let Some(names) = blake3.and_then(|blake3| self.0.get_mut(blake3.as_bytes())) {
+                names.is_named = true;
+            }
+        }
     }
 
     /// The names that go, after every kept point was asked.

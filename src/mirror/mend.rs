@@ -83,7 +83,8 @@ pub async fn mend(
     // Whoever named them has judged how many it may be.
     let breaker = Breaker::new(0, keys.len() as u64, false);
     let limits = Arc::clone(limits);
-    let copier = Copier { source, target, attic, breaker, is_fresh: false, meter: Arc::clone(&meter), limits };
+    let copier =
+        Copier { source, target, attic, breaker, is_fresh: false, rescue: None, meter: Arc::clone(&meter), limits };
     let mending = Mending { copier };
     // What the manifest does not claim needs no mending.
     let mut fates: Fates = keys.into_iter().map(|key| (key, Fate::Sound)).collect();

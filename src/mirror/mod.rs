@@ -22,6 +22,7 @@ pub mod compare;
 mod contents;
 mod copy;
 pub mod diff;
+pub mod direction;
 mod error;
 pub mod hide;
 mod index;
@@ -57,6 +58,7 @@ use self::breaker::Breaker;
 use self::contents::Contents;
 use self::copy::Copier;
 use self::diff::Join;
+use self::direction::{Reference, Rescue, Rescued, rescue_leftovers};
 use self::list::Order;
 use self::manifest::{Pair, Row};
 use self::run::Run;
@@ -150,6 +152,8 @@ pub struct Pass {
     pub vanished: u64,
     /// What was not followed because it looked like a mistake.
     pub held_back: HeldBack,
+    /// What only the old live site had, found in the first pass after the roles were swapped.
+    pub rescued: Kept<Rescued>,
     /// Objects in the new manifest.
     pub rows: u64,
     /// The bytes of those.
@@ -258,6 +262,7 @@ async fn attempt(
     target.sweep(before(LEFTOVERS_AFTER)).await?;
     let pair = Pair { source: source.name().to_owned(), target: target.name().to_owned() };
     let (folder, manifest) = (state, manifest_path(state));
+    let returning = direction::is_returning(folder, &pair)?;
     let (state, contents) = opened(folder, pair, source).await?;
     let touched = Touched::read(attic.place(), state.touched(attic.place())?).boxed().await?;
     refuse_lost(target, first_untouched(&state, &touched)?, &manifest).await?;
@@ -267,13 +272,15 @@ async fn attempt(
     let is_fresh = (known == 0 || attic.has_to_look()) && target.list(None).next().await.transpose()?.is_none();
     let meter: Arc<dyn Meter> = Arc::from(progress.begin("mirror", None));
     let limits = Arc::clone(&options.limits);
+    let rescue = returning.then(|| Rescue::open(folder.to_owned(), target, attic, started)).transpose()?;
+    let mut reference = returning.then(|| Reference::open(folder)).transpose()?;
     let run = Run {
-        copier: Copier { source, target, attic, breaker, is_fresh, meter: Arc::clone(&meter), limits },
+        copier: Copier { source, target, attic, breaker, is_fresh, rescue, meter: Arc::clone(&meter), limits },
         contents,
         copying: Width::new(options.concurrency),
         started,
         may_not_look: AtomicBool::new(false),
-        is_lost: known == 0 && !is_fresh,
+        is_lost: (known == 0 || returning) && !is_fresh,
         touched,
         missing: AtomicU64::new(0),
     };
@@ -286,13 +293,19 @@ async fn attempt(
     }
     let listing = list::entries(source, order, &options.limits, folder, &manifest);
     {
-        let mut outcomes = std::pin::pin!(run.outcomes(listing, &mut join, &mut audit, options.concurrency.max(1)));
+        let mut outcomes =
+            std::pin::pin!(run.outcomes(listing, &mut join, &mut audit, &mut reference, options.concurrency.max(1)));
         while let Some(outcome) = outcomes.try_next().await.map_err(|error| discarded(error, &state))? {
             tally.take(outcome)?;
         }
     }
-    let pass = ended(run, state, tally).await?;
+    // It holds the lock.
+    let (pass, rescue, _state) = ended(run, state, tally).await?;
     audit.finish(pass.rows)?;
+    let pass = match rescue {
+        Some(rescue) => returned(pass, rescue, target, folder, &options.limits).boxed().await?,
+        None => pass,
+    };
     meter.finish(&format!("{} copied, {} unchanged, {} gone", pass.copied, pass.unchanged, pass.gone));
     Ok(pass)
 }
@@ -307,7 +320,7 @@ fn discarded(error: MirrorError, state: &State) -> MirrorError {
 }
 
 /// Judges what a pass has found, and makes its rows the manifest.
-async fn ended(run: Run<'_>, state: State, tally: Tally) -> Result<Pass, MirrorError> {
+async fn ended<'a>(run: Run<'a>, state: State, tally: Tally) -> Result<(Pass, Option<Rescue<'a>>, State), MirrorError> {
     let Run { copier, contents, touched, missing, .. } = run;
     let Tally { mut pass, next, gone } = tally;
     pass.held_back = copier.breaker.judge(pass.listed, missing.into_inner(), gone);
@@ -328,10 +341,10 @@ async fn ended(run: Run<'_>, state: State, tally: Tally) -> Result<Pass, MirrorE
         let rows = judged.as_ref().map_or(rows, |judged| judged.rows);
         contents.finish(rows)?;
         state.set_touched(settled, place.as_ref())?;
-        Ok::<_, MirrorError>(judged)
+        Ok::<_, MirrorError>((judged, state))
     });
     let path = PathBuf::from("manifest");
-    let judged = finished.await.map_err(|stopped| MirrorError::State { path, source: stopped.into() })??;
+    let (judged, state) = finished.await.map_err(|stopped| MirrorError::State { path, source: stopped.into() })??;
     if let Some(judged) = judged {
         (pass.rows, pass.bytes) = (judged.rows, judged.bytes);
         for key in judged.left_out {
@@ -339,6 +352,26 @@ async fn ended(run: Run<'_>, state: State, tally: Tally) -> Result<Pass, MirrorE
             pass.failed.push(FailedObject { key, why });
         }
     }
+    Ok((pass, copier.rescue, state))
+}
+
+/// The end of the first pass of a direction: what the target has besides is looked at, too. Where the source could not be listed
+/// nobody knows what that is, and the next pass is the first again.
+async fn returned(
+    mut pass: Pass,
+    rescue: Rescue<'_>,
+    target: &Bucket,
+    state: &Path,
+    limits: &Arc<Limits>,
+) -> Result<Pass, MirrorError> {
+    if pass.unlisted.is_empty() {
+        rescue_leftovers(&rescue, target, state, limits).await?;
+        // Only a first pass looks before it overwrites: it stays one while there is no attic for what was found.
+        if !rescue.is_in_place() {
+            direction::settled(state)?;
+        }
+    }
+    pass.rescued = rescue.found();
     Ok(pass)
 }
 

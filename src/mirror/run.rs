@@ -14,8 +14,9 @@ use super::beside::Beside;
 use super::contents::{self, Contents, Known};
 use super::copy::{Copied, Copier, How, told};
 use super::diff::{self, Change, Join, Met};
+use super::direction::{Expected, Reference};
 use super::list::{Part, Unlisted};
-use super::manifest::{Row, Stretch};
+use super::manifest::{ManifestError, Row, Stretch};
 use super::touched::Touched;
 use super::width::Width;
 use crate::store::{Original, Skipped, SourceVersion, StoreError};
@@ -83,14 +84,20 @@ impl Run<'_> {
         listing: BoxStream<'a, Result<Part, MirrorError>>,
         join: &'a mut Join,
         audit: &'a mut Audit,
+        reference: &'a mut Option<Reference>,
         concurrency: usize,
     ) -> impl Stream<Item = Result<Outcome, MirrorError>> + Send + 'a {
-        let is_wanted = |key: &str| self.touched.has(key) || audit.takes(key);
+        // In the first pass of a direction each is looked at on its own.
+        let is_wanted = |key: &str| audit.takes(key) || self.touched.has(key) || self.copier.rescue.is_some();
         let met = diff::joined(listing, join, self.copier.source.name(), is_wanted);
-        met.map(move |met| self.meet(met)).buffered(concurrency.saturating_mul(AHEAD))
+        met.map(move |met| self.meet(reference, met)).buffered(concurrency.saturating_mul(AHEAD))
     }
 
-    fn meet<'a>(&'a self, met: Result<Met, MirrorError>) -> BoxFuture<'a, Result<Outcome, MirrorError>> {
+    fn meet<'a>(
+        &'a self,
+        reference: &mut Option<Reference>,
+        met: Result<Met, MirrorError>,
+    ) -> BoxFuture<'a, Result<Outcome, MirrorError>> {
         let ready = |outcome| std::future::ready(outcome).boxed();
         let (key, version, change) = match met {
             Ok(Met::Standing(stretch)) => return ready(Ok(Outcome::Standing(stretch))),
@@ -105,16 +112,41 @@ impl Run<'_> {
             let why = "at the spare it is being hidden or restored, or was until that was killed".to_owned();
             return ready(Ok(Outcome::Copied(Box::new(OneCopy { key, copied: Copied::Failed(why), before: None }))));
         }
-        match change {
+        let expected = match self.known_of(&key, reference) {
+            Ok(expected) => expected,
+            Err(error) => return ready(Err(error.into())),
+        };
+        let outcome = match change {
             // What the row says of the target is not so any more.
-            _ if self.touched.again.contains(&key) => self.copy(key, version, None).boxed(),
+            _ if self.touched.again.contains(&key) || self.goes(&key) => self.copy(key, version, None).boxed(),
             Change::Same(line) => match line.row() {
+                Ok(row) if self.was_looked_at(&row) => ready(Ok(Outcome::Unchanged(row))),
                 Ok(row) => self.audit(row).boxed(),
                 Err(error) => ready(Err(error.into())),
             },
             Change::New => self.copy(key, version, None).boxed(),
             Change::Changed(row) => self.copy(key, version, Some(row)).boxed(),
+        };
+        match expected {
+            None => outcome,
+            Some(expected) => outcome.inspect(move |_| drop(expected)).boxed(),
         }
+    }
+
+    /// In the first pass of a direction: what is known of `key` from before.
+    fn known_of(&self, key: &str, reference: &mut Option<Reference>) -> Result<Option<Expected<'_>>, ManifestError> {
+        let (Some(rescue), Some(reference)) = (&self.copier.rescue, reference) else { return Ok(None) };
+        Ok(Some(rescue.looks_at(key, reference.at(key)?)))
+    }
+
+    /// In the first pass of a direction: whether the keeper may be about to hide what stands at the target.
+    fn goes(&self, key: &str) -> bool {
+        self.copier.rescue.as_ref().is_some_and(|rescue| rescue.goes(key))
+    }
+
+    /// In the first pass of a direction: whether what stands beside the object at the target was looked at before it was killed.
+    fn was_looked_at(&self, row: &Row) -> bool {
+        self.copier.rescue.is_some() && row.beside.is_some()
     }
 
     /// Asks the source for an object that its listing does not show, unless too many are missing for any of it to be believed.

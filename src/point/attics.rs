@@ -16,6 +16,7 @@ use crate::config::{Here, SourceKind, SourceName};
 use crate::error::Error;
 use crate::keys::Identity;
 use crate::mirror::attic::{Attic, LET_GO_AFTER, Protection};
+use crate::mirror::direction::{Record, records};
 use crate::mirror::hide::Extras;
 use crate::mirror::let_go::{OldNames, let_go};
 use crate::mirror::{PublishedRow, published_rows, touched};
@@ -100,9 +101,16 @@ impl Keeper<'_> {
                 .push(format!("{source}: point {damaged} cannot be read, so nothing is hidden and nothing let go"));
             return Ok(keeping);
         }
+        let rescued = records(place).boxed().await?;
+        let waiting = rescued.iter().filter(|record| !record.released).count();
+        if waiting > 0 {
+            keeping.notes.push(format!(
+                "{source}: {waiting} rescued objects wait for somebody to look at them: `warmspare mirror rescued`"
+            ));
+        }
         let spare = Removing::new(bucket);
-        self.hide(source, &spare, &attic, &mut keeping).await?;
-        self.let_go(source, &Removing::new(place.clone()), &mut keeping).await?;
+        self.hide(source, &spare, &attic, &rescued, &mut keeping).await?;
+        self.let_go(source, &Removing::new(place.clone()), &rescued, &mut keeping).await?;
         Ok(keeping)
     }
 
@@ -145,6 +153,7 @@ impl Keeper<'_> {
         source: &SourceName,
         spare: &Removing,
         attic: &Attic,
+        rescued: &[Record],
         keeping: &mut BucketKeeping,
     ) -> Result<(), Error> {
         let points: Vec<&ListedPoint> = self.points_of(source).collect();
@@ -168,6 +177,7 @@ impl Keeper<'_> {
             }
         }
         // What one of the grace period has was left out: it tells nothing about the rest.
+        extras.heed(rescued);
         for point in older {
             if extras.all_known() {
                 break;
@@ -196,11 +206,18 @@ impl Keeper<'_> {
         Ok(())
     }
 
-    async fn let_go(&self, source: &SourceName, place: &Removing, keeping: &mut BucketKeeping) -> Result<(), Error> {
+    async fn let_go(
+        &self,
+        source: &SourceName,
+        place: &Removing,
+        rescued: &[Record],
+        keeping: &mut BucketKeeping,
+    ) -> Result<(), Error> {
         let within = SignedDuration::try_from(self.here.config.retention.within).unwrap_or(SignedDuration::MAX);
         let since = self.clock.now().saturating_sub(within.max(LET_GO_AFTER)).unwrap_or(Timestamp::MIN);
         let mut old = OldNames::find(place, since).boxed().await?;
         let mut read = HashSet::new();
+        old.heed(rescued);
         for point in self.points_of(source) {
             if old.is_empty() {
                 return Ok(());

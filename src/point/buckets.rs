@@ -18,6 +18,7 @@ use crate::config::address::{BucketAddress, Topology};
 use crate::config::{Here, Site, SourceKind, SourceName};
 use crate::error::Error;
 use crate::mirror::attic::Attic;
+use crate::mirror::direction::Rescued;
 use crate::mirror::{self, Index, Planned, Replica, Sides};
 use crate::store::{Bucket, ReadOnly};
 use crate::stream::{Attributes, Sink, SinkStream, StreamKind, StreamName};
@@ -30,7 +31,7 @@ pub(super) struct Bulk {
 }
 
 enum Work {
-    Mirrored { fates: mirror::Fates, pass: Box<mirror::Pass> },
+    Mirrored { fates: mirror::Fates, pass: Box<mirror::Pass>, doubt: Option<String> },
     Indexed(Index),
 }
 
@@ -39,6 +40,7 @@ struct Told {
     facts: Value,
     summary: String,
     lacks: Vec<String>,
+    rescued: Vec<Rescued>,
 }
 
 impl Run<'_> {
@@ -47,8 +49,10 @@ impl Run<'_> {
         let begun = Instant::now();
         let work = match self.topology(source)? {
             Topology::Mirror => {
-                let fates = self.mend(source).await?;
-                Work::Mirrored { fates, pass: Box::new(self.mirror(source).await?) }
+                let direction = self.direct(source).boxed().await?;
+                // The first pass of a direction looks at every object, and rescues before it writes.
+                let fates = if direction.returning { mirror::Fates::new() } else { self.mend(source).await? };
+                Work::Mirrored { fates, pass: Box::new(self.mirror(source).await?), doubt: direction.doubt }
             }
             Topology::Shared | Topology::External => Work::Indexed(self.index(source).await?),
         };
@@ -58,9 +62,9 @@ impl Run<'_> {
     /// The last pass of a point, and the manifest it leaves as a snapshot.
     pub(super) async fn manifest(&self, source: &SourceName, bulk: &Bulk) -> Result<SealedSource, Error> {
         let (told, captured_at) = match &bulk.work {
-            Work::Mirrored { fates, pass } => {
+            Work::Mirrored { fates, pass, doubt } => {
                 let delta = self.mirror(source).await?;
-                (of_mirror(fates, pass, &delta), self.clock.now())
+                (of_mirror(fates, pass, &delta, doubt.as_deref()), self.clock.now())
             }
             Work::Indexed(first) => {
                 let last = self.index(source).await?;
@@ -84,6 +88,7 @@ impl Run<'_> {
         let sealed = sink.seal(captured_at, told.facts).await?;
         let mut sealed = SealedSource::new(source, sealed, captured_at, bulk.begun, told.summary);
         sealed.summary.lacks = told.lacks;
+        sealed.summary.rescued = told.rescued;
         Ok(sealed)
     }
 
@@ -168,7 +173,7 @@ pub async fn preview_mirrors(here: &Here) -> Result<BTreeMap<String, Planned>, E
     Ok(planned)
 }
 
-fn of_mirror(fates: &mirror::Fates, bulk: &mirror::Pass, delta: &mirror::Pass) -> Told {
+fn of_mirror(fates: &mirror::Fates, bulk: &mirror::Pass, delta: &mirror::Pass, doubt: Option<&str>) -> Told {
     let facts = json!({
         "topology": Topology::Mirror.as_str(),
         "objects": delta.rows,
@@ -184,6 +189,7 @@ fn of_mirror(fates: &mirror::Fates, bulk: &mirror::Pass, delta: &mirror::Pass) -
         "unsettled": bulk.unsettled.total + delta.unsettled.total,
         "mended": mended(fates),
         "gone": bulk.gone + delta.gone,
+        "rescued": bulk.rescued.total + delta.rescued.total,
         "held_back": delta.held_back.deletes + delta.held_back.overwrites,
         "skipped": delta.skipped.total,
         "unlisted": delta.unlisted.total,
@@ -194,7 +200,14 @@ fn of_mirror(fates: &mirror::Fates, bulk: &mirror::Pass, delta: &mirror::Pass) -
     if mended(fates) > 0 {
         summary += &format!(", {} mended that the other site had lost", mended(fates));
     }
-    Told { facts, summary, lacks: lost(fates).chain(lacks(bulk, delta)).collect() }
+    let rescued: Vec<Rescued> = bulk.rescued.first.iter().chain(&delta.rescued.first).cloned().collect();
+    if !rescued.is_empty() {
+        summary += &format!(", {} rescued that only the other site had", bulk.rescued.total + delta.rescued.total);
+    }
+    if let Some(why) = doubt.filter(|_| !rescued.is_empty()) {
+        summary += &format!(" (perhaps fewer: what its points name could not be read: {why})");
+    }
+    Told { facts, summary, lacks: lost(fates).chain(lacks(bulk, delta)).collect(), rescued }
 }
 
 fn of_index(first: &Index, last: &Index, replica: Option<&Replica>, now: jiff::Timestamp) -> Told {
@@ -233,7 +246,7 @@ fn of_index(first: &Index, last: &Index, replica: Option<&Replica>, now: jiff::T
             }
         }
     }
-    Told { facts, summary, lacks }
+    Told { facts, summary, lacks, rescued: Vec::new() }
 }
 
 /// What could not be mirrored, object by object. What the last pass could copy the other site has; whose turn it was to be

@@ -16,6 +16,22 @@ pub enum PointError {
         /// The one that is live.
         live: String,
     },
+    /// Both sites take points.
+    #[error("{other} has taken point {point} while {site} was the live site: two sites are live")]
+    TwoLive {
+        /// This site.
+        site: String,
+        /// The other one.
+        other: String,
+        /// What it took.
+        point: PointId,
+    },
+    /// What is to be released was not rescued.
+    #[error("{key:?} is not among the rescued objects")]
+    NotRescued {
+        /// The key.
+        key: String,
+    },
     /// The keeper works on the spare only.
     #[error("{site} is the live site: the keeper works on the spare only")]
     NotSpare {
@@ -94,19 +110,27 @@ impl Explain for PointError {
     fn class(&self) -> Class {
         match self {
             PointError::NotLive { .. }
+            | PointError::TwoLive { .. }
             | PointError::NotSpare { .. }
             | PointError::NewestDamaged { .. }
             | PointError::Newer { .. } => Class::Refused,
             PointError::HoldReason | PointError::NotHeldHere { .. } => Class::Usage,
-            PointError::NoSources { .. } | PointError::NoAddress { .. } | PointError::UnknownPoint { .. } => {
-                Class::Usage
-            }
+            PointError::NoSources { .. }
+            | PointError::NoAddress { .. }
+            | PointError::NotRescued { .. }
+            | PointError::UnknownPoint { .. } => Class::Usage,
             PointError::NoPoint | PointError::Damaged { .. } | PointError::State { .. } => Class::Failed,
         }
     }
 
     fn next_step(&self) -> Option<String> {
         Some(match self {
+            PointError::TwoLive { site, other, .. } => format!(
+                "Nothing was copied. Stop the application at one of them. If {other} is the live one now, write `live = \"{other}\"` here; \
+                 if it is {site}, write `live = \"{site}\"` there, and here, once, `live = \"{other}\"` for a `warmspare restore` or \
+                 `warmspare prune`: what this site remembers of {other} is then looked at anew."
+            ),
+            PointError::NotRescued { .. } => "Look at their keys: `warmspare mirror rescued`.".to_owned(),
             PointError::NotLive { live, .. } => format!("Run `warmspare capture` at {live}."),
             PointError::NotSpare { spare, .. } => {
                 format!("Run `warmspare prune` at {spare}: only the spare can see what packs are still needed.")

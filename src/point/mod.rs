@@ -6,10 +6,12 @@
 
 mod attics;
 mod buckets;
+mod direction;
 mod error;
 mod mend;
 mod prune;
 mod reload;
+mod rescued;
 mod scrub;
 mod sources;
 pub mod spare;
@@ -20,6 +22,7 @@ pub use attics::BucketKeeping;
 pub use buckets::preview_mirrors;
 pub use error::PointError;
 pub use prune::{PruneFate, PruneReport, PruneRequest, hold, prune};
+pub use rescued::{RescuedOf, RescuedRequest, rescued};
 pub use scrub::{ScrubReport, ScrubRequest, Share, VerifyRequest, verify};
 pub use sources::{PointSummary, SourceSummary};
 pub use take::{Preview, preview, take, take_accepting};

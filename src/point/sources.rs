@@ -9,6 +9,7 @@ use crate::capture::export;
 use crate::config::address::{DatabaseAddress, ExportAddress};
 use crate::config::{CaptureConfig, SourceName};
 use crate::error::Error;
+use crate::mirror::direction::Rescued;
 use crate::vault::SealedSnapshot;
 
 /// What a recovery point came to.
@@ -43,6 +44,8 @@ pub struct SourceSummary {
     pub summary: String,
     /// What the other site lacks of it, in words; empty when it lacks nothing.
     pub lacks: Vec<String>,
+    /// What only the other site had when the roles were swapped.
+    pub rescued: Vec<Rescued>,
 }
 
 /// A source captured and sealed, its header still to be committed.
@@ -67,6 +70,7 @@ impl SealedSource {
             millis: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             summary,
             lacks: Vec::new(),
+            rescued: Vec::new(),
         };
         SealedSource { sealed, captured_at, summary }
     }

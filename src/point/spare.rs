@@ -19,7 +19,7 @@ use crate::store::Bucket;
 pub fn open(here: &Here, site: &Site, address: &BucketAddress) -> Result<Bucket, Error> {
     let key = format!("sites.{}.buckets.{}.credentials", site.name, address.name);
     let credentials = here.resolve(&key, address.credentials.as_ref())?;
-    Ok(Bucket::open(address, credentials)?)
+    Ok(Bucket::open(address, credentials)?.under(&here.permit))
 }
 
 /// The same, and its attic. The folder of one is made when it is missing; where the one that a folder has by default cannot be,

@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use serde::Serialize;
 
 use super::buckets::Bulk;
+use super::direction::{Role, role, take_role};
 use super::error::PointError;
 use super::reload::Reload;
 use super::sources::{PointSummary, SealedSource};
@@ -59,11 +60,14 @@ pub async fn preview(here: &Here, clock: &dyn Clock) -> Result<Preview, Error> {
     let signer = here.signing_key()?;
     let (keys, reader) = open_vault(here).await?;
     let (sealed_to, state) = (here.sealed_to(), here.vault_state());
-    SeenPoints::load(&state)?.check(&reader.points().await?, &here.config.system)?;
+    let points = reader.points().await?;
+    SeenPoints::load(&state)?.check(&points, &here.config.system)?;
+    // One of an earlier role is left for a new one.
+    let is_new = role(here, &points)? == Role::New && here.times_spare()?.is_some();
     let heads = reader.heads(TERM_WITHOUT_WITNESS).await?;
     let keeping = keeping(here, &signer, &sealed_to, &state);
     // One that is lost is left for a new one.
-    let lost = lost_epoch(here, &reader, &state).await?.is_some();
+    let lost = is_new || lost_epoch(here, &reader, &state).await?.is_some();
     let resumed = if lost { None } else { check_resume(&keeping, &heads, clock)? };
     if let Some((epoch, recipient)) = resumed {
         reader.check_epoch(epoch, &recipient).await?;
@@ -71,6 +75,10 @@ pub async fn preview(here: &Here, clock: &dyn Clock) -> Result<Preview, Error> {
     let place = |source: &SourceName| match source.kind {
         SourceKind::Database => here.site.databases.get(&source.name).map(|a| a.url.clone()),
         SourceKind::Bucket => here.site.buckets.get(&source.name).map(|own| match own.topology {
+            Topology::Mirror if is_new => format!(
+                "{}; the roles were swapped: what {} has is read and hashed first, and what only it has is rescued",
+                own.url, here.other.name
+            ),
             Topology::Mirror => own.url.to_string(),
             Topology::Shared => format!("{}, shared by both sites: listed and hashed, not copied", own.url),
             Topology::External => format!("{}, replicated by its store: listed and hashed, not copied", own.url),
@@ -111,6 +119,8 @@ pub(super) struct Run<'a> {
     pub limits: Arc<Limits>,
     _reload: Reload,
     pub reader: VaultReader<Keys>,
+    /// The points that there are when it begins.
+    pub points: crate::vault::PointListing,
 }
 
 /// Takes a recovery point of every source of the system.
@@ -132,16 +142,20 @@ pub async fn take_accepting(
     progress: &Progress,
 ) -> Result<PointSummary, Error> {
     let begun = Instant::now();
+    if !here.is_live() {
+        // When it is live again, what it remembers of the other site's buckets is not believed.
+        here.mark_spare()?;
+    }
     let sources = refuse(here)?;
     let _lock = here.lock("warmspare capture")?;
     let started_at = clock.now();
-    let (run, mut seen, previous_points) = begin(here, &clock, progress).await?;
+    let (run, mut seen) = begin(here, &clock, progress).await?;
     let run = Run { accepted, ..run };
 
     let sealed = run.capture_all(&sources).await?;
     failpoint::hit("point.captured");
 
-    let (id, previous) = seen.allocate(&previous_points, TERM_WITHOUT_WITNESS)?;
+    let (id, previous) = seen.allocate(&run.points, TERM_WITHOUT_WITNESS)?;
     let (record, sealed) = run.publish(id, previous, started_at, sealed).await?;
     tracing::info!(point = %id, "recovery point taken");
     Ok(PointSummary {
@@ -159,12 +173,13 @@ async fn begin<'a>(
     here: &'a Here,
     clock: &SharedClock,
     progress: &'a Progress,
-) -> Result<(Run<'a>, SeenPoints, crate::vault::PointListing), Error> {
+) -> Result<(Run<'a>, SeenPoints), Error> {
     let signer = Arc::new(here.signing_key()?);
     let (keys, reader) = open_vault(here).await?;
     let points = reader.points().await?;
     let mut seen = SeenPoints::load(&here.vault_state())?;
     seen.check(&points, &here.config.system)?;
+    take_role(here, &points)?;
     let heads = reader.heads(TERM_WITHOUT_WITNESS).await?;
     let (sealed_to, state) = (here.sealed_to(), here.vault_state());
     let mut keeping = keeping(here, &signer, &sealed_to, &state);
@@ -180,8 +195,9 @@ async fn begin<'a>(
     let writer = EpochWriter::new(keys, &here.config.system, &here.site.name, epoch, signer, Arc::clone(clock));
     let limits = Arc::new(Limits::new(here.config.mirror.limits.clone(), Arc::clone(clock)));
     let reload = Reload::on_hangup(here.config.path.clone(), Arc::clone(&limits));
-    let run = Run { here, clock: Arc::clone(clock), progress, writer, accepted: 0, limits, _reload: reload, reader };
-    Ok((run, seen, points))
+    let clock = Arc::clone(clock);
+    let run = Run { here, clock, progress, writer, accepted: 0, limits, _reload: reload, reader, points };
+    Ok((run, seen))
 }
 
 /// Why the epoch of the state folder is to be forgotten: the keeper has sealed it, or the other site calls it damaged.

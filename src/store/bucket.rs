@@ -19,6 +19,7 @@ use super::object::{
 use super::s3::S3;
 use super::s3::versions::Versioning;
 use crate::config::address::{BucketAddress, BucketUrl};
+use crate::permit::Permit;
 
 /// A bucket. Clones are handles on the same one. What it is asked is boxed, as [`Keys`](super::Keys) does and why.
 #[derive(Clone, Debug)]
@@ -211,6 +212,15 @@ impl Bucket {
         match self {
             Bucket::Folder(_) => Ok(Vec::new()),
             Bucket::S3(s3) => s3.give_up_uploads(before).boxed().await,
+        }
+    }
+
+    /// The same bucket, but whatever changes something in it asks `permit` right before it starts, and is given up in time.
+    #[must_use]
+    pub fn under(&self, permit: &Permit) -> Bucket {
+        match self {
+            Bucket::Folder(folder) => Bucket::Folder(folder.under(permit)),
+            Bucket::S3(s3) => Bucket::S3(s3.under(permit)),
         }
     }
 

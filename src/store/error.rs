@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 
 use crate::error::{Class, Explain};
+use crate::permit::Withdrawn;
 
 /// Why, in the words of the system that refused.
 pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
@@ -105,6 +106,14 @@ pub enum StoreError {
         /// The most the caller takes.
         limit_bytes: u64,
     },
+    /// This site may not write now: nothing was sent.
+    #[error("cannot {at}: this site may not write now")]
+    Withdrawn {
+        /// Where.
+        at: Place,
+        /// Why.
+        source: Withdrawn,
+    },
     /// Anything else; the source has the store's words.
     #[error("cannot {at}")]
     Other {
@@ -127,6 +136,7 @@ impl StoreError {
             | StoreError::NoSpace { at }
             | StoreError::BadKey { at, .. }
             | StoreError::TooLarge { at, .. }
+            | StoreError::Withdrawn { at, .. }
             | StoreError::Other { at, .. } => at,
         }
     }
@@ -174,7 +184,10 @@ impl StoreError {
 
 impl Explain for StoreError {
     fn class(&self) -> Class {
-        Class::Failed
+        match self {
+            StoreError::Withdrawn { source, .. } => source.class(),
+            _ => Class::Failed,
+        }
     }
 
     fn next_step(&self) -> Option<String> {
@@ -204,6 +217,7 @@ impl Explain for StoreError {
                     at.store
                 )
             }
+            StoreError::Withdrawn { source, .. } => return source.next_step(),
             StoreError::TooLarge { at, .. } => {
                 format!("Look at the object in {}: it is not what warmspare writes there.", at.store)
             }

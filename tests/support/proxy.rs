@@ -3,8 +3,9 @@
 //!
 //! Every connection carries one request: the head is rewritten, the rest is passed on as it is.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,6 +29,17 @@ pub enum Fault {
     SpoilsBody(usize),
     /// Refuses whatever is not signed with its content, as a policy of AWS can.
     RefusesUnsigned,
+    /// Keeps every reply to what changes something for so long.
+    DelaysReplies(Duration),
+}
+
+/// A request that changes something, as the proxy saw it.
+#[derive(Clone, Debug)]
+pub struct Write {
+    pub began: Instant,
+    /// When it was answered, or the client gave it up.
+    pub ended: Option<Instant>,
+    pub line: String,
 }
 
 /// A running proxy; it ends when it is dropped.
@@ -35,6 +47,7 @@ pub struct Proxy {
     endpoint: String,
     task: JoinHandle<()>,
     counted: Arc<AtomicUsize>,
+    writes: Arc<Mutex<Vec<Write>>>,
 }
 
 impl Proxy {
@@ -45,12 +58,24 @@ impl Proxy {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let lost = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&lost);
+        let writes: Arc<Mutex<Vec<Write>>> = Arc::default();
+        let log = Arc::clone(&writes);
         let task = tokio::spawn(async move {
             loop {
                 let (mut client, _) = listener.accept().await.unwrap();
                 let (server, lost) = (server.clone(), Arc::clone(&lost));
                 // A connection that breaks is the client's to notice.
                 let Ok(head) = head_of(&mut client).await else { continue };
+                if is_write(&head) {
+                    let line = head.lines().next().unwrap_or_default().to_owned();
+                    log.lock().unwrap().push(Write { began: Instant::now(), ended: None, line });
+                }
+                let (log, number) = (Arc::clone(&log), log.lock().unwrap().len());
+                let ended = move || {
+                    let mut log = log.lock().unwrap();
+                    let written = number.checked_sub(1).and_then(|number| log.get_mut(number));
+                    written.map(|write| write.ended = Some(Instant::now()))
+                };
                 let is_copy = head.to_ascii_lowercase().contains("\r\nx-amz-copy-source:");
                 match fault {
                     Fault::AnswersCopiesItself(answer) if is_copy => {
@@ -65,11 +90,15 @@ impl Proxy {
                         let is_it = lost.fetch_add(1, Ordering::Relaxed) + 1 == number;
                         tokio::spawn(async move { spoil(client, head, &server, is_it).await.ok() })
                     }
+                    _ if is_write(&head) => tokio::spawn(async move {
+                        let _ = pass(client, head, &server, fault, &lost).await;
+                        ended()
+                    }),
                     _ => tokio::spawn(async move { pass(client, head, &server, fault, &lost).await.ok() }),
                 };
             }
         });
-        Proxy { endpoint, task, counted }
+        Proxy { endpoint, task, counted, writes }
     }
 
     pub fn endpoint(&self) -> &str {
@@ -79,6 +108,11 @@ impl Proxy {
     /// How many requests the fault was about.
     pub fn counted(&self) -> usize {
         self.counted.load(Ordering::Relaxed)
+    }
+
+    /// The requests so far that change something.
+    pub fn writes(&self) -> Vec<Write> {
+        self.writes.lock().unwrap().clone()
     }
 }
 
@@ -171,8 +205,28 @@ async fn pass(
         tokio::select! { _ = sending => {}, _ = answering => {} }
         return Ok(());
     }
+    if let Fault::DelaysReplies(delay) = fault
+        && is_write(&head)
+    {
+        let (mut from, mut to) = client.split();
+        let (mut reply, mut request) = server.split();
+        let answering = async {
+            tokio::time::sleep(delay).await;
+            tokio::io::copy(&mut reply, &mut to).await
+        };
+        tokio::select! {
+            // A client that gives up closes.
+            sent = tokio::io::copy(&mut from, &mut request) => { sent?; }
+            answered = answering => { answered?; }
+        }
+        return Ok(());
+    }
     tokio::io::copy_bidirectional(&mut client, &mut server).await?;
     Ok(())
+}
+
+fn is_write(head: &str) -> bool {
+    !head.starts_with("GET ") && !head.starts_with("HEAD ")
 }
 
 fn answered(answer: &[u8]) -> bool {

@@ -3,7 +3,8 @@
 use super::source::{Findings, Source, line_of, named, read, sources};
 
 /// What every room may use. Among themselves these know no order.
-const BASE: [&str; 9] = ["clock", "durable", "error", "failpoint", "keys", "observe", "process", "stream", "units"];
+const BASE: [&str; 10] =
+    ["clock", "durable", "error", "failpoint", "keys", "observe", "permit", "process", "stream", "units"];
 /// In the order of src/lib.rs, which is the order in which data passes through them. Each may import those before it.
 const ROOMS: [&str; 11] = [
     "config",
@@ -229,6 +230,24 @@ fn only_the_keeper_and_a_restore_take_objects_away() {
         (mentions(path, "store::Removing") && !may).then(|| "holds the right to take objects away".to_owned())
     })
     .none("`Removing` is handed to the keeper and to a restore in place");
+}
+
+#[test]
+fn what_both_sites_share_is_written_under_a_permit() {
+    let mut findings = Findings::default();
+    // What a check begins there it gives up at once.
+    let not_kept = ["src/store/", "src/preflight/"];
+    for source in sources("src/").filter(|source| !not_kept.iter().any(|room| source.path.starts_with(room))) {
+        for opened in ["Bucket::open(", "Keys::open("] {
+            for (at, _) in source.shipped.match_indices(opened) {
+                let statement = source.shipped[at..].split([';', '}']).next().unwrap_or_default();
+                if !statement.contains(".under(") {
+                    findings.add(&source.path, line_of(&source.shipped, at), "is opened without `.under(permit)`");
+                }
+            }
+        }
+    }
+    findings.none("whoever opens a bucket or the vault says under which permit it is written");
 }
 
 #[test]

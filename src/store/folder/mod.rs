@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 
 use super::error::{Place, StoreError, folder_name};
 use super::object::{Attributes, Body, Head, Keeps, Listed, Original, SourceVersion, WriteError};
+use crate::permit::Permit;
 
 /// Where writes stage their files, below the root; never listed, and no key of an object.
 const STAGING: &str = ".warmspare-tmp";
@@ -46,6 +47,7 @@ pub(super) const KEEPS: Keeps = Keeps { headers: false, tags: false, mode: true 
 pub struct Folder {
     root: Arc<Path>,
     name: Arc<str>,
+    permit: Permit,
 }
 
 impl Folder {
@@ -54,13 +56,22 @@ impl Folder {
     /// # Errors
     /// [`StoreError::NotFound`] when there is none.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        let folder = Folder { root: root.into(), name: folder_name(root).into() };
+        let folder = Folder { root: root.into(), name: folder_name(root).into(), permit: Permit::unlimited() };
         let at = || Place::store(&folder.name, "open");
         let is_folder = std::fs::metadata(root).map_err(|e| StoreError::of_io(at(), e))?.is_dir();
         if !is_folder {
             return Err(StoreError::of_io(at(), io::ErrorKind::NotADirectory.into()));
         }
         Ok(folder)
+    }
+
+    /// See [`super::Bucket::under`].
+    pub(super) fn under(&self, permit: &Permit) -> Folder {
+        Folder { permit: permit.clone(), ..self.clone() }
+    }
+
+    fn may_write(&self, at: &Place) -> Result<(), StoreError> {
+        self.permit.may_request().map_err(|source| StoreError::Withdrawn { at: at.clone(), source })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -100,7 +111,8 @@ impl Folder {
     ) -> Result<Head, WriteError> {
         let path = self.path(key, "write")?;
         let place = Place::key(&self.name, key, "write");
-        write::write(&self.root, path, attributes.mode, size, body, place).await
+        self.may_write(&place)?;
+        write::write(&self.root, path, attributes.mode, size, body, place, self.permit.clone()).await
     }
 
     /// What is on this disk is read and written once more: a copy that shares its blocks would be no second one.
@@ -129,6 +141,7 @@ impl Folder {
 
     pub(super) async fn remove(&self, key: &str) -> Result<(), StoreError> {
         let path = self.path(key, "delete")?;
+        self.may_write(&Place::key(&self.name, key, "delete"))?;
         blocking(Place::key(&self.name, key, "delete"), move |at| {
             write::remove(&path).map_err(|e| StoreError::of_io(at, e))
         })
@@ -137,6 +150,7 @@ impl Folder {
 
     pub(super) async fn check_writable(&self) -> Result<(), StoreError> {
         let root = self.root.clone();
+        self.may_write(&Place::store(&self.name, "write"))?;
         blocking(Place::store(&self.name, "write"), move |at| write::stage_and_remove(&root, &at)).await
     }
 
@@ -150,6 +164,7 @@ impl Folder {
     }
 
     pub(super) async fn sweep(&self, before: Timestamp) -> Result<(), StoreError> {
+        self.may_write(&Place::store(&self.name, "clean up"))?;
         let staging = self.root.join(STAGING);
         blocking(Place::store(&self.name, "clean up"), move |at| leftovers::sweep(&staging, before, at)).await
     }

@@ -26,6 +26,7 @@ use super::ListedKey;
 use super::attempt::{Attempt, Attempts};
 use super::http::Connector;
 use crate::config::address::VaultAddress;
+use crate::permit::Permit;
 use crate::store::error::{Place, StoreError};
 use crate::store::s3::READ_TIMEOUT;
 
@@ -40,6 +41,7 @@ pub(in crate::store) struct Objects {
     store: Arc<dyn ObjectStore>,
     /// The same, but it tries once: whoever creates has to know about every attempt.
     once: Arc<dyn ObjectStore>,
+    permit: Permit,
 }
 
 /// A folder that exists.
@@ -51,7 +53,7 @@ pub(super) fn folder(path: &FolderPath, name: &str) -> Result<Objects, StoreErro
     }
     let store = LocalFileSystem::new_with_prefix(path).map_err(|e| translate(at(), e))?.with_fsync(true);
     let store: Arc<dyn ObjectStore> = Arc::new(store);
-    Ok(Objects { name: name.into(), prefix: "".into(), once: Arc::clone(&store), store })
+    Ok(Objects { name: name.into(), prefix: "".into(), once: Arc::clone(&store), store, permit: Permit::unlimited() })
 }
 
 /// A bucket of Google Cloud Storage; `credentials` is a service account's JSON.
@@ -78,7 +80,7 @@ pub(super) fn gcs(
         builder.build().map_err(|_| denied(at(), why))
     };
     let (store, once) = (Arc::new(build(RETRIES)?), Arc::new(build(0)?));
-    Ok(Objects { name: named(address), prefix: prefix.into(), store, once })
+    Ok(Objects { name: named(address), prefix: prefix.into(), store, once, permit: Permit::unlimited() })
 }
 
 /// A container of Azure Blob Storage; `credentials` is `ACCOUNT:KEY`.
@@ -106,7 +108,7 @@ pub(super) fn azure(
         builder.build().map_err(|_| wrong())
     };
     let (store, once) = (Arc::new(build(RETRIES)?), Arc::new(build(0)?));
-    Ok(Objects { name: named(address), prefix: prefix.into(), store, once })
+    Ok(Objects { name: named(address), prefix: prefix.into(), store, once, permit: Permit::unlimited() })
 }
 
 /// How often a request is tried again.
@@ -135,7 +137,8 @@ impl Attempts for Objects {
     async fn put_new(&self, key: &str, body: &Bytes) -> Result<Attempt, StoreError> {
         let path = self.path(key, "create")?;
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.once.put_opts(&path, PutPayload::from_bytes(body.clone()), options).await {
+        let put = self.once.put_opts(&path, PutPayload::from_bytes(body.clone()), options);
+        match self.permitted(self.at(key), put).await? {
             Ok(_) => Ok(Attempt::New),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(Attempt::Taken),
             Err(error) => Err(translate(self.at(key), error)),
@@ -157,9 +160,27 @@ impl Attempts for Objects {
 }
 
 impl Objects {
+    pub(super) fn under(&self, permit: &Permit) -> Self {
+        Objects { permit: permit.clone(), ..self.clone() }
+    }
+
+    /// The store to write to: under a permit that ends, one that tries once, for it does not ask before it tries again.
+    fn writer(&self) -> &dyn ObjectStore {
+        if self.permit.request_max().is_some() { &*self.once } else { &*self.store }
+    }
+
+    /// One write, if it may start, given up when it takes longer than the permit allows.
+    async fn permitted<T>(&self, at: Place, write: impl Future<Output = T>) -> Result<T, StoreError> {
+        let Some(longest) = self.permit.request_max() else { return Ok(write.await) };
+        self.permit.may_start(longest).map_err(|source| StoreError::Withdrawn { at: at.clone(), source })?;
+        let written = tokio::time::timeout(longest, write).await;
+        written.map_err(|late| StoreError::Unavailable { at, source: late.into() })
+    }
+
     pub(super) async fn replace(&self, key: &str, body: Bytes) -> Result<(), StoreError> {
         let path = self.path(key, "replace")?;
-        let written = self.store.put_opts(&path, PutPayload::from_bytes(body), PutOptions::default()).await;
+        let put = self.writer().put_opts(&path, PutPayload::from_bytes(body), PutOptions::default());
+        let written = self.permitted(self.place(key, "replace"), put).await?;
         written.map(drop).map_err(|error| translate(self.place(key, "replace"), error))
     }
 
@@ -216,7 +237,7 @@ impl Objects {
 
     pub(super) async fn delete(&self, key: &str) -> Result<(), StoreError> {
         let path = self.path(key, "delete")?;
-        match self.store.delete(&path).await {
+        match self.permitted(self.place(key, "delete"), self.writer().delete(&path)).await? {
             Ok(()) => Ok(()),
             Err(error) => match translate(self.place(key, "delete"), error) {
                 StoreError::NotFound { at } if at.key.is_some() => Ok(()),

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
+use super::permitted::withdrawn;
 use crate::store::error::{Place, StoreError};
 
 /// Says a failed request in our words.
@@ -13,6 +14,9 @@ pub(in crate::store) fn refused<E>(at: Place, error: SdkError<E, HttpResponse>) 
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
+    if let Some(source) = withdrawn(&error) {
+        return StoreError::Withdrawn { at, source };
+    }
     let status = error.raw_response().map_or(0, |answer| answer.status().as_u16());
     let code = error.code().unwrap_or_default().to_owned();
     let why = match error.message() {

@@ -12,6 +12,7 @@ mod learnt;
 mod list;
 mod notes;
 mod page;
+mod permitted;
 mod pressure;
 mod resume;
 mod tags;
@@ -32,6 +33,7 @@ pub(super) use client::{CONNECT_TIMEOUT, READ_TIMEOUT};
 use super::error::{Place, StoreError};
 use super::object::{Attributes, Body, Head, Keeps, Layout, Listed, SourceVersion, WriteError, Written};
 use crate::config::address::BucketAddress;
+use crate::permit::Permit;
 use attributes::{head_of_get, head_of_head};
 use learnt::Learnt;
 use notes::Notes;
@@ -39,6 +41,9 @@ use pressure::Pressure;
 
 /// The first length of a key, in bytes, that S3 does not take.
 const KEY_BYTES_MAX: usize = 1_025;
+
+/// What a server copies in one request where requests have to be over in time. With 10,000 parts objects of 640 GiB fit.
+const PERMITTED_COPY_BYTES: u64 = 64 << 20;
 
 /// What a bucket keeps besides content.
 pub(super) const KEEPS: Keeps = Keeps { headers: true, tags: true, mode: false };
@@ -105,6 +110,13 @@ impl S3 {
     /// The same, but uploads in parts are noted down in `folder` and gone on with, also by the next process.
     pub(super) fn noting_uploads(&self, folder: &std::path::Path) -> S3 {
         S3 { notes: Some(Notes::new(folder)), ..self.clone() }
+    }
+
+    /// The same, but what changes something asks `permit` first.
+    pub(super) fn under(&self, permit: &Permit) -> S3 {
+        // A copy by the server has to be over in time, too.
+        let cut = permit.request_max().map_or(self.cut, |_| copy::Cut::of(PERMITTED_COPY_BYTES));
+        S3 { client: permitted::under(&self.client, permit), cut, ..self.clone() }
     }
 
     pub(super) fn pressure(&self) -> u64 {

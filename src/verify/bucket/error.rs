@@ -31,6 +31,12 @@ pub enum BucketVerifyError {
         /// The bucket.
         source_name: String,
     },
+    /// What is remembered is of before the roles were swapped.
+    #[error("what is remembered of {bucket} is of before the roles of the sites were swapped")]
+    Turned {
+        /// The bucket.
+        bucket: String,
+    },
     /// The live site cannot open its own points.
     #[error("{site} is the live site, which cannot open the points it writes")]
     PointAtLive {
@@ -94,6 +100,7 @@ impl Explain for BucketVerifyError {
             | BucketVerifyError::NotInPoint { .. } => Class::Usage,
             BucketVerifyError::Busy { .. }
             | BucketVerifyError::MirrorRuns { .. }
+            | BucketVerifyError::Turned { .. }
             | BucketVerifyError::MostlyMissing { .. } => Class::Refused,
             BucketVerifyError::NeverMirrored { .. } | BucketVerifyError::State { .. } => Class::Failed,
         }
@@ -105,7 +112,7 @@ impl Explain for BucketVerifyError {
                 "Name a bucket, or run `warmspare verify` for the vault.".to_owned()
             }
             BucketVerifyError::NoBucket { .. } => "Name one of them: --only bucket.NAME.".to_owned(),
-            BucketVerifyError::NeverMirrored { .. } => {
+            BucketVerifyError::NeverMirrored { .. } | BucketVerifyError::Turned { .. } => {
                 "Take a recovery point with `warmspare capture` first.".to_owned()
             }
             BucketVerifyError::PointAtLive { spare, .. } => format!(

@@ -36,6 +36,7 @@ use crate::config::address::{BucketAddress, BucketUrl, Topology};
 use crate::config::{Here, Site, SourceKind, SourceName};
 use crate::error::Error;
 use crate::mirror::attic::Attic;
+use crate::mirror::direction::{self, Since, Standing};
 use crate::mirror::{self, Limits, MirrorError, Sides, manifest::Rows, manifest_path, published_rows};
 use crate::observe::Progress;
 use crate::point::{self, Share, spare};
@@ -116,6 +117,9 @@ impl Job<'_> {
         if pair.target != described {
             return Err(BucketVerifyError::NeverMirrored { source_name: source }.into());
         }
+        if topology == Topology::Mirror {
+            self.refuse_turned(&target)?;
+        }
         let place = Place { at: target.name().to_owned(), against: "manifest".to_owned() };
         let mut run = self.begun(place)?;
         // The store that replicates gives tags of its own.
@@ -133,6 +137,16 @@ impl Job<'_> {
         }
         self.mend(&target, &mut run).await?;
         Ok(run.finish(topology.as_str(), self.clock.now())?)
+    }
+
+    /// After the roles were swapped the first pass of the mirror comes first: it rescues what this would overwrite.
+    fn refuse_turned(&self, target: &Bucket) -> Result<(), Error> {
+        let source = ReadOnly::new(self.open(&self.here.site)?);
+        let since = Since { point: None, spare: self.here.times_spare()? };
+        match direction::standing(&self.mirror_folder(), &source, target, &since)? {
+            Standing::Settled => Ok(()),
+            _ => Err(BucketVerifyError::Turned { bucket: target.name().to_owned() }.into()),
+        }
     }
 
     /// Brings what waits again, unless it is too much to be an accident.
