@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// How many more there may be than there were to begin with.
 const WIDEST: usize = 4;
 /// What all copies under way may hold of their objects.
-const BYTES_MAX: usize = 72 << 20;
+const BYTES_MAX: usize = 56 << 20;
 /// What one holds at most: a part being sent, and the next one being read.
 const COPY_BYTES_MAX: u64 = 17 << 20;
 /// The grain in which that is counted.

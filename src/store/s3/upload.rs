@@ -44,7 +44,7 @@ pub(super) async fn upload(
     body: Body,
 ) -> Result<Written, WriteError> {
     let part_bytes = layout.as_ref().map_or_else(|| part_bytes(size), |layout| layout.part_bytes);
-    let mut parts = Parts { body: body.fuse(), part_bytes, size, waiting: BytesMut::new(), taken: 0 };
+    let mut parts = Parts { body: body.fuse(), part_bytes, size, waiting: Bytes::new(), taken: 0 };
     let whole = size <= PART_BYTES && layout.is_none();
     let written = match whole {
         true => in_one(s3, key, attributes, size, &mut parts).await?,
@@ -286,7 +286,8 @@ struct Parts {
     part_bytes: u64,
     /// What all of it should have.
     size: u64,
-    waiting: BytesMut,
+    /// What is left of the last block.
+    waiting: Bytes,
     taken: u64,
 }
 
@@ -296,15 +297,17 @@ impl Parts {
         let wanted = usize::try_from(self.part_bytes).unwrap_or(usize::MAX);
         let expected = self.size.saturating_sub(self.taken).min(self.part_bytes);
         // At once, and no more: growing by and by would copy it, and take up to twice as much.
-        let missing = usize::try_from(expected).unwrap_or(wanted).saturating_sub(self.waiting.len());
-        self.waiting.reserve(missing);
-        while self.waiting.len() < wanted {
-            let Some(block) = self.body.next().await else { break };
-            self.waiting.extend_from_slice(&block.map_err(WriteError::Body)?);
+        let mut part = BytesMut::with_capacity(usize::try_from(expected).unwrap_or(wanted));
+        while part.len() < wanted {
+            if self.waiting.is_empty() {
+                let Some(block) = self.body.next().await else { break };
+                self.waiting = block.map_err(WriteError::Body)?;
+            }
+            let length = self.waiting.len().min(wanted - part.len());
+            part.extend_from_slice(&self.waiting.split_to(length));
         }
-        let part = self.waiting.split_to(wanted.min(self.waiting.len())).freeze();
         self.taken += part.len() as u64;
-        Ok((!part.is_empty()).then_some(part))
+        Ok((!part.is_empty()).then(|| part.freeze()))
     }
 
     /// Makes sure that the body had `size` bytes, and that its end was no error.
@@ -357,7 +360,7 @@ mod tests {
             body: stream::iter(blocks).boxed().fuse(),
             part_bytes: 3,
             size: 8,
-            waiting: BytesMut::new(),
+            waiting: Bytes::new(),
             taken: 0,
         };
         let mut cut = Vec::new();
