@@ -1,5 +1,6 @@
 //! The integration and end-to-end tests, one binary: each module is about one thing an operator relies on.
 
+mod abilities;
 mod attic;
 mod attic_sites;
 mod beside;

@@ -3,6 +3,7 @@
 //! Two doors. [`keys`] is the control plane: our own small records, created once, under plain names.
 //! [`bucket`] is the data plane: other people's objects under whatever keys they chose.
 
+mod abilities;
 pub mod bucket;
 pub mod error;
 pub mod folder;
@@ -13,12 +14,13 @@ mod read_only;
 mod removing;
 pub mod s3;
 
+pub use abilities::{Abilities, Ability, TriedBy};
 pub use bucket::Bucket;
 pub use error::{Place, StoreError};
 pub use keys::{Create, Created, Delete, Keys, ListedKey, Read, Replace};
 pub use object::{
     Attributes, Body, Cursor, Head, Keeps, Listed, Original, Page, Skipped, SourceVersion, Tags, WriteError,
 };
-pub use probe::{Canary, Protection, StoreProbe};
+pub use probe::{Canary, Protection, StoreProbe, Versions};
 pub use read_only::ReadOnly;
 pub use removing::Removing;

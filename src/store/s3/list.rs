@@ -39,7 +39,12 @@ impl S3 {
         let request = if patiently { request } else { request.config_override(client::once()) };
         let page = request.send().await.map_err(|e| answer::refused(Place::store(&self.name, "list"), e))?;
         let encoded = page.encoding_type() == Some(&EncodingType::Url);
-        let listed = page.contents().iter().map(|object| self.listed(object, encoded)).collect();
+        let listed = page
+            .contents()
+            .iter()
+            .map(|object| self.listed(object, encoded))
+            .filter(|listed| !is_ours(listed))
+            .collect();
         Ok(Page { listed, next: self.next(&page)? })
     }
 
@@ -69,6 +74,11 @@ impl S3 {
             },
         }
     }
+}
+
+/// What a trial of the bucket may have left behind is no object of it.
+fn is_ours(listed: &Listed) -> bool {
+    matches!(listed, Listed::Object { key, .. } if crate::store::abilities::is_canary(key))
 }
 
 /// Undoes the encoding of `encoding-type=url`: percent, and `+` for a space. What is not encoded well is taken as it is.

@@ -13,6 +13,7 @@ mod notes;
 mod pressure;
 mod resume;
 mod tags;
+mod trying;
 mod upload;
 pub(super) mod versions;
 
@@ -122,6 +123,10 @@ impl S3 {
     }
 
     pub(super) fn carries(&self, key: &str) -> Result<(), StoreError> {
+        if super::abilities::is_canary(key) {
+            let why = "that name is reserved for what `warmspare check` tries a bucket with".to_owned();
+            return Err(StoreError::BadKey { at: self.at(key, "write"), why });
+        }
         self.full(key, "write").map(drop)
     }
 
