@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::address::BucketAddress;
 use crate::config::{Here, HereError, Site, SourceKind, SourceName};
 use crate::durable;
-use crate::store::{Abilities, Ability, Bucket, TriedBy};
+use crate::store::{Abilities, Ability, Bucket, Names, TriedBy};
 use crate::units::Span;
 
 const ABOUT: &str = "bucket";
@@ -147,7 +147,8 @@ fn told(tried: &Tried, found: &Abilities, now: Timestamp, object: &str, findings
         findings.warning(ABOUT, object, "it takes content that is not what its Content-MD5 says", next);
     }
     if [Ability::No, Ability::Denied].contains(&found.copies) {
-        let next = "Allow the credential s3:GetObject and s3:PutObject there, or expect renames to be sent and the attic to stay empty.";
+        let next = "At an S3 server allow the credential to read and write there; else expect copies, the attic's too, to go through \
+                    this host.";
         findings.warning(ABOUT, object, "it does not copy an object by itself", next);
     }
 }
@@ -159,6 +160,8 @@ pub(super) fn losses(ours: &Bucket, theirs: &Bucket, found: Option<&Tried>, obje
     let may_not_tag = may_not_tag.is_some_and(|found| [Ability::No, Ability::Denied].contains(&found.tags));
     let lost = [
         (ours.headers && !theirs.headers, "headers and metadata"),
+        (ours.expires && theirs.headers && !theirs.expires, "Expires"),
+        (ours.headers && theirs.metadata == Names::Identifiers, "metadata whose names are no identifiers"),
         (ours.tags && (!theirs.tags || may_not_tag), "tags"),
         (ours.mode && !theirs.mode, "modes"),
     ];

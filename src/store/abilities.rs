@@ -4,11 +4,12 @@
 //! A bucket that is only read is tried by reading alone. One that is written to is tried on a canary of a few bytes under a name
 //! that no listing of ours shows ([`is_canary`]); it is taken away again where the credential may.
 
+use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 
 use super::bucket::Bucket;
 use super::error::StoreError;
-use super::object::Keeps;
+use super::object::{Keeps, Names};
 use super::probe::Versions;
 
 /// The canary, and what it is copied to.
@@ -134,8 +135,12 @@ impl Abilities {
 impl Keeps {
     /// `content, headers and metadata, tags`: what an object consists of here.
     pub fn words(self) -> String {
-        let parts =
-            [(true, "content"), (self.headers, "headers and metadata"), (self.tags, "tags"), (self.mode, "modes")];
+        let headers = match (self.expires, self.metadata) {
+            (true, _) => "headers and metadata",
+            (false, Names::Any) => "headers but Expires, and metadata",
+            (false, Names::Identifiers) => "headers but Expires, and metadata whose names are identifiers",
+        };
+        let parts = [(true, "content"), (self.headers, headers), (self.tags, "tags"), (self.mode, "modes")];
         parts.into_iter().filter(|(kept, _)| *kept).map(|(_, word)| word).collect::<Vec<_>>().join(", ")
     }
 }
@@ -148,7 +153,8 @@ impl Bucket {
     pub async fn try_abilities(&self, by: TriedBy) -> Result<Option<Abilities>, StoreError> {
         match self {
             Bucket::Folder(_) => Ok(None),
-            Bucket::S3(s3) => Box::pin(s3.try_abilities(by)).await.map(Some),
+            Bucket::Cloud(cloud) => cloud.try_abilities(by).boxed().await.map(Some),
+            Bucket::S3(s3) => s3.try_abilities(by).boxed().await.map(Some),
         }
     }
 }
@@ -161,7 +167,7 @@ mod tests {
     fn only_what_was_tried_is_told() {
         let found = Abilities { versions: Versions::Kept, tags: Ability::Denied, ..Abilities::default() };
         assert_eq!(found.words(), "versions: kept, tags: not allowed");
-        let keeps = Keeps { headers: true, tags: false, mode: false };
+        let keeps = Keeps { headers: true, expires: true, metadata: Names::Any, tags: false, mode: false };
         assert_eq!(keeps.words(), "content, headers and metadata");
     }
 }

@@ -10,6 +10,7 @@ use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use secrecy::SecretString;
 
+use super::cloud::{Cloud, Provider};
 use super::error::{Place, StoreError};
 use super::folder::Folder;
 use super::object::{
@@ -26,20 +27,29 @@ pub enum Bucket {
     Folder(Folder),
     /// A bucket, or a prefix of one, of an S3 server.
     S3(S3),
+    /// The same of Google, or a container of Azure.
+    Cloud(Cloud),
 }
 
 impl Bucket {
-    /// Opens the bucket at `address` with its resolved `credentials` (`ACCESS_KEY:SECRET_KEY[:SESSION_TOKEN]`;
-    /// anonymous when absent).
+    /// Opens the bucket at `address` with its resolved `credentials` (of the form that [`BucketAddress`] says; anonymous when
+    /// absent).
     ///
     /// A folder has to exist; an S3 server is not asked anything yet.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] for a folder that is not there, [`StoreError::Denied`] for credentials of another form.
+    /// [`StoreError::NotFound`] for a folder that is not there, [`StoreError::Denied`] for credentials of another form,
+    /// [`StoreError::Authorities`] for a file of authorities that cannot be used.
     pub fn open(address: &BucketAddress, credentials: Option<SecretString>) -> Result<Self, StoreError> {
         match &address.url {
             BucketUrl::Folder(root) => Folder::open(root).map(Bucket::Folder),
             BucketUrl::S3 { bucket, prefix } => S3::open(address, bucket, prefix, credentials).map(Bucket::S3),
+            BucketUrl::Gcs { bucket, prefix } => {
+                Cloud::open(address, Provider::Gcs, (bucket, prefix), credentials.as_ref()).map(Bucket::Cloud)
+            }
+            BucketUrl::Azure { container, prefix } => {
+                Cloud::open(address, Provider::Azure, (container, prefix), credentials.as_ref()).map(Bucket::Cloud)
+            }
         }
     }
 
@@ -48,6 +58,7 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => folder.name(),
             Bucket::S3(s3) => s3.name(),
+            Bucket::Cloud(cloud) => cloud.name(),
         }
     }
 
@@ -56,6 +67,7 @@ impl Bucket {
         match self {
             Bucket::Folder(_) => super::folder::KEEPS,
             Bucket::S3(_) => super::s3::KEEPS,
+            Bucket::Cloud(cloud) => cloud.keeps(),
         }
     }
 
@@ -67,6 +79,7 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => folder.carries(key),
             Bucket::S3(s3) => s3.carries(key),
+            Bucket::Cloud(cloud) => cloud.carries(key),
         }
     }
 
@@ -81,13 +94,18 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => folder.list(after).boxed(),
             Bucket::S3(s3) => s3.list(after).boxed(),
+            Bucket::Cloud(cloud) => cloud.list(after).boxed(),
         }
     }
 
     /// Whether a listing can begin anywhere at no cost, so that parts of it can be asked for at the same time. A folder's
-    /// walk cannot.
+    /// walk cannot, and Azure's listing neither.
     pub fn lists_in_pages(&self) -> bool {
-        matches!(self, Bucket::S3(_))
+        match self {
+            Bucket::Folder(_) => false,
+            Bucket::S3(_) => true,
+            Bucket::Cloud(cloud) => cloud.lists_in_pages(),
+        }
     }
 
     /// One page of the listing, of at most `keys` entries; how many a store sends at most is its own choice where that is
@@ -99,6 +117,7 @@ impl Bucket {
         match self {
             Bucket::Folder(_) => Ok(None),
             Bucket::S3(s3) => s3.page(from, keys).boxed().await.map(Some),
+            Bucket::Cloud(cloud) => cloud.page(from, keys).boxed().await.map(Some),
         }
     }
 
@@ -110,6 +129,7 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => folder.read(key, version).boxed().await,
             Bucket::S3(s3) => s3.read(key, version).boxed().await,
+            Bucket::Cloud(cloud) => cloud.read(key, version).boxed().await,
         }
     }
 
@@ -121,6 +141,7 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => Err(folder.no_version(key)),
             Bucket::S3(s3) => s3.read_version(key, id).boxed().await,
+            Bucket::Cloud(cloud) => Err(cloud.no_version(key)),
         }
     }
 
@@ -130,7 +151,7 @@ impl Bucket {
     /// [`StoreError::NotFound`], and [`StoreError::Denied`]: it is a right of its own.
     pub async fn tags(&self, key: &str, id: Option<&str>) -> Result<Tags, StoreError> {
         match self {
-            Bucket::Folder(_) => Ok(Tags::new()),
+            Bucket::Folder(_) | Bucket::Cloud(_) => Ok(Tags::new()),
             Bucket::S3(s3) => s3.tags(key, id).boxed().await,
         }
     }
@@ -141,7 +162,7 @@ impl Bucket {
     /// [`StoreError::NotFound`], [`StoreError::Denied`], and [`StoreError::Other`] when it has others afterwards.
     pub async fn write_tags(&self, key: &str, tags: &Tags) -> Result<(), StoreError> {
         match self {
-            Bucket::Folder(_) => Ok(()),
+            Bucket::Folder(_) | Bucket::Cloud(_) => Ok(()),
             Bucket::S3(s3) => s3.write_tags(key, tags).boxed().await,
         }
     }
@@ -174,13 +195,14 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => folder.write(key, attributes, size, body).boxed().await,
             Bucket::S3(s3) => s3.write(key, attributes, size, layout, body).boxed().await,
+            Bucket::Cloud(cloud) => cloud.write(key, attributes, size, body).boxed().await,
         }
     }
 
     /// In parts of how many bytes an object of this version most likely came.
     pub fn layout(&self, version: &SourceVersion) -> Option<u64> {
         match self {
-            Bucket::Folder(_) => None,
+            Bucket::Folder(_) | Bucket::Cloud(_) => None,
             Bucket::S3(_) => super::s3::layout(version),
         }
     }
@@ -192,6 +214,7 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => Bucket::Folder(folder.clone()),
             Bucket::S3(s3) => Bucket::S3(s3.noting_uploads(folder)),
+            Bucket::Cloud(cloud) => Bucket::Cloud(cloud.clone()),
         }
     }
 
@@ -202,7 +225,7 @@ impl Bucket {
     /// When the notes cannot be read or the server does not answer.
     pub async fn give_up_uploads(&self, before: Timestamp) -> Result<Vec<Skipped>, StoreError> {
         match self {
-            Bucket::Folder(_) => Ok(Vec::new()),
+            Bucket::Folder(_) | Bucket::Cloud(_) => Ok(Vec::new()),
             Bucket::S3(s3) => s3.give_up_uploads(before).boxed().await,
         }
     }
@@ -210,7 +233,7 @@ impl Bucket {
     /// How often, since it was opened, it asked for fewer requests or let one time out.
     pub fn pressure(&self) -> u64 {
         match self {
-            Bucket::Folder(_) => 0,
+            Bucket::Folder(_) | Bucket::Cloud(_) => 0,
             Bucket::S3(s3) => s3.pressure(),
         }
     }
@@ -231,6 +254,7 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => folder.copy_from(folder, original, key, attributes).boxed().await,
             Bucket::S3(s3) => s3.copy_from(s3, original, key, attributes, tags).boxed().await,
+            Bucket::Cloud(cloud) => cloud.copy_from(cloud, original, key, attributes).boxed().await,
         }
     }
 
@@ -251,6 +275,9 @@ impl Bucket {
             (Bucket::S3(to), Bucket::S3(from)) if to.is_beside(from) => {
                 to.copy_from(from, original, key, attributes, tags).boxed().await
             }
+            (Bucket::Cloud(to), Bucket::Cloud(from)) if to.is_beside(from) => {
+                to.copy_from(from, original, key, attributes).boxed().await
+            }
             _ => {
                 let at = Place::key(self.name(), key, "copy to");
                 Err(StoreError::other(at, format!("{} is not of the same server", from.name())))
@@ -264,7 +291,7 @@ impl Bucket {
     /// What the server answers; [`StoreError::Denied`]: it is a right of its own.
     pub async fn keeps_versions(&self) -> Result<bool, StoreError> {
         match self {
-            Bucket::Folder(_) => Ok(false),
+            Bucket::Folder(_) | Bucket::Cloud(_) => Ok(false),
             Bucket::S3(s3) => Ok(s3.versioning().boxed().await? == Versioning::On),
         }
     }
@@ -276,7 +303,7 @@ impl Bucket {
     /// What the server answers; [`StoreError::Denied`]: it is a right of its own.
     pub async fn versions_of(&self, key: &str) -> Result<Vec<(String, u64)>, StoreError> {
         match self {
-            Bucket::Folder(_) => Ok(Vec::new()),
+            Bucket::Folder(_) | Bucket::Cloud(_) => Ok(Vec::new()),
             Bucket::S3(s3) => s3.versions_of(key).boxed().await,
         }
     }
@@ -289,6 +316,7 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => folder.check_writable().boxed().await,
             Bucket::S3(s3) => s3.check_writable().boxed().await,
+            Bucket::Cloud(cloud) => cloud.check_writable().boxed().await,
         }
     }
 
@@ -300,6 +328,7 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => folder.head(key).boxed().await,
             Bucket::S3(s3) => s3.head(key).boxed().await,
+            Bucket::Cloud(cloud) => cloud.head(key).boxed().await,
         }
     }
 
@@ -310,7 +339,7 @@ impl Bucket {
     pub fn is_racy(&self, version: &SourceVersion, since: Timestamp) -> bool {
         match self {
             Bucket::Folder(_) => super::folder::is_racy(version, since),
-            Bucket::S3(_) => false,
+            Bucket::S3(_) | Bucket::Cloud(_) => false,
         }
     }
 
@@ -322,6 +351,7 @@ impl Bucket {
         match self {
             Bucket::Folder(_) => Some(version.modified_ns.to_string()),
             Bucket::S3(_) => version.etag.clone(),
+            Bucket::Cloud(cloud) => cloud.likeness(version),
         }
     }
 
@@ -333,7 +363,7 @@ impl Bucket {
     pub async fn sweep(&self, before: Timestamp) -> Result<(), StoreError> {
         match self {
             Bucket::Folder(folder) => folder.sweep(before).boxed().await,
-            Bucket::S3(_) => Ok(()),
+            Bucket::S3(_) | Bucket::Cloud(_) => Ok(()),
         }
     }
 }

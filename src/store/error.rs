@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Class, Explain};
 
@@ -105,6 +105,16 @@ pub enum StoreError {
         /// The most the caller takes.
         limit_bytes: u64,
     },
+    /// The file of the authorities to trust cannot be used.
+    #[error("cannot {at}: its ca_file {file} cannot be used")]
+    Authorities {
+        /// Where.
+        at: Place,
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: Cause,
+    },
     /// Anything else; the source has the store's words.
     #[error("cannot {at}")]
     Other {
@@ -127,6 +137,7 @@ impl StoreError {
             | StoreError::NoSpace { at }
             | StoreError::BadKey { at, .. }
             | StoreError::TooLarge { at, .. }
+            | StoreError::Authorities { at, .. }
             | StoreError::Other { at, .. } => at,
         }
     }
@@ -206,6 +217,12 @@ impl Explain for StoreError {
             }
             StoreError::TooLarge { at, .. } => {
                 format!("Look at the object in {}: it is not what warmspare writes there.", at.store)
+            }
+            StoreError::Authorities { file, .. } => {
+                let file = file.display();
+                format!(
+                    "Make {file} a PEM file with the certificates of the authorities, readable for the user warmspare runs as."
+                )
             }
             StoreError::Other { at, .. } => {
                 format!("Read the cause above; it is the answer of {} itself.", at.store)

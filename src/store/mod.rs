@@ -4,7 +4,9 @@
 //! [`bucket`] is the data plane: other people's objects under whatever keys they chose.
 
 mod abilities;
+mod authorities;
 pub mod bucket;
+pub mod cloud;
 pub mod error;
 pub mod folder;
 pub mod keys;
@@ -19,7 +21,7 @@ pub use bucket::Bucket;
 pub use error::{Place, StoreError};
 pub use keys::{Create, Created, Delete, Keys, ListedKey, Read, Replace};
 pub use object::{
-    Attributes, Body, Cursor, Head, Keeps, Listed, Original, Page, Skipped, SourceVersion, Tags, WriteError,
+    Attributes, Body, Cursor, Head, Keeps, Listed, Names, Original, Page, Skipped, SourceVersion, Tags, WriteError,
 };
 pub use probe::{Canary, Protection, StoreProbe, Versions};
 pub use read_only::ReadOnly;

@@ -82,7 +82,7 @@ fn is_ours(listed: &Listed) -> bool {
 }
 
 /// Undoes the encoding of `encoding-type=url`: percent, and `+` for a space. What is not encoded well is taken as it is.
-pub(super) fn decoded(text: &str) -> Option<String> {
+pub(in crate::store) fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     loop {
