@@ -13,14 +13,12 @@ use warmspare::error::Error;
 use warmspare::mirror::attic::{Attic, Protection, make_folder};
 use warmspare::mirror::hide::Extras;
 use warmspare::mirror::let_go::{OldNames, let_go};
-use warmspare::mirror::{
-    self, AUDIT_PERIOD, Pass, PassOptions, PublishedParser, PublishedRow, Sides, manifest_path, published_lines,
-};
+use warmspare::mirror::{self, AUDIT_PERIOD, Pass, PassOptions, PublishedRow, Sides};
 use warmspare::observe::Progress;
 use warmspare::restore::steps::bucket_rebuild::{Rebuild, Rebuilt};
 use warmspare::store::{Bucket, ReadOnly, Removing, Tags};
 
-use crate::support::buckets::{contents, folder, get, keys, noise, put, s3};
+use crate::support::buckets::{contents, folder, get, keys, noise, published, put, s3};
 use crate::support::ceph::{CREDENTIALS, Ceph};
 
 /// Two sides, what lies between them, and what the points said.
@@ -106,14 +104,6 @@ impl World {
 fn rows(point: &[PublishedRow]) -> impl Stream<Item = Result<PublishedRow, Error>> + Send + use<> {
     let rows: Vec<Result<PublishedRow, Error>> = point.iter().cloned().map(Ok).collect();
     stream::iter(rows)
-}
-
-fn published(state: &Path) -> Vec<PublishedRow> {
-    let mut parser = PublishedParser::default();
-    let blocks = published_lines(&manifest_path(state)).unwrap();
-    let rows: Vec<Vec<_>> = blocks.map(|block| parser.feed(&block.unwrap()).unwrap()).collect();
-    parser.finish().unwrap();
-    rows.concat()
 }
 
 fn read_plainly(folder: &Path) -> BTreeMap<String, Vec<u8>> {

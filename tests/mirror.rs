@@ -13,14 +13,12 @@ use jiff::{SignedDuration, Timestamp};
 use warmspare::clock::{FixedClock, SystemClock};
 use warmspare::error::{Class, Error, Explain};
 use warmspare::mirror::manifest::Rows;
-use warmspare::mirror::{
-    self, MirrorError, Pass, PassOptions, PublishedParser, PublishedRow, manifest_path, published_lines,
-};
+use warmspare::mirror::{self, MirrorError, Pass, PassOptions, PublishedRow, manifest_path};
 use warmspare::observe::Progress;
 use warmspare::store::{Bucket, ReadOnly, StoreError};
 use warmspare::verify::object::{ObjectCheck, ObjectFault, check};
 
-use crate::support::buckets::{contents, folder, get, noise, put, s3};
+use crate::support::buckets::{contents, folder, get, noise, published, put, s3};
 use crate::support::ceph::{CREDENTIALS, Ceph};
 
 /// A pass long after the last change: nothing is racily clean.
@@ -45,14 +43,6 @@ fn told(pass: &Pass) -> String {
     format!("{}/{}/{}/{} {}", pass.listed, pass.copied, pass.unchanged, pass.gone, skipped.join(","))
         .trim_end()
         .to_owned()
-}
-
-fn published(state: &Path) -> Vec<PublishedRow> {
-    let mut parser = PublishedParser::default();
-    let blocks = published_lines(&manifest_path(state)).unwrap();
-    let rows: Vec<Vec<_>> = blocks.map(|block| parser.feed(&block.unwrap()).unwrap()).collect();
-    parser.finish().unwrap();
-    rows.concat()
 }
 
 async fn checked(bucket: &Bucket, state: &Path) -> ObjectCheck {

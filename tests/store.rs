@@ -1,7 +1,7 @@
 //! What every bucket must do, tried on a folder and on a real S3 server that forgives nothing.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use warmspare::store::{Attributes, Bucket, Listed, Original, StoreError, Tags, WriteError};
+use warmspare::store::{Attributes, Bucket, Listed, Original, SourceVersion, StoreError, Tags, WriteError};
 
 use crate::support::buckets::{body, folder, get, keys, noise, put, s3};
 use crate::support::ceph::{CREDENTIALS, Ceph};
@@ -132,8 +132,12 @@ fn tags() -> Tags {
 /// Written with everything, small and in parts, it comes back with what this kind of bucket keeps.
 async fn keeps_what_it_says_it_keeps(bucket: &Bucket) {
     let (keeps, attributes) = (bucket.keeps(), attributes());
-    for length in [5, 9 << 20] {
-        bucket.write("k", &attributes, length as u64, body(noise(7, length))).await.unwrap();
+    for length in [0, 5, 9 << 20] {
+        let written = bucket.write("k", &attributes, length as u64, body(noise(7, length))).await.unwrap();
+        let SourceVersion { size, etag, .. } = bucket.head("k").await.unwrap().version;
+        assert_eq!((written.size, &written.etag), (size, &etag), "{length}");
+        // A small one's answer proves it.
+        assert_eq!(written.was_looked_up, bucket.keeps().tags && length > 8 << 20, "{length}");
         bucket.write_tags("k", &tags()).await.unwrap();
         let (read, _) = bucket.read("k", None).await.unwrap();
         let head = bucket.head("k").await.unwrap();

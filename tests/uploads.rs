@@ -3,20 +3,21 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
-use warmspare::clock::{FixedClock, SystemClock};
-use warmspare::keygen;
+use warmspare::clock::FixedClock;
 use warmspare::mirror::{self, MirrorError, Pass, PassOptions};
 use warmspare::observe::Progress;
-use warmspare::store::{Attributes, Bucket, ReadOnly, WriteError};
+use warmspare::store::{Attributes, Bucket, ReadOnly, StoreError, WriteError};
 
+use crate::support::bucket_sites::BucketSites;
 use crate::support::buckets::{body, contents, get, noise, put, s3};
 use crate::support::ceph::{CREDENTIALS, Ceph, arn};
+use crate::support::proxy::{Fault as LineFault, Proxy};
 use crate::support::synthetic::{Fault, Synthetic, content_of, key_of};
 
 async fn pass_at(source: &Bucket, target: &Bucket, state: &Path, days: i64) -> Result<Pass, MirrorError> {
@@ -29,53 +30,11 @@ fn ceph_bucket(ceph: &Ceph, name: &str, credentials: &str) -> Bucket {
     s3(ceph.endpoint(), name, "", Some(credentials))
 }
 
-/// A system of one bucket, at both sites on the same Ceph.
-struct System {
-    folder: tempfile::TempDir,
-}
-
-impl System {
-    fn new(ceph: &Ceph, live: &str, spare: &str, more: &str) -> System {
-        let system = System { folder: tempfile::tempdir().unwrap() };
-        let path = system.folder.path();
-        let escrow = keygen::escrow(&path.join("escrow.txt"), &SystemClock).unwrap();
-        fs::create_dir(path.join("vault")).unwrap();
-        fs::write(path.join("s3"), CREDENTIALS).unwrap();
-        let (mut signers, mut sections) = (Vec::new(), String::new());
-        for (site, bucket) in [("ams", live), ("fra", spare)] {
-            let keys = keygen::site(site, &path.join(format!("{site}-keys"))).unwrap();
-            signers.push(format!("{site} = \"{}\"", keys.verifying_key));
-            sections += &format!(
-                "\n[sites.{site}]\nstate = \"{base}/{site}\"\nrecipient = \"{recipient}\"\nidentity = \"file:{identity}\"\n\
-                 signing_key = \"file:{signing}\"\nbuckets.artifacts = {{ url = \"s3://{bucket}\", endpoint = \"{endpoint}\", \
-                 credentials = \"file:{base}/s3\" }}\n",
-                base = path.display(),
-                recipient = keys.recipient,
-                identity = keys.identity_file.display(),
-                signing = keys.signing_key_file.display(),
-                endpoint = ceph.endpoint(),
-            );
-        }
-        let text = format!(
-            "system = \"app\"\nlive = \"ams\"\n{more}\n[vault]\nurl = \"{}\"\nescrow = [\"{}\"]\nsigners = {{ {} }}\n{sections}",
-            path.join("vault").display(),
-            escrow.recipient,
-            signers.join(", ")
-        );
-        fs::write(system.configuration(), text).unwrap();
-        system
-    }
-
-    fn configuration(&self) -> PathBuf {
-        self.folder.path().join("warmspare.toml")
-    }
-
-    fn capture(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_warmspare"));
-        command.arg("--config").arg(self.configuration()).args(["--site", "ams", "capture", "--json"]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
+/// A capture at the live site, whose words are read.
+fn capture(sites: &BucketSites) -> Command {
+    let mut command = sites.command("ams", &["capture", "--json"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
 }
 
 fn said(output: &Output) -> String {
@@ -90,13 +49,13 @@ async fn a_large_upload_that_was_killed_goes_on_where_it_was() {
     let (live, spare) = (ceph.bucket(), ceph.bucket());
     let source = ceph_bucket(&ceph, &live, CREDENTIALS);
     put(&source, "large", noise(3, 25 << 20)).await.unwrap();
-    let system = System::new(&ceph, &live, &spare, "");
+    let sites = BucketSites::s3(&ceph, &live, &spare);
     let parts = |log: &Path| fs::read_to_string(log).unwrap().matches("store.upload.part").count();
     let killed_at = |step: &str| {
-        let log = system.folder.path().join("log");
+        let log = sites.path().join("log");
         let _ = fs::remove_file(&log);
         let output =
-            system.capture().env("WARMSPARE_FAILPOINT", step).env("WARMSPARE_FAILPOINT_LOG", &log).output().unwrap();
+            capture(&sites).env("WARMSPARE_FAILPOINT", step).env("WARMSPARE_FAILPOINT_LOG", &log).output().unwrap();
         (output.status.signal(), parts(&log), said(&output))
     };
     let (signal, parts, said) = killed_at("store.upload.part:3");
@@ -109,11 +68,11 @@ async fn a_large_upload_that_was_killed_goes_on_where_it_was() {
         let (signal, parts, said) = killed_at(step);
         assert_eq!((signal, parts), (Some(9), expected), "{said}");
     }
-    let done = system.capture().output().unwrap();
+    let done = capture(&sites).output().unwrap();
     assert!(done.status.success(), "{}", self::said(&done));
     let target = ceph_bucket(&ceph, &spare, CREDENTIALS);
     assert_eq!(contents(&target).await, contents(&source).await);
-    assert_eq!(fs::read_dir(system.folder.path().join("ams/mirror/artifacts/uploads")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(sites.state("ams").join("mirror/artifacts/uploads")).unwrap().count(), 0);
 }
 
 /// Begins an upload of `content` and breaks off after so many parts.
@@ -142,7 +101,8 @@ async fn parts_of_what_an_object_was_before_are_not_taken_for_what_it_is() {
     assert!(get(&target, "k").await.unwrap() == new.slice(..19 << 20));
     broken_off(&target, "k", old.clone(), 17 << 20).await;
     let typed = Attributes { content_type: Some("text/x-new".to_owned()), ..Attributes::default() };
-    let head = target.write("k", &typed, old.len() as u64, body(old.clone())).await.unwrap();
+    target.write("k", &typed, old.len() as u64, body(old.clone())).await.unwrap();
+    let head = target.head("k").await.unwrap();
     assert_eq!(head.attributes.content_type.as_deref(), Some("text/x-new"));
     assert!(get(&target, "k").await.unwrap() == old);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -162,6 +122,50 @@ async fn an_upload_that_somebody_aborted_is_begun_anew() {
     fs::write(&note, text).unwrap();
     put(&target, "k", content.clone()).await.unwrap();
     assert!(get(&target, "k").await.unwrap() == content);
+}
+
+/// Copies one object more, and nothing else.
+async fn copies_one(source: &Bucket, target: &Bucket, state: &Path, key: &str, bytes: usize) {
+    put(source, key, noise(key.len() as u8, bytes)).await.unwrap();
+    let done = pass_at(source, target, state, 0).await.unwrap();
+    done.complete().unwrap();
+    assert_eq!(done.copied, 1);
+    assert!(get(target, key).await.unwrap() == get(source, key).await.unwrap(), "{key}");
+}
+
+#[tokio::test]
+async fn what_the_line_spoils_is_noticed_in_one_piece_in_parts_and_where_only_the_tag_shows_it() {
+    let ceph = Ceph::shared();
+    let folder = tempfile::tempdir().unwrap();
+    // In parts: three and a completion, and what was stored before is not sent again. Once the tag is known to prove them, they are
+    // stored as they come, and all sent again.
+    for (number, expected, bytes) in [(1, 2, 100_000), (2, 5, 20 << 20), (6, 12, 20 << 20)] {
+        let proxy = Proxy::start(ceph.endpoint(), LineFault::SpoilsBody(number)).await;
+        let (source, spare) = (ceph_bucket(&ceph, &ceph.bucket(), CREDENTIALS), ceph.bucket());
+        let target = s3(proxy.endpoint(), &spare, "", Some(CREDENTIALS));
+        let state = folder.path().join(number.to_string());
+        copies_one(&source, &target, &state, "k", bytes).await;
+        if number == 6 {
+            copies_one(&source, &target, &state, "kk", bytes).await;
+        }
+        assert_eq!(proxy.counted(), expected, "body {number} was spoilt");
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_wants_content_signed_gets_it_so_after_the_first_refusal() {
+    let ceph = Ceph::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = Proxy::start(ceph.endpoint(), LineFault::RefusesUnsigned).await;
+    let (source, spare) = (ceph_bucket(&ceph, &ceph.bucket(), CREDENTIALS), ceph.bucket());
+    let target = s3(proxy.endpoint(), &spare, "", Some(CREDENTIALS));
+    for (key, bytes) in [("k", 100_000), ("kk", 20 << 20)] {
+        copies_one(&source, &target, folder.path(), key, bytes).await;
+    }
+    assert_eq!(proxy.counted(), 1);
+    let refused = ceph_bucket(&ceph, &spare, "nobody:wrong");
+    let error = put(&refused, "k", "x").await.unwrap_err();
+    assert!(matches!(error, WriteError::Store(StoreError::Denied { .. })), "{error:?}");
 }
 
 #[tokio::test]
@@ -257,21 +261,22 @@ async fn a_limit_holds_and_is_lifted_while_a_capture_runs() {
     let (live, spare) = (ceph.bucket(), ceph.bucket());
     let source = ceph_bucket(&ceph, &live, CREDENTIALS);
     put(&source, "k", noise(1, 8 << 20)).await.unwrap();
-    let system = System::new(&ceph, &live, &spare, "mirror = { limits = [\"64 KiB/s\"] }");
+    let sites = BucketSites::s3(&ceph, &live, &spare);
+    sites.edit_configuration("live = \"ams\"\n", "live = \"ams\"\nmirror = { limits = [\"64 KiB/s\"] }\n");
     let begun = Instant::now();
-    let mut child = system.capture().spawn().unwrap();
+    let mut child = capture(&sites).spawn().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
-    while !system.folder.path().join("ams/mirror").exists() {
+    while !sites.state("ams").join("mirror").exists() {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it mirrored");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // Two minutes at this rate. A wrong file changes nothing; a right one does.
-    let text = fs::read_to_string(system.configuration()).unwrap();
-    fs::write(system.configuration(), "wrong").unwrap();
+    let text = fs::read_to_string(sites.configuration()).unwrap();
+    fs::write(sites.configuration(), "wrong").unwrap();
     hang_up(&child);
     read_until(&mut said, "the limits stay as they are");
     assert!(child.try_wait().unwrap().is_none(), "it was limited, and lived through SIGHUP");
-    fs::write(system.configuration(), text.replace("64 KiB/s", "900 MiB/s")).unwrap();
+    fs::write(sites.configuration(), text.replace("64 KiB/s", "900 MiB/s")).unwrap();
     hang_up(&child);
     read_until(&mut said, "hold from now on");
     assert!(child.wait().unwrap().success());

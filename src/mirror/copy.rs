@@ -25,8 +25,7 @@ const ATTEMPTS: u32 = 5;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// What writing an object takes: the write, and looking at what came of it. More for a large one, for each part.
-const WRITE_REQUESTS: u64 = 2;
+/// What writing takes besides one request: one for each part of a large object, and for some looking at what came of it.
 const PART_BYTES: u64 = 8 << 20;
 /// What having the target copy takes: looking before and after, and the copy.
 const REUSE_REQUESTS: u64 = 3;
@@ -274,14 +273,17 @@ impl Copier<'_> {
         let beside = Beside::of(self.source, key, &head, false).await.map_err(Fault::Source)?;
         let (body, hasher) = self.hashed(body);
         let layout = self.source.layout(&head.version);
-        self.limits.requests(WRITE_REQUESTS + size / PART_BYTES).await;
+        self.limits.requests(1 + size / PART_BYTES).await;
         let written = self.target.write_in_parts(key, &beside.attributes, size, layout, body).await?;
+        if written.was_looked_up {
+            self.limits.request().await;
+        }
         let blake3 = hasher.lock().unwrap_or_else(PoisonError::into_inner).finalize();
-        if written.version.size != size {
-            let found = written.version.size;
+        if written.size != size {
+            let found = written.size;
             return Err(Fault::Unconfirmed(format!("{size} bytes were sent and the target says it has {found}")));
         }
-        let mut row = row(key, wanted, head, blake3, &beside, written.version.etag);
+        let mut row = row(key, wanted, head, blake3, &beside, written.etag);
         let mut sent = Sent { refused, unsettled: None };
         // The content is there and counts; that the tags are not is told, and the audit tries again.
         if !beside.tags.is_empty()

@@ -22,7 +22,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 use super::line::{escape_into, unescape};
-use crate::store::{Attributes, Bucket, Head, Listed, Place, StoreError, WriteError};
+use crate::store::{Attributes, Bucket, Listed, Place, StoreError, WriteError};
 
 const FORMAT: &str = "warmspare-touched 1";
 const PREFIX: &str = "touched/";
@@ -94,9 +94,11 @@ pub async fn begin(attic: &Bucket, keys: &[String], now: Timestamp) -> Result<(V
             text.push('\n');
         }
         text += &format!("end\t{}\n", keys.len());
-        let head = put(attic, &name_of(next), text).await?;
-        // The first of them: none of the objects was looked at before.
-        store_now_ns = if numbers.is_empty() { head.version.modified_ns } else { store_now_ns };
+        put(attic, &name_of(next), text).await?;
+        if numbers.is_empty() {
+            // The first of them: none of the objects was looked at before.
+            store_now_ns = attic.head(&name_of(next)).await?.version.modified_ns;
+        }
         crate::failpoint::hit("mirror.touched");
         numbers.push(next);
         next += 1;
@@ -169,12 +171,12 @@ fn parse(bytes: &[u8]) -> Option<Vec<String>> {
     (first == FORMAT && keys.len() == end).then_some(keys)
 }
 
-async fn put(attic: &Bucket, name: &str, text: String) -> Result<Head, StoreError> {
+async fn put(attic: &Bucket, name: &str, text: String) -> Result<(), StoreError> {
     let bytes = Bytes::from(text);
     let size = bytes.len() as u64;
     let body = stream::iter((size > 0).then_some(Ok(bytes))).boxed();
     match attic.write(name, &Attributes::default(), size, body).await {
-        Ok(head) => Ok(head),
+        Ok(_) => Ok(()),
         Err(WriteError::Body(error) | WriteError::Store(error)) => Err(error),
     }
 }

@@ -14,7 +14,8 @@ use super::cloud::{Cloud, Provider};
 use super::error::{Place, StoreError};
 use super::folder::Folder;
 use super::object::{
-    Attributes, Body, Cursor, Head, Keeps, Listed, Original, Page, Skipped, SourceVersion, Tags, WriteError,
+    Attributes, Body, Cursor, Head, Keeps, Layout, Listed, Original, Page, Skipped, SourceVersion, Tags, WriteError,
+    Written,
 };
 use super::s3::S3;
 use super::s3::versions::Versioning;
@@ -176,11 +177,17 @@ impl Bucket {
     /// # Errors
     /// [`WriteError::Body`] when `body` fails or has not `size` bytes, [`StoreError::BadKey`] when the store
     /// cannot carry the key, [`StoreError::NoSpace`] when it is full.
-    pub async fn write(&self, key: &str, attributes: &Attributes, size: u64, body: Body) -> Result<Head, WriteError> {
+    pub async fn write(
+        &self,
+        key: &str,
+        attributes: &Attributes,
+        size: u64,
+        body: Body,
+    ) -> Result<Written, WriteError> {
         self.write_in_parts(key, attributes, size, None, body).await
     }
 
-    /// The same, but a server that takes parts gets them of so many bytes, if that is [known](Bucket::layout).
+    /// The same, but a server that takes parts gets those in which the object came, if they are [known](Bucket::layout).
     ///
     /// # Errors
     /// The same.
@@ -189,18 +196,21 @@ impl Bucket {
         key: &str,
         attributes: &Attributes,
         size: u64,
-        layout: Option<u64>,
+        layout: Option<Layout>,
         body: Body,
-    ) -> Result<Head, WriteError> {
+    ) -> Result<Written, WriteError> {
         match self {
-            Bucket::Folder(folder) => folder.write(key, attributes, size, body).boxed().await,
+            Bucket::Folder(folder) => folder.write(key, attributes, size, body).boxed().await.map(Written::of),
             Bucket::S3(s3) => s3.write(key, attributes, size, layout, body).boxed().await,
-            Bucket::Cloud(cloud) => cloud.write(key, attributes, size, body).boxed().await,
+            Bucket::Cloud(cloud) => {
+                let head = cloud.write(key, attributes, size, body).boxed().await?;
+                Ok(Written { was_looked_up: true, ..Written::of(head) })
+            }
         }
     }
 
-    /// In parts of how many bytes an object of this version most likely came.
-    pub fn layout(&self, version: &SourceVersion) -> Option<u64> {
+    /// In which parts an object of this version most likely came.
+    pub fn layout(&self, version: &SourceVersion) -> Option<Layout> {
         match self {
             Bucket::Folder(_) | Bucket::Cloud(_) => None,
             Bucket::S3(_) => super::s3::layout(version),

@@ -21,7 +21,8 @@ pub use bucket::Bucket;
 pub use error::{Place, StoreError};
 pub use keys::{Create, Created, Delete, Keys, ListedKey, Read, Replace};
 pub use object::{
-    Attributes, Body, Cursor, Head, Keeps, Listed, Names, Original, Page, Skipped, SourceVersion, Tags, WriteError,
+    Attributes, Body, Cursor, Head, Keeps, Layout, Listed, Names, Original, Page, Skipped, SourceVersion, Tags,
+    WriteError, Written,
 };
 pub use probe::{Canary, Protection, StoreProbe, Versions};
 pub use read_only::ReadOnly;

@@ -70,6 +70,35 @@ pub struct Head {
     pub storage_class: Option<String>,
 }
 
+/// The parts in which an object came, most likely: where it is sent in the same ones, a server that makes tags as S3 does
+/// gives it the same tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The size of each part but the last.
+    pub part_bytes: u64,
+    /// Its tag.
+    pub etag: String,
+}
+
+/// What a store says that it has after a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its length in bytes.
+    pub size: u64,
+    /// The tag it got, as [`SourceVersion::etag`] has it.
+    pub etag: Option<String>,
+    /// Whether the store had to be asked once more, because its answer to the write itself did not prove what it has.
+    pub was_looked_up: bool,
+}
+
+impl Written {
+    /// What the answer to the write itself says.
+    pub(super) fn of(head: Head) -> Self {
+        let SourceVersion { size, etag, .. } = head.version;
+        Written { size, etag, was_looked_up: false }
+    }
+}
+
 /// What a bucket keeps of an object besides its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keeps {

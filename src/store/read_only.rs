@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::bucket::Bucket;
 use super::error::StoreError;
-use super::object::{Body, Cursor, Head, Keeps, Listed, Page, SourceVersion, Tags};
+use super::object::{Body, Cursor, Head, Keeps, Layout, Listed, Page, SourceVersion, Tags};
 
 /// What may be asked of a bucket that must not change. See [`Bucket`] for what each answers.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ impl ReadOnly {
     }
 
     /// [`Bucket::layout`].
-    pub fn layout(&self, version: &SourceVersion) -> Option<u64> {
+    pub fn layout(&self, version: &SourceVersion) -> Option<Layout> {
         self.0.layout(version)
     }
 

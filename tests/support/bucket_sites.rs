@@ -9,7 +9,7 @@ use warmspare::clock::SystemClock;
 use warmspare::keygen;
 
 use super::ceph::{CREDENTIALS, Ceph};
-use super::sites::shown;
+use super::sites::{edit, shown};
 
 pub struct BucketSites {
     folder: tempfile::TempDir,
@@ -31,13 +31,24 @@ impl BucketSites {
     pub fn folder_and_s3(ceph: &Ceph, spare: &str) -> BucketSites {
         let sites = BucketSites { folder: tempfile::tempdir().unwrap() };
         fs::create_dir_all(sites.bucket("ams")).unwrap();
-        let credentials = sites.path().join("s3");
-        fs::write(&credentials, CREDENTIALS).unwrap();
         let own = format!("url = \"{}\"", sites.bucket("ams").display());
-        let (endpoint, file) = (ceph.endpoint(), credentials.display());
-        let other = format!("url = \"s3://{spare}\", endpoint = \"{endpoint}\", credentials = \"file:{file}\"");
-        sites.configure(&own, &other);
+        sites.configure(&own, &sites.s3_address(ceph, spare));
         sites
+    }
+
+    /// A bucket at each site, both of one S3 server.
+    pub fn s3(ceph: &Ceph, live: &str, spare: &str) -> BucketSites {
+        let sites = BucketSites { folder: tempfile::tempdir().unwrap() };
+        sites.configure(&sites.s3_address(ceph, live), &sites.s3_address(ceph, spare));
+        sites
+    }
+
+    /// A bucket of an S3 server, as the configuration has it.
+    fn s3_address(&self, ceph: &Ceph, bucket: &str) -> String {
+        let credentials = self.path().join("s3");
+        fs::write(&credentials, CREDENTIALS).unwrap();
+        let (endpoint, file) = (ceph.endpoint(), credentials.display());
+        format!("url = \"s3://{bucket}\", endpoint = \"{endpoint}\", credentials = \"file:{file}\"")
     }
 
     /// Writes the configuration; what stands in the braces of `buckets.artifacts` at ams and at fra.
@@ -77,9 +88,7 @@ impl BucketSites {
 
     /// Changes the configuration's text.
     pub fn edit_configuration(&self, from: &str, to: &str) {
-        let text = fs::read_to_string(self.configuration()).unwrap();
-        assert!(text.contains(from), "the configuration has {from}");
-        fs::write(self.configuration(), text.replace(from, to)).unwrap();
+        edit(&self.configuration(), from, to);
     }
 
     pub fn bucket(&self, site: &str) -> PathBuf {

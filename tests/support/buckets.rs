@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use secrecy::SecretString;
 use warmspare::config::address::{BucketAddress, BucketUrl};
+use warmspare::mirror::{PublishedParser, PublishedRow, manifest_path, published_lines};
 use warmspare::store::{Attributes, Body, Bucket, Head, Listed, StoreError, WriteError};
 
 /// A folder as a bucket.
@@ -27,9 +28,11 @@ pub fn body(content: impl Into<Bytes>) -> Body {
     stream::iter(blocks).boxed()
 }
 
+/// Writes it, and looks at what is there then.
 pub async fn put(bucket: &Bucket, key: &str, content: impl Into<Bytes>) -> Result<Head, WriteError> {
     let content: Bytes = content.into();
-    bucket.write(key, &Attributes::default(), content.len() as u64, body(content)).await
+    bucket.write(key, &Attributes::default(), content.len() as u64, body(content)).await?;
+    Ok(bucket.head(key).await?)
 }
 
 pub async fn get(bucket: &Bucket, key: &str) -> Result<Bytes, StoreError> {
@@ -61,4 +64,13 @@ pub fn noise(seed: u8, length: usize) -> Bytes {
     let mut bytes = vec![0; length];
     blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
     bytes.into()
+}
+
+/// What a recovery point would say of the bucket whose mirror has this state.
+pub fn published(state: &Path) -> Vec<PublishedRow> {
+    let mut parser = PublishedParser::default();
+    let blocks = published_lines(&manifest_path(state)).unwrap();
+    let rows: Vec<Vec<_>> = blocks.map(|block| parser.feed(&block.unwrap()).unwrap()).collect();
+    parser.finish().unwrap();
+    rows.concat()
 }

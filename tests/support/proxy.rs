@@ -24,12 +24,17 @@ pub enum Fault {
     AnswersCopiesItself(&'static str),
     /// Dies after so many bytes of the first upload.
     DiesAfter(usize),
+    /// Changes the last byte of the body number so many, from 1.
+    SpoilsBody(usize),
+    /// Refuses whatever is not signed with its content, as a policy of AWS can.
+    RefusesUnsigned,
 }
 
 /// A running proxy; it ends when it is dropped.
 pub struct Proxy {
     endpoint: String,
     task: JoinHandle<()>,
+    counted: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -39,6 +44,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let lost = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&lost);
         let task = tokio::spawn(async move {
             loop {
                 let (mut client, _) = listener.accept().await.unwrap();
@@ -51,15 +57,28 @@ impl Proxy {
                         tokio::spawn(async move { client.write_all(answer.as_bytes()).await.ok() })
                     }
                     Fault::DiesAfter(bytes) if head.starts_with("PUT ") => return take(client, bytes).await,
+                    Fault::RefusesUnsigned if head.contains("UNSIGNED-PAYLOAD") => {
+                        lost.fetch_add(1, Ordering::Relaxed);
+                        tokio::spawn(async move { refuse(client, &head).await.ok() })
+                    }
+                    Fault::SpoilsBody(number) if length_of(&head) > 0 => {
+                        let is_it = lost.fetch_add(1, Ordering::Relaxed) + 1 == number;
+                        tokio::spawn(async move { spoil(client, head, &server, is_it).await.ok() })
+                    }
                     _ => tokio::spawn(async move { pass(client, head, &server, fault, &lost).await.ok() }),
                 };
             }
         });
-        Proxy { endpoint, task }
+        Proxy { endpoint, task, counted }
     }
 
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// How many requests the fault was about.
+    pub fn counted(&self) -> usize {
+        self.counted.load(Ordering::Relaxed)
     }
 }
 
@@ -77,6 +96,35 @@ async fn take(mut client: TcpStream, mut bytes: usize) {
             Ok(read) => bytes = bytes.saturating_sub(read),
         }
     }
+}
+
+fn length_of(head: &str) -> usize {
+    let length = |line: &str| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok();
+    head.lines().find_map(length).unwrap_or(0)
+}
+
+async fn body_of(client: &mut TcpStream, head: &str) -> std::io::Result<Vec<u8>> {
+    let mut body = vec![0; length_of(head)];
+    client.read_exact(&mut body).await?;
+    Ok(body)
+}
+
+async fn refuse(mut client: TcpStream, head: &str) -> std::io::Result<()> {
+    body_of(&mut client, head).await?;
+    let said = "<Error><Code>AccessDenied</Code><Message>explicit deny</Message></Error>";
+    let answer = format!("HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{said}", said.len());
+    client.write_all(answer.as_bytes()).await
+}
+
+async fn spoil(mut client: TcpStream, head: String, server: &str, is_it: bool) -> std::io::Result<()> {
+    let mut body = body_of(&mut client, &head).await?;
+    if let Some(last) = body.last_mut().filter(|_| is_it) {
+        *last ^= 1;
+    }
+    let mut server = TcpStream::connect(server).await?;
+    server.write_all(rewritten(&head, Fault::SpoilsBody(0)).as_bytes()).await?;
+    server.write_all(&body).await?;
+    tokio::io::copy(&mut server, &mut client).await.map(drop)
 }
 
 async fn head_of(client: &mut TcpStream) -> std::io::Result<String> {

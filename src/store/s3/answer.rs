@@ -59,7 +59,8 @@ fn judge(at: Place, status: u16, code: &str, why: String) -> StoreError {
         (_, 412) => StoreError::Changed { at },
         // Asked again it will not know it either.
         (_, 501) => StoreError::other(at, why),
-        ("SlowDown" | "RequestTimeout" | "OperationAborted", _) | (_, 0 | 408 | 429 | 500..) => {
+        // What came is not what was sent.
+        ("BadDigest" | "SlowDown" | "RequestTimeout" | "OperationAborted", _) | (_, 0 | 408 | 429 | 500..) => {
             StoreError::Unavailable { at, source: why.into() }
         }
         _ => StoreError::other(at, why),
@@ -100,6 +101,7 @@ mod tests {
         check("QuotaExceeded", 403, "NoSpace");
         check("PreconditionFailed", 412, "Changed");
         check("SlowDown", 503, "Unavailable");
+        check("BadDigest", 400, "Unavailable");
         check("", 0, "Unavailable");
         check("NotImplemented", 501, "Other");
         check("KeyTooLongError", 400, "BadKey");

@@ -1,12 +1,14 @@
 //! A bucket of an S3 server, through aws-sdk-s3, with keys as raw as the protocol has them.
 //!
-//! What is peculiar here is so because some server needs it: path-style addresses unless another is asked for, or it is AWS; no checksums of the SDK's own (other servers refuse them); what an upload became is asked for by
-//! HEAD (Ceph answers a completed upload with an empty or unquoted ETag).
+//! What is peculiar here is so because some server needs it: path-style addresses unless another is asked for, or it is AWS; no
+//! checksums of the SDK's own (other servers refuse them); what an upload became is asked for by HEAD (Ceph answers a completed
+//! upload with an empty or unquoted ETag), unless the answer to it has the MD5 of what was sent.
 
 pub(super) mod answer;
 mod attributes;
 mod client;
 mod copy;
+mod learnt;
 mod list;
 mod notes;
 mod pressure;
@@ -31,9 +33,10 @@ pub(super) use list::decoded;
 pub(super) use tags::encoded;
 
 use super::error::{Place, StoreError};
-use super::object::{Attributes, Body, Head, Keeps, Listed, Names, SourceVersion, WriteError};
+use super::object::{Attributes, Body, Head, Keeps, Layout, Listed, Names, SourceVersion, WriteError, Written};
 use crate::config::address::{Addressing, BucketAddress};
 use attributes::{head_of_get, head_of_head};
+use learnt::Learnt;
 use notes::Notes;
 use pressure::Pressure;
 
@@ -54,6 +57,7 @@ pub struct S3 {
     cut: copy::Cut,
     pressure: Pressure,
     notes: Option<Notes>,
+    learnt: Learnt,
 }
 
 /// The way to a server.
@@ -100,7 +104,7 @@ impl S3 {
         let (endpoint, cut) = (access.endpoint.map(Arc::from), copy::Cut::default());
         let client = client::client(access, &name, pressure.clone())?;
         let (bucket, prefix, name) = (bucket.into(), prefix.into(), name.into());
-        Ok(S3 { client, endpoint, bucket, prefix, name, cut, pressure, notes: None })
+        Ok(S3 { client, endpoint, bucket, prefix, name, cut, pressure, notes: None, learnt: Learnt::default() })
     }
 
     /// The same, but objects larger than `bytes` are copied in parts of that size: for servers whose copies of one request
@@ -177,13 +181,10 @@ impl S3 {
         key: &str,
         attributes: &Attributes,
         size: u64,
-        layout: Option<u64>,
+        layout: Option<Layout>,
         body: Body,
-    ) -> Result<Head, WriteError> {
-        let full = self.full(key, "write")?;
-        upload::upload(self, full, self.at(key, "write"), attributes, size, layout, body).await?;
-        crate::failpoint::hit("store.object.write");
-        Ok(self.head(key).await?)
+    ) -> Result<Written, WriteError> {
+        upload::upload(self, key, attributes, size, layout, body).await
     }
 
     pub(super) async fn check_writable(&self) -> Result<(), StoreError> {
@@ -257,7 +258,7 @@ pub(super) fn bare_etag(etag: Option<&str>) -> Option<String> {
 }
 
 /// [`upload::layout`].
-pub(super) fn layout(version: &SourceVersion) -> Option<u64> {
+pub(super) fn layout(version: &SourceVersion) -> Option<Layout> {
     upload::layout(version.etag.as_deref(), version.size)
 }
 

@@ -3,14 +3,19 @@
 use aws_sdk_s3::config::http::HttpRequest;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::Fuse;
+use md5::{Digest, Md5};
 
 use super::attributes::with_attributes;
-use super::{S3, answer, resume};
+use super::learnt::Learnt;
+use super::resume::hex;
+use super::{S3, answer, bare_etag, resume};
 use crate::store::error::{Place, StoreError};
-use crate::store::object::{Attributes, Body, WriteError};
+use crate::store::object::{Attributes, Body, Layout, WriteError, Written};
 
 /// The size of a part, and of the largest object sent in one request.
 const PART_BYTES: u64 = 8 << 20;
@@ -20,43 +25,76 @@ const COMMON_PART_BYTES: [u64; 5] = [8 << 20, 5 << 20, 16 << 20, 15 << 20, 10 <<
 /// S3 takes no more parts than that; larger parts make up for it (objects above 80 GB).
 const PARTS_MAX: u64 = 10_000;
 
-/// In parts of which size the object with this tag most likely came; `None` when in one piece, or when it cannot be told.
-pub(super) fn layout(etag: Option<&str>, size: u64) -> Option<u64> {
-    let count: u64 = etag?.rsplit_once('-')?.1.parse().ok()?;
-    COMMON_PART_BYTES.into_iter().find(|part| count > 1 && size.div_ceil(*part) == count)
+/// In which parts the object with this tag most likely came; `None` when in one piece, or when it cannot be told.
+pub(super) fn layout(etag: Option<&str>, size: u64) -> Option<Layout> {
+    let etag = etag?;
+    let count: u64 = etag.rsplit_once('-')?.1.parse().ok()?;
+    let fits = |part: &u64| count > 1 && size.div_ceil(*part) == count;
+    COMMON_PART_BYTES.into_iter().find(fits).map(|part_bytes| Layout { part_bytes, etag: etag.to_owned() })
 }
 
-/// Uploads `body` as the full key `key`, in parts of `layout` bytes if that is given.
+/// Uploads `body`, in the parts of `layout` if that is given.
 pub(super) async fn upload(
     s3: &S3,
-    key: String,
-    at: Place,
+    key: &str,
     attributes: &Attributes,
     size: u64,
-    layout: Option<u64>,
+    layout: Option<Layout>,
     body: Body,
-) -> Result<(), WriteError> {
-    let part_bytes = layout.unwrap_or_else(|| part_bytes(size));
+) -> Result<Written, WriteError> {
+    let part_bytes = layout.as_ref().map_or_else(|| part_bytes(size), |layout| layout.part_bytes);
     let mut parts = Parts { body: body.fuse(), part_bytes, waiting: BytesMut::new(), taken: 0 };
-    if size > PART_BYTES || layout.is_some() {
-        return in_parts(s3, key, at, attributes, size, &mut parts).await;
+    let whole = size <= PART_BYTES && layout.is_none();
+    let written = match whole {
+        true => in_one(s3, key, attributes, size, &mut parts).await?,
+        false => in_parts(s3, key, attributes, size, layout, &mut parts).await?,
+    };
+    match written {
+        Some(written) => Ok(written),
+        None => Ok(Written { was_looked_up: true, ..Written::of(s3.head(key).await?) }),
     }
-    let content = parts.next().await?.unwrap_or_default();
-    parts.ended_at(size, &at).await?;
-    let request = s3.client.put_object().bucket(&*s3.bucket).key(key).body(ByteStream::from(content));
-    with_attributes!(request, attributes).send().await.map_err(|e| answer::refused(at, e))?;
-    Ok(())
 }
 
-async fn in_parts(
+/// What the server has then, if its answer proves it: the tag is the MD5 of what was sent.
+async fn in_one(
     s3: &S3,
-    key: String,
-    at: Place,
+    key: &str,
     attributes: &Attributes,
     size: u64,
     parts: &mut Parts,
-) -> Result<(), WriteError> {
-    let mut upload = Upload::resume(s3, key, at, attributes, size, parts.part_bytes).await?;
+) -> Result<Option<Written>, WriteError> {
+    let (full, at) = (s3.full(key, "write")?, s3.at(key, "write"));
+    let content = parts.next().await?.unwrap_or_default();
+    parts.ended_at(size, &at).await?;
+    let md5 = Md5::digest(&content);
+    let send = |is_signed: bool| {
+        let request = s3.client.put_object().bucket(&*s3.bucket).key(&full).content_md5(base64(&md5));
+        let request = with_attributes!(request.body(ByteStream::from(content.clone())), attributes);
+        if is_signed { request } else { request.disable_payload_signing() }.send()
+    };
+    let is_signed = s3.learnt.wants_signed();
+    let mut answer = send(is_signed).await;
+    if !is_signed && answer.as_ref().err().is_some_and(Learnt::may_want_signed) {
+        answer = send(true).await.inspect(|_| s3.learnt.wanted_signed());
+    }
+    let answer = answer.map_err(|e| answer::refused(at, e))?;
+    crate::failpoint::hit("store.object.write");
+    let etag = bare_etag(answer.e_tag()).filter(|etag| *etag == hex(&md5));
+    Ok(etag.map(|etag| Written { size, etag: Some(etag), was_looked_up: false }))
+}
+
+/// What the server has then, if it was looked up.
+async fn in_parts(
+    s3: &S3,
+    key: &str,
+    attributes: &Attributes,
+    size: u64,
+    layout: Option<Layout>,
+    parts: &mut Parts,
+) -> Result<Option<Written>, WriteError> {
+    let (full, at) = (s3.full(key, "write")?, s3.at(key, "write"));
+    let mut upload = Upload::resume(s3, full, at, attributes, size, parts.part_bytes).await?;
+    upload.is_proven_by_tag = layout.is_some() && s3.learnt.tags_prove();
     while let Some(part) = parts.next().await? {
         upload.part(part).await?;
     }
@@ -64,7 +102,17 @@ async fn in_parts(
     upload.complete().await?;
     crate::failpoint::hit("store.upload.complete");
     s3.forget_upload(&upload.key)?;
-    Ok(())
+    crate::failpoint::hit("store.object.write");
+    let Some(layout) = layout else { return Ok(None) };
+    let head = s3.head(key).await?;
+    let is_same = head.version.etag.as_ref() == Some(&layout.etag);
+    s3.learnt.tag_came(is_same);
+    if upload.is_proven_by_tag && !is_same {
+        // Sent again, each part has its MD5 with it.
+        let why = "its tag is not that of what was sent".into();
+        return Err(StoreError::Unavailable { at: upload.at.clone(), source: why }.into());
+    }
+    Ok(Some(Written { was_looked_up: true, ..Written::of(head) }))
 }
 
 /// Begins an upload and ends it at once: the server says whether it takes objects, and keeps nothing.
@@ -87,6 +135,8 @@ pub(super) struct Upload<'a> {
     /// What the server has of it from before.
     there: resume::Parts,
     is_kept: bool,
+    /// Whether the object's tag will prove what it has, and no part has to prove itself.
+    is_proven_by_tag: bool,
 }
 
 impl<'a> Upload<'a> {
@@ -94,9 +144,16 @@ impl<'a> Upload<'a> {
         let request = s3.client.create_multipart_upload().bucket(&*s3.bucket).key(&key);
         let begun = with_attributes!(request, attributes).send().await.map_err(|e| answer::refused(at.clone(), e))?;
         match begun.upload_id {
-            Some(id) => {
-                Ok(Upload { s3, key, id, at, done: Vec::new(), there: resume::Parts::default(), is_kept: false })
-            }
+            Some(id) => Ok(Upload {
+                s3,
+                key,
+                id,
+                at,
+                done: Vec::new(),
+                there: resume::Parts::default(),
+                is_kept: false,
+                is_proven_by_tag: false,
+            }),
             None => Err(StoreError::other(at, "the server began an upload without giving it an id")),
         }
     }
@@ -111,7 +168,8 @@ impl<'a> Upload<'a> {
         part_bytes: u64,
     ) -> Result<Self, StoreError> {
         if let Some((id, there)) = s3.unfinished(&key, &at, attributes, size, part_bytes).await? {
-            return Ok(Upload { s3, key, id, at, done: Vec::new(), there, is_kept: true });
+            let (done, is_kept, is_proven_by_tag) = (Vec::new(), true, false);
+            return Ok(Upload { s3, key, id, at, done, there, is_kept, is_proven_by_tag });
         }
         let mut upload = Upload::begin(s3, key, at, attributes).await?;
         s3.note(&upload.key, &upload.id, attributes, size, part_bytes)?;
@@ -125,8 +183,18 @@ impl<'a> Upload<'a> {
             self.done.push(CompletedPart::builder().part_number(number).e_tag(tag).build());
             return Ok(());
         }
-        let request = self.s3.client.upload_part().bucket(&*self.s3.bucket).key(&self.key).upload_id(&self.id);
-        let sent = request.part_number(number).body(ByteStream::from(content)).send().await;
+        let md5 = (!self.is_proven_by_tag).then(|| base64(&Md5::digest(&content)));
+        let send = |is_signed: bool| {
+            let request = self.s3.client.upload_part().bucket(&*self.s3.bucket).key(&self.key).upload_id(&self.id);
+            let request = request.part_number(number).set_content_md5(md5.clone());
+            let request = request.body(ByteStream::from(content.clone())).customize();
+            if is_signed { request } else { request.disable_payload_signing() }.send()
+        };
+        let is_signed = self.s3.learnt.wants_signed();
+        let mut sent = send(is_signed).await;
+        if !is_signed && sent.as_ref().err().is_some_and(Learnt::may_want_signed) {
+            sent = send(true).await.inspect(|_| self.s3.learnt.wanted_signed());
+        }
         let sent = sent.map_err(|e| self.refused(answer::refused(self.at.clone(), e)))?;
         self.done.push(CompletedPart::builder().part_number(number).set_e_tag(sent.e_tag).build());
         crate::failpoint::hit("store.upload.part");
@@ -198,6 +266,10 @@ impl Drop for Upload<'_> {
     }
 }
 
+fn base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
 fn part_bytes(size: u64) -> u64 {
     size.div_ceil(PARTS_MAX).max(PART_BYTES)
 }
@@ -254,7 +326,9 @@ mod tests {
     #[test]
     fn an_object_keeps_the_parts_it_came_in_if_they_are_common() {
         let check = |etag: &str, size: u64, expected: Option<u64>| {
-            assert_eq!(layout(Some(etag), size), expected.map(|mib| mib << 20), "{etag} {size}");
+            let found = layout(Some(etag), size);
+            assert_eq!(found.as_ref().map(|found| found.part_bytes), expected.map(|mib| mib << 20), "{etag} {size}");
+            assert!(found.is_none_or(|found| found.etag == etag));
         };
         check("d41d8cd98f00b204e9800998ecf8427e", 64 << 20, None);
         check("d41d8cd98f00b204e9800998ecf8427e-8", 64 << 20, Some(8));
