@@ -207,7 +207,9 @@ async fn reads_a_version_by_its_id(bucket: &Bucket, keeps_versions: bool) {
     assert_eq!(old.id.is_some(), keeps_versions, "{old:?}");
     if let Some(id) = &old.id {
         let (head, content) = bucket.read_version("k", id).await.unwrap();
-        assert_eq!(head.version, old.version);
+        // To Ceph 16 tagging is a modification: its time moves on.
+        let (found, old) = (&head.version, &old.version);
+        assert_eq!((&found.etag, found.size), (&old.etag, old.size));
         assert_eq!(content.try_collect::<Vec<_>>().await.unwrap().concat(), b"old");
         assert_eq!(bucket.tags("k", Some(id)).await.unwrap(), tags());
     }
