@@ -25,7 +25,7 @@ use std::path::Path;
 
 use secrecy::SecretString;
 use warmspare::clock::SystemClock;
-use warmspare::config::address::{BucketAddress, BucketUrl, Topology};
+use warmspare::config::address::{BucketAddress, BucketUrl};
 use warmspare::mirror::{PassOptions, pass};
 use warmspare::observe::Progress;
 use warmspare::store::{Bucket, ReadOnly};
@@ -49,16 +49,8 @@ fn main() -> Outcome<()> {
 /// The bucket `ENDPOINT/NAME`.
 fn bucket(place: &str) -> Outcome<Bucket> {
     let (endpoint, name) = place.rsplit_once('/').ok_or("a bucket is ENDPOINT/NAME")?;
-    let address = BucketAddress {
-        name: "artifacts".to_owned(),
-        url: BucketUrl::S3 { bucket: name.to_owned(), prefix: String::new() },
-        endpoint: Some(endpoint.to_owned()),
-        region: "us-east-1".to_owned(),
-        credentials: None,
-        topology: Topology::default(),
-        attic: None,
-        canary: None,
-    };
+    let url = BucketUrl::S3 { bucket: name.to_owned(), prefix: String::new() };
+    let address = BucketAddress::at("artifacts", url).on_server(endpoint);
     Ok(Bucket::open(&address, Some(SecretString::from(ceph::CREDENTIALS)))?)
 }
 

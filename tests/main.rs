@@ -1,9 +1,11 @@
 //! The integration and end-to-end tests, one binary: each module is about one thing an operator relies on.
 
+mod abilities;
 mod attic;
 mod attic_sites;
 mod beside;
 mod check;
+mod cloud;
 mod corruption;
 mod direction;
 mod duplicates;
@@ -23,6 +25,7 @@ mod permit;
 mod postgres;
 mod promote;
 mod proof;
+mod reach;
 mod recipients;
 mod rights;
 mod scrub;

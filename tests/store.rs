@@ -28,6 +28,8 @@ const S3_KEYS: [&str; 7] = ["/leading", "a//b", "a/../b", "a/./b", "dir/", "..",
 
 async fn lists_in_the_order_of_the_bytes(bucket: &Bucket, more: &[&str]) {
     let mut expected: Vec<&str> = ODD_KEYS.iter().chain(more).copied().collect();
+    // A control character is more than object_store can spell.
+    expected.retain(|key| bucket.carries(key).is_ok() || !key.contains('\n'));
     for key in &expected {
         put(bucket, key, key.to_string()).await.unwrap();
     }
@@ -134,8 +136,9 @@ async fn keeps_what_it_says_it_keeps(bucket: &Bucket) {
         let written = bucket.write("k", &attributes, length as u64, body(noise(7, length))).await.unwrap();
         let SourceVersion { size, etag, .. } = bucket.head("k").await.unwrap().version;
         assert_eq!((written.size, &written.etag), (size, &etag), "{length}");
-        // A small one's answer proves it.
-        assert_eq!(written.was_looked_up, bucket.keeps().tags && length > 8 << 20, "{length}");
+        // A small one's answer proves it, but that of Google or Azure says no size.
+        let is_cloud = matches!(bucket, Bucket::Cloud(_));
+        assert_eq!(written.was_looked_up, is_cloud || (bucket.keeps().tags && length > 8 << 20), "{length}");
         bucket.write_tags("k", &tags()).await.unwrap();
         let (read, _) = bucket.read("k", None).await.unwrap();
         let head = bucket.head("k").await.unwrap();
@@ -204,7 +207,9 @@ async fn reads_a_version_by_its_id(bucket: &Bucket, keeps_versions: bool) {
     assert_eq!(old.id.is_some(), keeps_versions, "{old:?}");
     if let Some(id) = &old.id {
         let (head, content) = bucket.read_version("k", id).await.unwrap();
-        assert_eq!(head.version, old.version);
+        // To Ceph 16 tagging is a modification: its time moves on.
+        let (found, old) = (&head.version, &old.version);
+        assert_eq!((&found.etag, found.size), (&old.etag, old.size));
         assert_eq!(content.try_collect::<Vec<_>>().await.unwrap().concat(), b"old");
         assert_eq!(bucket.tags("k", Some(id)).await.unwrap(), tags());
     }
@@ -219,7 +224,7 @@ async fn keeps_more_than_content(open: &impl AsyncFn(&str) -> Bucket, odd_keys: 
     reads_a_version_by_its_id(&open("ids").await, keeps_versions).await;
 }
 
-async fn conforms(open: impl AsyncFn(&str) -> Bucket, more_keys: &[&str], keeps_versions: bool) {
+pub async fn conforms(open: impl AsyncFn(&str) -> Bucket, more_keys: &[&str], keeps_versions: bool) {
     keeps_more_than_content(&open, more_keys, keeps_versions).await;
     lists_in_the_order_of_the_bytes(&open("order").await, more_keys).await;
     lists_more_than_a_page(&open("pages").await).await;
@@ -374,20 +379,10 @@ async fn a_file_that_changes_while_it_is_read_is_not_passed_off_as_one_version()
 
 #[tokio::test]
 async fn a_folder_whose_disk_is_not_mounted_is_not_made_up() {
-    use warmspare::config::address::{BucketAddress, BucketUrl, Topology};
+    use warmspare::config::address::{BucketAddress, BucketUrl};
     let root = tempfile::tempdir().unwrap();
     let url = BucketUrl::Folder(root.path().join("not mounted"));
-    let name = "artifacts".to_owned();
-    let address = BucketAddress {
-        name,
-        url,
-        endpoint: None,
-        region: "us-east-1".to_owned(),
-        credentials: None,
-        topology: Topology::Mirror,
-        attic: None,
-        canary: None,
-    };
+    let address = BucketAddress::at("artifacts", url);
     assert!(matches!(Bucket::open(&address, None), Err(StoreError::NotFound { .. })));
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
 }

@@ -133,7 +133,7 @@ pub(super) struct InitCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct CheckCommand {
-    /// Do not tell the other site: leave this site's status record in the vault as it is.
+    /// Write nothing: neither the status record in the vault, which the other site reads, nor what a bucket is tried with.
     #[arg(long)]
     pub dry_run: bool,
 

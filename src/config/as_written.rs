@@ -107,8 +107,12 @@ pub(super) struct Database {
 #[serde(deny_unknown_fields)]
 pub(super) struct Bucket {
     pub url: Spanned<String>,
-    pub endpoint: Option<String>,
-    pub region: Option<String>,
+    pub endpoint: Option<Spanned<String>>,
+    pub region: Option<Spanned<String>>,
+    /// `path` or `virtual-host`.
+    pub addressing: Option<Spanned<String>>,
+    /// The authorities to trust instead of this host's.
+    pub ca_file: Option<Spanned<PathBuf>>,
     pub credentials: Option<Spanned<String>>,
     /// `mirror`, `shared` or `external`.
     pub topology: Option<Spanned<String>>,

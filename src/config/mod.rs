@@ -11,6 +11,7 @@ mod here;
 mod limits;
 pub mod password_file;
 mod profile;
+mod reach;
 pub mod reference;
 mod retention;
 mod signers;

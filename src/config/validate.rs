@@ -12,6 +12,7 @@ use super::capture::{capture, rate_of};
 use super::error::{ConfigError, Place, nearest};
 use super::limits::mirror;
 use super::profile::Profile;
+use super::reach::reach;
 use super::reference::Reference;
 use super::retention::retention;
 use super::source_name::{SourceName, is_plain_name};
@@ -185,15 +186,18 @@ fn bucket(place: &Place, site: &str, name: &Spanned<String>, raw: &raw::Bucket) 
     let section = format!("{site}.buckets.{}", name.get_ref());
     let url = bucket_url(place, &section, "bucket", &raw.url)?;
     let attic = raw.attic.as_ref().map(|raw| bucket_url(place, &section, "attic", raw)).transpose()?;
+    let name = plain_name(place, name, "bucket")?;
+    let reach = reach(place, &section, &url, raw)?;
     Ok(BucketAddress {
-        name: plain_name(place, name, "bucket")?,
-        url,
-        endpoint: raw.endpoint.clone(),
-        region: raw.region.clone().unwrap_or_else(|| "us-east-1".to_owned()),
         credentials: reference(place, &section, "credentials", raw.credentials.as_ref())?,
         topology: topology(place, &section, raw.topology.as_ref())?,
         attic,
         canary: raw.canary.clone(),
+        endpoint: reach.endpoint,
+        region: reach.region,
+        addressing: reach.addressing,
+        ca_file: reach.ca_file,
+        ..BucketAddress::at(&name, url)
     })
 }
 
@@ -230,8 +234,9 @@ fn buckets_of_both(place: &Place, one: &Site, two: &Site) -> Result<(), ConfigEr
 fn bucket_url(place: &Place, section: &str, what: &str, raw: &Spanned<String>) -> Result<BucketUrl, ConfigError> {
     let text = raw.get_ref();
     BucketUrl::parse(text).ok_or_else(|| {
-        let wrong = format!("the {what} `{text}` under [{section}] is neither a folder nor s3://");
-        let next = "Write an absolute path, or s3://BUCKET, or s3://BUCKET/PREFIX.";
+        let wrong = format!("the {what} `{text}` under [{section}] is neither a folder nor a bucket");
+        let next = "Write an absolute path, s3://BUCKET, gs://BUCKET or az://CONTAINER, the last three with or without a /PREFIX; of \
+                    Google and Azure one of letters, digits, `.`, `-`, `_` and `/`.";
         place.error(Some(raw.span().start), wrong, next)
     })
 }
@@ -249,11 +254,10 @@ fn attics(place: &Place, site: &Site) -> Result<(), ConfigError> {
             ));
         }
         let Some(attic) = bucket.attic_address() else { continue };
-        let of_kind = matches!(attic.url, BucketUrl::Folder(_)) == matches!(bucket.url, BucketUrl::Folder(_));
-        if !of_kind {
+        if std::mem::discriminant(&attic.url) != std::mem::discriminant(&bucket.url) {
             let what = format!("bucket.{} of {} is {} and its attic {}", bucket.name, site.name, bucket.url, attic.url);
-            let next = "The store copies from one to the other by itself: a folder has a folder for attic, a bucket of an S3 \
-                        server another bucket of that server.";
+            let next = "The store copies from one to the other by itself: a folder has a folder for attic, a bucket \
+                        another bucket of that server or account.";
             return Err(place.error(None, what, next));
         }
         let mut others = site.buckets.values().flat_map(|other| {

@@ -284,16 +284,7 @@ mod tests {
 
     fn source(root: &Path) -> ReadOnly {
         let url = crate::config::address::BucketUrl::Folder(root.to_owned());
-        let address = crate::config::address::BucketAddress {
-            name: "artifacts".to_owned(),
-            url,
-            endpoint: None,
-            region: String::new(),
-            credentials: None,
-            topology: crate::config::address::Topology::Mirror,
-            attic: None,
-            canary: None,
-        };
+        let address = crate::config::address::BucketAddress::at("artifacts", url);
         ReadOnly::new(Bucket::open(&address, None).unwrap())
     }
 

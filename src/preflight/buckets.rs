@@ -4,51 +4,100 @@
 use futures_util::StreamExt;
 use jiff::Timestamp;
 
+use super::Telling;
+use super::abilities::{self, Trial, Tried};
 use super::finding::Findings;
 use super::limit::{self, ANSWER_MAX, LimitError, within};
 use super::site::{Secrets, bucket_key};
 use super::space;
 use super::vault::Seen;
+use crate::clock::Clock;
 use crate::config::address::{BucketAddress, BucketUrl, Topology};
 use crate::config::{Here, Site, SourceKind};
 use crate::error::Error;
 use crate::mirror::attic::{Attic, Protection, can_make};
-use crate::store::{Bucket, StoreError};
+use crate::store::{Bucket, StoreError, TriedBy};
 
 const ABOUT: &str = "bucket";
 /// `f_type` of `statfs(2)`: NFS, CIFS, SMB 2, Ceph, 9p, FUSE.
 const NETWORK: [u64; 6] = [0x6969, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400, 0x0102_1997, 0x6573_5546];
 
-/// Looks at the buckets this site uses.
-pub(super) async fn look(here: &Here, secrets: &Secrets, seen: Option<&Seen>, findings: &mut Findings) {
-    for address in here.site.buckets.values() {
-        let object = object(&here.site, address);
-        if let Some(listed) = listed(&here.site, address, secrets, &object, findings).await {
+/// What is looked at, and with what.
+pub(super) struct Look<'a> {
+    pub here: &'a Here,
+    pub clock: &'a dyn Clock,
+    pub secrets: &'a Secrets,
+    pub seen: Option<&'a Seen>,
+    pub telling: Telling,
+}
+
+impl Look<'_> {
+    /// Looks at the buckets this site uses; what they can do comes back.
+    pub async fn run(&self, findings: &mut Findings) -> Vec<Tried> {
+        let mut tried = Vec::new();
+        for address in self.here.site.buckets.values() {
+            tried.extend(self.own(address, findings).await);
+        }
+        // The other site's way to a bucket that both share is its own to check.
+        let others = self.here.other.buckets.values().filter(|address| address.topology != Topology::Shared);
+        for address in others.filter(|_| self.here.is_live()) {
+            tried.extend(self.other(address, findings).await);
+        }
+        tried
+    }
+
+    async fn own(&self, address: &BucketAddress, findings: &mut Findings) -> Option<Tried> {
+        let (here, object) = (self.here, object(&self.here.site, address));
+        let listed = listed(&here.site, address, self.secrets, &object, findings).await;
+        if let Some(listed) = &listed {
             findings.ok(ABOUT, &object, listed.words);
         }
         if address.topology == Topology::Shared {
             shared(here, address, &object, findings).await;
         }
+        self.tried(&here.site, address, &listed?.bucket, TriedBy::Reading, &object, findings).await
     }
-    for address in here.other.buckets.values().filter(|_| here.is_live()) {
-        let object = object(&here.other, address);
-        // The other site's way to a bucket that both share is its own to check.
-        if address.topology == Topology::Shared {
-            continue;
-        }
-        let Some(listed) = listed(&here.other, address, secrets, &object, findings).await else { continue };
+
+    async fn other(&self, address: &BucketAddress, findings: &mut Findings) -> Option<Tried> {
+        let (here, object) = (self.here, object(&self.here.other, address));
+        let listed = listed(&here.other, address, self.secrets, &object, findings).await?;
         if address.topology == Topology::External {
             findings.ok(ABOUT, &object, format!("{}; its store replicates it, nothing is written there", listed.words));
-            continue;
+            return self.tried(&here.other, address, &listed.bucket, TriedBy::Reading, &object, findings).await;
         }
         let tried = within(ANSWER_MAX, &object, listed.bucket.check_writable()).await;
-        if findings.value(ABOUT, &object, tried).is_some() {
+        let is_writable = findings.value(ABOUT, &object, tried).is_some();
+        if is_writable {
             findings.ok(ABOUT, &object, format!("{}, and takes objects", listed.words));
         }
-        kept(address, secrets, &here.other, &listed.bucket, &object, findings).await;
+        kept(address, self.secrets, &here.other, &listed.bucket, &object, findings).await;
         if let BucketUrl::Folder(folder) = &address.url {
-            space::judge(findings, &object, folder, growth(seen, &address.name), "the last point copied").await;
+            space::judge(findings, &object, folder, growth(self.seen, &address.name), "the last point copied").await;
         }
+        let by = if is_writable && self.telling == Telling::Say { TriedBy::Writing } else { TriedBy::Reading };
+        let tried = self.tried(&here.other, address, &listed.bucket, by, &object, findings).await;
+        // What cannot be opened was told when it was listed.
+        if let Some(own) = here.site.buckets.get(&address.name)
+            && let Ok(own) = Bucket::open(own, self.secrets.get(&bucket_key(&here.site.name, &own.name)).flatten())
+        {
+            abilities::losses(&own, &listed.bucket, tried.as_ref(), &object, findings);
+        }
+        tried
+    }
+
+    async fn tried(
+        &self,
+        site: &Site,
+        address: &BucketAddress,
+        bucket: &Bucket,
+        by: TriedBy,
+        object: &str,
+        findings: &mut Findings,
+    ) -> Option<Tried> {
+        let credential = self.secrets.get(&bucket_key(&site.name, &address.name))?;
+        let keeps_notes = self.telling == Telling::Say;
+        let trial = Trial { here: self.here, clock: self.clock, site, address, by, keeps_notes };
+        trial.run(bucket, credential.as_ref(), object, findings).await
     }
 }
 

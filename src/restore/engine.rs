@@ -197,7 +197,9 @@ fn choose_steps(here: &Here, request: &RestoreRequest, point: &ListedPoint) -> R
         let wrong = |what: &str| RestoreError::Into { into: into.clone(), what: what.to_owned() };
         match steps.as_slice() {
             [step] if step.source.kind == SourceKind::Bucket && BucketUrl::parse(into).is_none() => {
-                return Err(wrong("a bucket goes into a folder, written from the root, or s3://BUCKET").into());
+                return Err(
+                    wrong("a bucket goes into a folder, written from the root, or s3://, gs:// or az://").into()
+                );
             }
             [step] if step.source.kind == SourceKind::Export && !into.starts_with('/') => {
                 return Err(wrong("an export goes into a folder, written from the root").into());

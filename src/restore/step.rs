@@ -263,7 +263,7 @@ impl<'a> Step<'a> {
         let Some(into) = self.around.into else { return Ok(None) };
         let wrong = |what: &str| RestoreError::Into { into: into.to_owned(), what: what.to_owned() };
         let url = BucketUrl::parse(into)
-            .ok_or_else(|| wrong("a bucket goes into a folder, from the root, or s3://BUCKET"))?;
+            .ok_or_else(|| wrong("a bucket goes into a folder, from the root, or s3://, gs:// or az://"))?;
         let own = self.bucket_address()?;
         if own.url.overlaps(&url) || own.attic_address().is_some_and(|attic| attic.url.overlaps(&url)) {
             return Err(wrong("it lies in the bucket itself or its attic, or around it").into());

@@ -10,6 +10,7 @@ use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use secrecy::SecretString;
 
+use super::cloud::{Cloud, Provider};
 use super::error::{Place, StoreError};
 use super::folder::Folder;
 use super::object::{
@@ -28,20 +29,29 @@ pub enum Bucket {
     Folder(Folder),
     /// A bucket, or a prefix of one, of an S3 server.
     S3(S3),
+    /// The same of Google, or a container of Azure.
+    Cloud(Cloud),
 }
 
 impl Bucket {
-    /// Opens the bucket at `address` with its resolved `credentials` (`ACCESS_KEY:SECRET_KEY[:SESSION_TOKEN]`;
-    /// anonymous when absent).
+    /// Opens the bucket at `address` with its resolved `credentials` (of the form that [`BucketAddress`] says; anonymous when
+    /// absent).
     ///
     /// A folder has to exist; an S3 server is not asked anything yet.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] for a folder that is not there, [`StoreError::Denied`] for credentials of another form.
+    /// [`StoreError::NotFound`] for a folder that is not there, [`StoreError::Denied`] for credentials of another form,
+    /// [`StoreError::Authorities`] for a file of authorities that cannot be used.
     pub fn open(address: &BucketAddress, credentials: Option<SecretString>) -> Result<Self, StoreError> {
         match &address.url {
             BucketUrl::Folder(root) => Folder::open(root).map(Bucket::Folder),
             BucketUrl::S3 { bucket, prefix } => S3::open(address, bucket, prefix, credentials).map(Bucket::S3),
+            BucketUrl::Gcs { bucket, prefix } => {
+                Cloud::open(address, Provider::Gcs, (bucket, prefix), credentials.as_ref()).map(Bucket::Cloud)
+            }
+            BucketUrl::Azure { container, prefix } => {
+                Cloud::open(address, Provider::Azure, (container, prefix), credentials.as_ref()).map(Bucket::Cloud)
+            }
         }
     }
 
@@ -50,6 +60,7 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => folder.name(),
             Bucket::S3(s3) => s3.name(),
+            Bucket::Cloud(cloud) => cloud.name(),
         }
     }
 
@@ -58,6 +69,7 @@ impl Bucket {
         match self {
             Bucket::Folder(_) => super::folder::KEEPS,
             Bucket::S3(_) => super::s3::KEEPS,
+            Bucket::Cloud(cloud) => cloud.keeps(),
         }
     }
 
@@ -69,6 +81,7 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => folder.carries(key),
             Bucket::S3(s3) => s3.carries(key),
+            Bucket::Cloud(cloud) => cloud.carries(key),
         }
     }
 
@@ -83,13 +96,18 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => folder.list(after).boxed(),
             Bucket::S3(s3) => s3.list(after).boxed(),
+            Bucket::Cloud(cloud) => cloud.list(after).boxed(),
         }
     }
 
     /// Whether a listing can begin anywhere at no cost, so that parts of it can be asked for at the same time. A folder's
-    /// walk cannot.
+    /// walk cannot, and Azure's listing neither.
     pub fn lists_in_pages(&self) -> bool {
-        matches!(self, Bucket::S3(_))
+        match self {
+            Bucket::Folder(_) => false,
+            Bucket::S3(_) => true,
+            Bucket::Cloud(cloud) => cloud.lists_in_pages(),
+        }
     }
 
     /// One page of the listing, of at most `keys` entries; how many a store sends at most is its own choice where that is
@@ -101,6 +119,7 @@ impl Bucket {
         match self {
             Bucket::Folder(_) => Ok(None),
             Bucket::S3(s3) => s3.page(from, keys).boxed().await.map(Some),
+            Bucket::Cloud(cloud) => cloud.page(from, keys).boxed().await.map(Some),
         }
     }
 
@@ -112,6 +131,7 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => folder.read(key, version).boxed().await,
             Bucket::S3(s3) => s3.read(key, version).boxed().await,
+            Bucket::Cloud(cloud) => cloud.read(key, version).boxed().await,
         }
     }
 
@@ -123,6 +143,7 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => Err(folder.no_version(key)),
             Bucket::S3(s3) => s3.read_version(key, id).boxed().await,
+            Bucket::Cloud(cloud) => Err(cloud.no_version(key)),
         }
     }
 
@@ -132,7 +153,7 @@ impl Bucket {
     /// [`StoreError::NotFound`], and [`StoreError::Denied`]: it is a right of its own.
     pub async fn tags(&self, key: &str, id: Option<&str>) -> Result<Tags, StoreError> {
         match self {
-            Bucket::Folder(_) => Ok(Tags::new()),
+            Bucket::Folder(_) | Bucket::Cloud(_) => Ok(Tags::new()),
             Bucket::S3(s3) => s3.tags(key, id).boxed().await,
         }
     }
@@ -143,7 +164,7 @@ impl Bucket {
     /// [`StoreError::NotFound`], [`StoreError::Denied`], and [`StoreError::Other`] when it has others afterwards.
     pub async fn write_tags(&self, key: &str, tags: &Tags) -> Result<(), StoreError> {
         match self {
-            Bucket::Folder(_) => Ok(()),
+            Bucket::Folder(_) | Bucket::Cloud(_) => Ok(()),
             Bucket::S3(s3) => s3.write_tags(key, tags).boxed().await,
         }
     }
@@ -182,13 +203,17 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => folder.write(key, attributes, size, body).boxed().await.map(Written::of),
             Bucket::S3(s3) => s3.write(key, attributes, size, layout, body).boxed().await,
+            Bucket::Cloud(cloud) => {
+                let head = cloud.write(key, attributes, size, body).boxed().await?;
+                Ok(Written { was_looked_up: true, ..Written::of(head) })
+            }
         }
     }
 
     /// In which parts an object of this version most likely came.
     pub fn layout(&self, version: &SourceVersion) -> Option<Layout> {
         match self {
-            Bucket::Folder(_) => None,
+            Bucket::Folder(_) | Bucket::Cloud(_) => None,
             Bucket::S3(_) => super::s3::layout(version),
         }
     }
@@ -200,6 +225,7 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => Bucket::Folder(folder.clone()),
             Bucket::S3(s3) => Bucket::S3(s3.noting_uploads(folder)),
+            Bucket::Cloud(cloud) => Bucket::Cloud(cloud.clone()),
         }
     }
 
@@ -210,7 +236,7 @@ impl Bucket {
     /// When the notes cannot be read or the server does not answer.
     pub async fn give_up_uploads(&self, before: Timestamp) -> Result<Vec<Skipped>, StoreError> {
         match self {
-            Bucket::Folder(_) => Ok(Vec::new()),
+            Bucket::Folder(_) | Bucket::Cloud(_) => Ok(Vec::new()),
             Bucket::S3(s3) => s3.give_up_uploads(before).boxed().await,
         }
     }
@@ -221,13 +247,14 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => Bucket::Folder(folder.under(permit)),
             Bucket::S3(s3) => Bucket::S3(s3.under(permit)),
+            Bucket::Cloud(cloud) => Bucket::Cloud(cloud.under(permit)),
         }
     }
 
     /// How often, since it was opened, it asked for fewer requests or let one time out.
     pub fn pressure(&self) -> u64 {
         match self {
-            Bucket::Folder(_) => 0,
+            Bucket::Folder(_) | Bucket::Cloud(_) => 0,
             Bucket::S3(s3) => s3.pressure(),
         }
     }
@@ -248,6 +275,7 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => folder.copy_from(folder, original, key, attributes).boxed().await,
             Bucket::S3(s3) => s3.copy_from(s3, original, key, attributes, tags).boxed().await,
+            Bucket::Cloud(cloud) => cloud.copy_from(cloud, original, key, attributes).boxed().await,
         }
     }
 
@@ -268,6 +296,9 @@ impl Bucket {
             (Bucket::S3(to), Bucket::S3(from)) if to.is_beside(from) => {
                 to.copy_from(from, original, key, attributes, tags).boxed().await
             }
+            (Bucket::Cloud(to), Bucket::Cloud(from)) if to.is_beside(from) => {
+                to.copy_from(from, original, key, attributes).boxed().await
+            }
             _ => {
                 let at = Place::key(self.name(), key, "copy to");
                 Err(StoreError::other(at, format!("{} is not of the same server", from.name())))
@@ -281,7 +312,7 @@ impl Bucket {
     /// What the server answers; [`StoreError::Denied`]: it is a right of its own.
     pub async fn keeps_versions(&self) -> Result<bool, StoreError> {
         match self {
-            Bucket::Folder(_) => Ok(false),
+            Bucket::Folder(_) | Bucket::Cloud(_) => Ok(false),
             Bucket::S3(s3) => Ok(s3.versioning().boxed().await? == Versioning::On),
         }
     }
@@ -293,7 +324,7 @@ impl Bucket {
     /// What the server answers; [`StoreError::Denied`]: it is a right of its own.
     pub async fn versions_of(&self, key: &str) -> Result<Vec<(String, u64)>, StoreError> {
         match self {
-            Bucket::Folder(_) => Ok(Vec::new()),
+            Bucket::Folder(_) | Bucket::Cloud(_) => Ok(Vec::new()),
             Bucket::S3(s3) => s3.versions_of(key).boxed().await,
         }
     }
@@ -306,6 +337,7 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => folder.check_writable().boxed().await,
             Bucket::S3(s3) => s3.check_writable().boxed().await,
+            Bucket::Cloud(cloud) => cloud.check_writable().boxed().await,
         }
     }
 
@@ -317,6 +349,7 @@ impl Bucket {
         match self {
             Bucket::Folder(folder) => folder.head(key).boxed().await,
             Bucket::S3(s3) => s3.head(key).boxed().await,
+            Bucket::Cloud(cloud) => cloud.head(key).boxed().await,
         }
     }
 
@@ -327,7 +360,7 @@ impl Bucket {
     pub fn is_racy(&self, version: &SourceVersion, since: Timestamp) -> bool {
         match self {
             Bucket::Folder(_) => super::folder::is_racy(version, since),
-            Bucket::S3(_) => false,
+            Bucket::S3(_) | Bucket::Cloud(_) => false,
         }
     }
 
@@ -339,6 +372,7 @@ impl Bucket {
         match self {
             Bucket::Folder(_) => Some(version.modified_ns.to_string()),
             Bucket::S3(_) => version.etag.clone(),
+            Bucket::Cloud(cloud) => cloud.likeness(version),
         }
     }
 
@@ -350,7 +384,7 @@ impl Bucket {
     pub async fn sweep(&self, before: Timestamp) -> Result<(), StoreError> {
         match self {
             Bucket::Folder(folder) => folder.sweep(before).boxed().await,
-            Bucket::S3(_) => Ok(()),
+            Bucket::S3(_) | Bucket::Cloud(_) => Ok(()),
         }
     }
 }

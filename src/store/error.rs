@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Class, Explain};
 use crate::permit::Withdrawn;
@@ -114,6 +114,16 @@ pub enum StoreError {
         /// Why.
         source: Withdrawn,
     },
+    /// The file of the authorities to trust cannot be used.
+    #[error("cannot {at}: its ca_file {file} cannot be used")]
+    Authorities {
+        /// Where.
+        at: Place,
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: Cause,
+    },
     /// Anything else; the source has the store's words.
     #[error("cannot {at}")]
     Other {
@@ -137,6 +147,7 @@ impl StoreError {
             | StoreError::BadKey { at, .. }
             | StoreError::TooLarge { at, .. }
             | StoreError::Withdrawn { at, .. }
+            | StoreError::Authorities { at, .. }
             | StoreError::Other { at, .. } => at,
         }
     }
@@ -220,6 +231,12 @@ impl Explain for StoreError {
             StoreError::Withdrawn { source, .. } => return source.next_step(),
             StoreError::TooLarge { at, .. } => {
                 format!("Look at the object in {}: it is not what warmspare writes there.", at.store)
+            }
+            StoreError::Authorities { file, .. } => {
+                let file = file.display();
+                format!(
+                    "Make {file} a PEM file with the certificates of the authorities, readable for the user warmspare runs as."
+                )
             }
             StoreError::Other { at, .. } => {
                 format!("Read the cause above; it is the answer of {} itself.", at.store)

@@ -104,10 +104,30 @@ impl Written {
 pub struct Keeps {
     /// Content headers and user metadata.
     pub headers: bool,
+    /// Of the headers, `Expires`.
+    pub expires: bool,
+    /// Of the user metadata, that of which names.
+    pub metadata: Names,
     /// Tags.
     pub tags: bool,
     /// Permission bits.
     pub mode: bool,
+}
+
+/// Which names user metadata may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// All that a header may have.
+    Any,
+    /// Letters, digits and `_`, no digit first: Azure wants them to be identifiers of C#.
+    Identifiers,
+}
+
+impl Names {
+    fn has(self, name: &str) -> bool {
+        let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
+        self == Names::Any || (name.starts_with(letter) && name.chars().all(|c| letter(c) || c.is_ascii_digit()))
+    }
 }
 
 impl Keeps {
@@ -115,7 +135,10 @@ impl Keeps {
     pub fn of(self, attributes: &Attributes) -> Attributes {
         let mode = attributes.mode.filter(|_| self.mode);
         if self.headers {
-            Attributes { mode, ..attributes.clone() }
+            let mut kept = Attributes { mode, ..attributes.clone() };
+            kept.expires = kept.expires.filter(|_| self.expires);
+            kept.metadata.retain(|name, _| self.metadata.has(name));
+            kept
         } else {
             Attributes { mode, ..Attributes::default() }
         }

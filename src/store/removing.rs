@@ -38,6 +38,7 @@ impl Removing {
         match &self.0 {
             Bucket::Folder(folder) => folder.remove(key).boxed().await?,
             Bucket::S3(s3) => s3.remove(key).boxed().await?,
+            Bucket::Cloud(cloud) => cloud.remove(key).boxed().await?,
         }
         crate::failpoint::hit("store.object.remove");
         Ok(true)

@@ -6,32 +6,19 @@ use std::path::Path;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use secrecy::SecretString;
-use warmspare::config::address::{BucketAddress, BucketUrl, Topology};
+use warmspare::config::address::{BucketAddress, BucketUrl};
 use warmspare::mirror::{PublishedParser, PublishedRow, manifest_path, published_lines};
 use warmspare::store::{Attributes, Body, Bucket, Head, Listed, StoreError, WriteError};
 
 /// A folder as a bucket.
 pub fn folder(path: &Path) -> Bucket {
-    Bucket::open(&address(BucketUrl::Folder(path.to_owned()), None), None).unwrap()
+    Bucket::open(&BucketAddress::at("artifacts", BucketUrl::Folder(path.to_owned())), None).unwrap()
 }
 
 /// A bucket (or a prefix of it) of an S3 server.
 pub fn s3(endpoint: &str, bucket: &str, prefix: &str, credentials: Option<&str>) -> Bucket {
     let url = BucketUrl::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() };
-    Bucket::open(&address(url, Some(endpoint)), credentials.map(SecretString::from)).unwrap()
-}
-
-fn address(url: BucketUrl, endpoint: Option<&str>) -> BucketAddress {
-    BucketAddress {
-        name: "artifacts".to_owned(),
-        url,
-        endpoint: endpoint.map(str::to_owned),
-        region: "us-east-1".to_owned(),
-        credentials: None,
-        topology: Topology::Mirror,
-        attic: None,
-        canary: None,
-    }
+    Bucket::open(&BucketAddress::at("artifacts", url).on_server(endpoint), credentials.map(SecretString::from)).unwrap()
 }
 
 /// A body of these bytes, in small blocks.

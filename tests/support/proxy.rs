@@ -17,7 +17,7 @@ pub enum Fault {
     /// Takes signature and conditions out of every request, so that the store behind it ignores both, as Garage ignores
     /// conditions. (They are signed; without them the signature would be wrong. The bucket has to be open to all.)
     IgnoresConditions,
-    /// Speaks to S3 what was said to Google: the condition by its other name, and no signature.
+    /// Speaks to S3 what was said to Google: condition, metadata and a copy's source by their other names, and no signature.
     SpeaksGoogle,
     /// The reply to this many requests with a body is lost after the server has sent it.
     LosesReplies(usize),
@@ -221,12 +221,34 @@ async fn pass(
         }
         return Ok(());
     }
+    if let Fault::SpeaksGoogle = fault {
+        return answer_as_google(&mut client, &mut server).await;
+    }
     tokio::io::copy_bidirectional(&mut client, &mut server).await?;
     Ok(())
 }
 
 fn is_write(head: &str) -> bool {
     !head.starts_with("GET ") && !head.starts_with("HEAD ")
+}
+
+async fn answer_as_google(client: &mut TcpStream, server: &mut TcpStream) -> std::io::Result<()> {
+    let (mut from, mut to) = client.split();
+    let (mut reply, mut request) = server.split();
+    let sending = async {
+        tokio::io::copy(&mut from, &mut request).await.ok();
+        std::future::pending::<()>().await;
+    };
+    let answering = async {
+        let mut head = Vec::new();
+        while !answered(&head) {
+            head.push(reply.read_u8().await?);
+        }
+        let head = String::from_utf8_lossy(&head).replace("x-amz-meta-", "x-goog-meta-");
+        to.write_all(head.as_bytes()).await?;
+        tokio::io::copy(&mut reply, &mut to).await
+    };
+    tokio::select! { () = sending => Ok(()), done = answering => done.map(drop) }
 }
 
 fn answered(answer: &[u8]) -> bool {
@@ -248,6 +270,12 @@ fn rewritten(head: &str, fault: Fault) -> String {
     let renamed = kept.map(|line| match fault {
         Fault::SpeaksGoogle if line.to_ascii_lowercase().starts_with("x-goog-if-generation-match: 0") => {
             "if-none-match: *".to_owned()
+        }
+        Fault::SpeaksGoogle if line.to_ascii_lowercase().starts_with("x-goog-meta-") => {
+            format!("x-amz-meta-{}", &line["x-goog-meta-".len()..])
+        }
+        Fault::SpeaksGoogle if line.to_ascii_lowercase().starts_with("x-goog-copy-source:") => {
+            format!("x-amz-copy-source:{}", &line["x-goog-copy-source:".len()..])
         }
         _ => line.to_owned(),
     });

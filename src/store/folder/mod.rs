@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::error::{Place, StoreError, folder_name};
-use super::object::{Attributes, Body, Head, Keeps, Listed, Original, SourceVersion, WriteError};
+use super::object::{Attributes, Body, Head, Keeps, Listed, Names, Original, SourceVersion, WriteError};
 use crate::permit::Permit;
 
 /// Where writes stage their files, below the root; never listed, and no key of an object.
@@ -40,7 +40,7 @@ const PATH_BYTES_MAX: usize = 4_095;
 const RACY_NS: i128 = 2_000_000_000;
 
 /// What a folder keeps besides content.
-pub(super) const KEEPS: Keeps = Keeps { headers: false, tags: false, mode: true };
+pub(super) const KEEPS: Keeps = Keeps { headers: false, expires: false, metadata: Names::Any, tags: false, mode: true };
 
 /// A folder of this host.
 #[derive(Clone, Debug)]

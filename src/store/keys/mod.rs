@@ -9,7 +9,6 @@
 //! version, and a delete marker hides nothing; only a status record, which its site overwrites, is read newest.
 
 mod attempt;
-mod http;
 mod objects;
 mod s3;
 

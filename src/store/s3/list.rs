@@ -43,7 +43,8 @@ impl S3 {
         let encoded = page.encoding_type() == Some(&EncodingType::Url);
         let of_sdk = || page.contents().iter().map(sent).collect();
         let sent = entries.take().unwrap_or_else(of_sdk);
-        let listed = sent.into_iter().map(|(key, version)| self.listed(key, version, encoded)).collect();
+        let listed = sent.into_iter().map(|(key, version)| self.listed(key, version, encoded));
+        let listed = listed.filter(|listed| !is_ours(listed)).collect();
         Ok(Page { listed, next: self.next(&page)? })
     }
 
@@ -81,8 +82,13 @@ fn sent(object: &Object) -> Sent {
     (object.key().unwrap_or_default().to_owned(), version)
 }
 
+/// What a trial of the bucket may have left behind is no object of it.
+fn is_ours(listed: &Listed) -> bool {
+    matches!(listed, Listed::Object { key, .. } if crate::store::abilities::is_canary(key))
+}
+
 /// Undoes the encoding of `encoding-type=url`: percent, and `+` for a space. What is not encoded well is taken as it is.
-pub(super) fn decoded(text: &str) -> Option<String> {
+pub(in crate::store) fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     loop {

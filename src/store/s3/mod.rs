@@ -1,8 +1,8 @@
 //! A bucket of an S3 server, through aws-sdk-s3, with keys as raw as the protocol has them.
 //!
-//! What is peculiar here is so because some server needs it: path-style addresses whenever an endpoint is
-//! given; no checksums of the SDK's own (other servers refuse them); what an upload became is asked for by
-//! HEAD (Ceph answers a completed upload with an empty or unquoted ETag), unless the answer to it has the MD5 of what was sent.
+//! What is peculiar here is so because some server needs it: path-style addresses unless another is asked for, or it is AWS; no
+//! checksums of the SDK's own (other servers refuse them); what an upload became is asked for by HEAD (Ceph answers a completed
+//! upload with an empty or unquoted ETag), unless the answer to it has the MD5 of what was sent.
 
 pub(super) mod answer;
 mod attributes;
@@ -16,10 +16,12 @@ mod permitted;
 mod pressure;
 mod resume;
 mod tags;
+mod trying;
 mod upload;
 pub(super) mod versions;
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use aws_sdk_s3::Client;
@@ -29,10 +31,12 @@ use futures_util::{Stream, StreamExt, stream};
 use secrecy::SecretString;
 
 pub(super) use client::{CONNECT_TIMEOUT, READ_TIMEOUT};
+pub(super) use list::decoded;
+pub(super) use tags::encoded;
 
 use super::error::{Place, StoreError};
-use super::object::{Attributes, Body, Head, Keeps, Layout, Listed, SourceVersion, WriteError, Written};
-use crate::config::address::BucketAddress;
+use super::object::{Attributes, Body, Head, Keeps, Layout, Listed, Names, SourceVersion, WriteError, Written};
+use crate::config::address::{Addressing, BucketAddress};
 use crate::permit::Permit;
 use attributes::{head_of_get, head_of_head};
 use learnt::Learnt;
@@ -46,7 +50,7 @@ const KEY_BYTES_MAX: usize = 1_025;
 const PERMITTED_COPY_BYTES: u64 = 64 << 20;
 
 /// What a bucket keeps besides content.
-pub(super) const KEEPS: Keeps = Keeps { headers: true, tags: true, mode: false };
+pub(super) const KEEPS: Keeps = Keeps { headers: true, expires: true, metadata: Names::Any, tags: true, mode: false };
 
 /// A bucket, or what starts with a prefix in one, of an S3 server.
 #[derive(Clone)]
@@ -66,6 +70,9 @@ pub struct S3 {
 pub(super) struct Access<'a> {
     pub endpoint: Option<&'a str>,
     pub region: &'a str,
+    pub addressing: Addressing,
+    /// The file of the authorities to trust instead of this host's.
+    pub ca_file: Option<&'a Path>,
     pub credentials: Option<SecretString>,
 }
 
@@ -83,7 +90,13 @@ impl S3 {
         prefix: &str,
         credentials: Option<SecretString>,
     ) -> Result<Self, StoreError> {
-        let access = Access { endpoint: address.endpoint.as_deref(), region: &address.region, credentials };
+        let access = Access {
+            endpoint: address.endpoint.as_deref(),
+            region: &address.region,
+            addressing: address.addressing,
+            ca_file: address.ca_file.as_deref(),
+            credentials,
+        };
         S3::with(bucket, prefix, access)
     }
 
@@ -94,8 +107,8 @@ impl S3 {
             None => format!("s3://{bucket}/{prefix}"),
         };
         let pressure = Pressure::default();
-        let client = client::client(access.endpoint, access.region, access.credentials, &name, pressure.clone())?;
         let (endpoint, cut) = (access.endpoint.map(Arc::from), copy::Cut::default());
+        let client = client::client(access, &name, pressure.clone())?;
         let (bucket, prefix, name) = (bucket.into(), prefix.into(), name.into());
         Ok(S3 { client, endpoint, bucket, prefix, name, cut, pressure, notes: None, learnt: Learnt::default() })
     }
@@ -108,7 +121,7 @@ impl S3 {
     }
 
     /// The same, but uploads in parts are noted down in `folder` and gone on with, also by the next process.
-    pub(super) fn noting_uploads(&self, folder: &std::path::Path) -> S3 {
+    pub(super) fn noting_uploads(&self, folder: &Path) -> S3 {
         S3 { notes: Some(Notes::new(folder)), ..self.clone() }
     }
 
@@ -138,6 +151,10 @@ impl S3 {
     }
 
     pub(super) fn carries(&self, key: &str) -> Result<(), StoreError> {
+        if super::abilities::is_canary(key) {
+            let why = "that name is reserved for what `warmspare check` tries a bucket with".to_owned();
+            return Err(StoreError::BadKey { at: self.at(key, "write"), why });
+        }
         self.full(key, "write").map(drop)
     }
 

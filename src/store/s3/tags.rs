@@ -51,7 +51,7 @@ impl S3 {
 }
 
 /// Percent-encodes all but what RFC 3986 calls unreserved, and `also`.
-pub(super) fn encoded(text: &str, also: &[u8]) -> String {
+pub(in crate::store) fn encoded(text: &str, also: &[u8]) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || also.contains(&byte) {

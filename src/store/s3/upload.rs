@@ -5,10 +5,8 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
+use bytes::Bytes;
 use futures_util::future::join;
-use futures_util::stream::Fuse;
 use md5::{Digest, Md5};
 
 use super::attributes::with_attributes;
@@ -17,6 +15,7 @@ use super::resume::hex;
 use super::{S3, answer, bare_etag, resume};
 use crate::store::error::{Place, StoreError};
 use crate::store::object::{Attributes, Body, Layout, WriteError, Written};
+use crate::store::parts::Parts;
 
 /// The size of a part, and of the largest object sent in one request.
 const PART_BYTES: u64 = 8 << 20;
@@ -44,7 +43,7 @@ pub(super) async fn upload(
     body: Body,
 ) -> Result<Written, WriteError> {
     let part_bytes = layout.as_ref().map_or_else(|| part_bytes(size), |layout| layout.part_bytes);
-    let mut parts = Parts { body: body.fuse(), part_bytes, size, waiting: Bytes::new(), taken: 0 };
+    let mut parts = Parts::new(body, part_bytes, size);
     let whole = size <= PART_BYTES && layout.is_none();
     let written = match whole {
         true => in_one(s3, key, attributes, size, &mut parts).await?,
@@ -66,7 +65,7 @@ async fn in_one(
 ) -> Result<Option<Written>, WriteError> {
     let (full, at) = (s3.full(key, "write")?, s3.at(key, "write"));
     let content = parts.next().await?.unwrap_or_default();
-    parts.ended_at(size, &at).await?;
+    parts.ended(&at).await?;
     let md5 = Md5::digest(&content);
     let send = |is_signed: bool| {
         let request = s3.client.put_object().bucket(&*s3.bucket).key(&full).content_md5(base64(&md5));
@@ -103,7 +102,7 @@ async fn in_parts(
         sent?;
         waiting = next?;
     }
-    parts.ended_at(size, &upload.at).await?;
+    parts.ended(&upload.at).await?;
     upload.complete().await?;
     crate::failpoint::hit("store.upload.complete");
     s3.forget_upload(&upload.key)?;
@@ -279,55 +278,8 @@ fn part_bytes(size: u64) -> u64 {
     size.div_ceil(PARTS_MAX).max(PART_BYTES)
 }
 
-/// Cuts a body into parts of one size.
-struct Parts {
-    /// Fused: it is asked again after its end, once for the last part and once for what should not follow it.
-    body: Fuse<Body>,
-    part_bytes: u64,
-    /// What all of it should have.
-    size: u64,
-    /// What is left of the last block.
-    waiting: Bytes,
-    taken: u64,
-}
-
-impl Parts {
-    /// The next part: `part_bytes` long unless it is the last; `None` after that.
-    async fn next(&mut self) -> Result<Option<Bytes>, WriteError> {
-        let wanted = usize::try_from(self.part_bytes).unwrap_or(usize::MAX);
-        let expected = self.size.saturating_sub(self.taken).min(self.part_bytes);
-        // At once, and no more: growing by and by would copy it, and take up to twice as much.
-        let mut part = BytesMut::with_capacity(usize::try_from(expected).unwrap_or(wanted));
-        while part.len() < wanted {
-            if self.waiting.is_empty() {
-                let Some(block) = self.body.next().await else { break };
-                self.waiting = block.map_err(WriteError::Body)?;
-            }
-            let length = self.waiting.len().min(wanted - part.len());
-            part.extend_from_slice(&self.waiting.split_to(length));
-        }
-        self.taken += part.len() as u64;
-        Ok((!part.is_empty()).then(|| part.freeze()))
-    }
-
-    /// Makes sure that the body had `size` bytes, and that its end was no error.
-    async fn ended_at(&mut self, size: u64, at: &Place) -> Result<(), WriteError> {
-        let mut length = self.taken;
-        while let Some(part) = self.next().await? {
-            length += part.len() as u64;
-        }
-        if length == size {
-            return Ok(());
-        }
-        let why = format!("the body had {length} bytes instead of {size}");
-        Err(WriteError::Body(StoreError::other(at.clone(), why)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use futures_util::stream;
-
     use super::*;
 
     #[test]
@@ -351,24 +303,5 @@ mod tests {
         check("d41d8cd98f00b204e9800998ecf8427e-1", 64 << 20, None);
         check("d41d8cd98f00b204e9800998ecf8427e-2", 1 << 40, None);
         check("1700000000-1", 3, None);
-    }
-
-    #[tokio::test]
-    async fn a_body_is_cut_into_parts_of_one_size_and_counted() {
-        let blocks = ["abc", "defg", "h"].map(|text| Ok(Bytes::from(text)));
-        let mut parts = Parts {
-            body: stream::iter(blocks).boxed().fuse(),
-            part_bytes: 3,
-            size: 8,
-            waiting: Bytes::new(),
-            taken: 0,
-        };
-        let mut cut = Vec::new();
-        while let Some(part) = parts.next().await.unwrap() {
-            cut.push(part);
-        }
-        assert_eq!(cut, ["abc", "def", "gh"]);
-        parts.ended_at(8, &Place::store("s", "write")).await.unwrap();
-        assert!(parts.ended_at(9, &Place::store("s", "write")).await.is_err());
     }
 }
