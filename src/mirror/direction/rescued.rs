@@ -150,8 +150,9 @@ async fn put(place: &Bucket, name: &str, content: Vec<u8>) -> Result<(), StoreEr
 pub fn rescued_here(state: &Path) -> Result<Vec<Rescued>, MirrorError> {
     let path = state.join("rescued.jsonl");
     let content = durable::read(&path).map_err(|source| MirrorError::State { path, source })?;
-    let text = String::from_utf8(content.unwrap_or_default()).unwrap_or_default();
-    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    // A line that was cut off within a character costs that line, not the list.
+    let content = content.unwrap_or_default();
+    Ok(String::from_utf8_lossy(&content).lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
 /// Adds a line to that list.
