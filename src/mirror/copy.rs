@@ -29,7 +29,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// What writing takes besides one request: one for each part of a large object, and for some looking at what came of it.
 const PART_BYTES: u64 = 8 << 20;
-/// What having the target copy takes, mostly: the copy, looking at it, and at its tags.
+/// What having the target copy takes: looking before and after, and the copy.
 const REUSE_REQUESTS: u64 = 3;
 
 /// What came of one object.

@@ -1,9 +1,9 @@
 //! Copying within a bucket: the server does it, and none of its answers is believed.
 //!
 //! A copy's status is sent before the copy is done, so that a 200 may carry an error; Ceph 16 and others ignore the
-//! condition on the original. So what was made is looked up. That it is the original's content follows from one of three: both have
-//! one and the same MD5 for a tag; a version was named that nobody can write over; or the original is after the copy what it was
-//! before. If the original has an MD5 for a tag the first is what it comes to, and it is not looked up before.
+//! condition on the original. So the original is looked up before, and what was made is looked up afterwards. That it is
+//! the original's content follows from one of three: a version was named that nobody can write over; both have one and the
+//! same MD5 for a tag; or the original is after the copy what it was before.
 
 use aws_sdk_s3::types::{MetadataDirective, TaggingDirective};
 
@@ -57,33 +57,23 @@ impl S3 {
         tags: &Tags,
     ) -> Result<Head, StoreError> {
         let changed = || StoreError::Changed { at: from.at(original.key, "copy") };
-        // Onto itself there is nothing to compare with afterwards: what was written over was the original.
-        let is_itself = original.key == key && (&from.bucket, &from.prefix) == (&self.bucket, &self.prefix);
-        let before = match original.etag.is_some_and(is_md5) && !is_itself {
-            true => None,
-            false => Some(from.head(original.key).await?),
-        };
-        if before.as_ref().is_some_and(|before| !original.is(&before.version)) {
+        let before = from.head(original.key).await?;
+        if !original.is(&before.version) {
             return Err(changed());
         }
-        let id = before.as_ref().and_then(|before| before.id.as_deref());
-        self.ask_for_copy(from, original, id, key, attributes).await?;
+        self.ask_for_copy(from, original, before.id.as_deref(), key, attributes).await?;
         crate::failpoint::hit("store.object.copy");
         let made = self.head(key).await?;
         let at = self.at(key, "copy to");
         if made.version.size != original.size {
-            if before.is_none() {
-                return Err(changed());
-            }
             let why = format!("it has {} bytes instead of the {} of its original", made.version.size, original.size);
             return Err(StoreError::other(at, why));
         }
-        let proven = id.is_some() || is_itself || is_same_md5(&made.version, original.etag);
-        if !proven {
-            let after = from.head(original.key).await?.version;
-            if !original.is(&after) || before.is_some_and(|before| before.version != after) {
-                return Err(changed());
-            }
+        // Onto itself there is nothing to compare with: what was written over was the original.
+        let is_itself = original.key == key && (&from.bucket, &from.prefix) == (&self.bucket, &self.prefix);
+        let proven = before.id.is_some() || is_itself || is_same_md5(&made.version, &before.version);
+        if !proven && from.head(original.key).await?.version != before.version {
+            return Err(changed());
         }
         if !super::KEEPS.of(attributes).are_in(&made.attributes) {
             return Err(StoreError::other(
@@ -138,14 +128,13 @@ impl S3 {
     }
 }
 
-/// Whether a tag may be the MD5 of its object's content. Of an object in parts it is something else.
-fn is_md5(etag: &str) -> bool {
-    etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// Whether the tags of both are the MD5 of their content, and the same.
-fn is_same_md5(made: &SourceVersion, original: Option<&str>) -> bool {
-    original.is_some_and(|etag| is_md5(etag) && made.etag.as_deref() == Some(etag))
+/// Whether the tags of both are the MD5 of their content, and the same. Of an object in parts the tag is something else.
+fn is_same_md5(one: &SourceVersion, other: &SourceVersion) -> bool {
+    let md5 = |version: &SourceVersion| {
+        let etag = version.etag.clone()?;
+        (etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(etag)
+    };
+    matches!((md5(one), md5(other)), (Some(one), Some(other)) if one == other)
 }
 
 #[cfg(test)]
@@ -164,9 +153,8 @@ mod tests {
     fn the_tag_of_an_object_in_parts_proves_nothing() {
         let version = |etag: &str| SourceVersion { etag: Some(etag.to_owned()), size: 1, modified_ns: 0 };
         let (md5, parts) = ("d41d8cd98f00b204e9800998ecf8427e", "d41d8cd98f00b204e9800998ecf8427e-2");
-        assert!(is_same_md5(&version(md5), Some(md5)));
-        assert!(!is_same_md5(&version(parts), Some(parts)));
-        assert!(!is_same_md5(&version(md5), Some("d41d8cd98f00b204e9800998ecf8427f")));
-        assert!(!is_same_md5(&version(md5), None));
+        assert!(is_same_md5(&version(md5), &version(md5)));
+        assert!(!is_same_md5(&version(parts), &version(parts)));
+        assert!(!is_same_md5(&version(md5), &version("d41d8cd98f00b204e9800998ecf8427f")));
     }
 }
