@@ -18,7 +18,7 @@ use warmspare::observe::Progress;
 use warmspare::restore::steps::bucket_rebuild::{Rebuild, Rebuilt};
 use warmspare::store::{Bucket, ReadOnly, Removing, Tags};
 
-use crate::support::buckets::{contents, folder, get, keys, noise, published, put, s3};
+use crate::support::buckets::{contents, folder, get, keys, noise, published, put, read_plainly, s3};
 use crate::support::ceph::{CREDENTIALS, Ceph};
 
 /// Two sides, what lies between them, and what the points said.
@@ -104,25 +104,6 @@ impl World {
 fn rows(point: &[PublishedRow]) -> impl Stream<Item = Result<PublishedRow, Error>> + Send + use<> {
     let rows: Vec<Result<PublishedRow, Error>> = point.iter().cloned().map(Ok).collect();
     stream::iter(rows)
-}
-
-fn read_plainly(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    fn walk(root: &Path, folder: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
-        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
-            let path = entry.path();
-            match entry.file_type().unwrap().is_dir() {
-                true if entry.file_name() == ".warmspare-tmp" => {}
-                true => walk(root, &path, found),
-                false => {
-                    let key = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-                    found.insert(key, fs::read(&path).unwrap());
-                }
-            }
-        }
-    }
-    let mut found = BTreeMap::new();
-    walk(folder, folder, &mut found);
-    found
 }
 
 /// Takes an object of the live bucket away, as its application does.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use crate::support::buckets::read_plainly;
 use crate::support::sites::{Sites, shown};
 
 /// Sites without their databases: what is tried here is the bucket.
@@ -17,26 +18,7 @@ async fn sites() -> Sites {
 }
 
 fn live(sites: &Sites) -> BTreeMap<String, Vec<u8>> {
-    plain(&sites.bucket("ams"))
-}
-
-fn plain(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(next).unwrap().map(Result::unwrap) {
-            let path = entry.path();
-            match entry.file_type().unwrap().is_dir() {
-                true if entry.file_name() == ".warmspare-tmp" => {}
-                true => folders.push(path),
-                false => {
-                    let key = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
-                    found.insert(key, fs::read(&path).unwrap());
-                }
-            }
-        }
-    }
-    found
+    read_plainly(&sites.bucket("ams"))
 }
 
 /// Captures and prunes until the spare holds what the live site has; how many points that took. What was written within two
@@ -44,7 +26,7 @@ fn plain(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 fn hidden(sites: &Sites) -> usize {
     for captures in 0..20 {
         sites.run("fra", &["prune"]);
-        if plain(&sites.bucket("fra")) == live(sites) {
+        if read_plainly(&sites.bucket("fra")) == live(sites) {
             return captures;
         }
         sites.run("ams", &["capture"]);
@@ -58,7 +40,7 @@ fn rebuilt(sites: &Sites, point: &str) -> BTreeMap<String, Vec<u8>> {
     let into = place.path().join("new");
     let only = ["restore", "--only", "bucket.artifacts", "--point", point, "--into", into.to_str().unwrap()];
     sites.run("fra", &only);
-    plain(&into)
+    read_plainly(&into)
 }
 
 #[tokio::test]
@@ -100,7 +82,7 @@ async fn points_are_rebuilt_whatever_was_overwritten_deleted_and_hidden_and_wher
 /// In place: what is missing is brought; what is another, or too much, goes into the attic, if a person says so. The live site
 /// follows with its next capture.
 fn in_place(sites: &Sites, second: &BTreeMap<String, Vec<u8>>) {
-    let before = plain(&sites.bucket("fra"));
+    let before = read_plainly(&sites.bucket("fra"));
     fs::write(sites.bucket("fra").join("extra"), "extra").unwrap();
     let only = ["restore", "--only", "bucket.artifacts", "--point", "0-2"];
     sites.run("fra", &[&only[..], &["--dry-run"]].concat());
@@ -112,10 +94,10 @@ fn in_place(sites: &Sites, second: &BTreeMap<String, Vec<u8>>) {
     let killed = killed.env("WARMSPARE_FAILPOINT", "restore.object").output().unwrap();
     assert_eq!(killed.status.code(), None, "{}", shown(&killed));
     sites.run("fra", &[&only[..], &["--replace"]].concat());
-    assert_eq!(plain(&sites.bucket("fra")), *second);
+    assert_eq!(read_plainly(&sites.bucket("fra")), *second);
     // The mirror's own manifest is not believed for what was restored.
     sites.run("ams", &["capture"]);
-    let after = plain(&sites.bucket("fra"));
+    let after = read_plainly(&sites.bucket("fra"));
     assert!(before.iter().all(|(key, content)| after.get(key) == Some(content)), "{:?}", after.keys());
     assert_eq!(rebuilt(sites, "0-2"), *second);
     // No copy left anywhere: it is said which, and the others are brought.
@@ -148,7 +130,7 @@ async fn a_live_bucket_that_is_not_mounted_costs_no_object_and_is_told() {
     assert!(shown(&output).contains("12 of 15 objects are gone: more than half"), "{}", shown(&output));
     assert!(shown(&output).contains("`warmspare capture --accept-changes 12`"), "{}", shown(&output));
     sites.run("fra", &["prune"]);
-    assert_eq!(plain(&sites.bucket("fra")), whole);
+    assert_eq!(read_plainly(&sites.bucket("fra")), whole);
     assert_eq!(rebuilt(&sites, "0-2"), whole);
     sites.run("ams", &["capture", "--accept-changes", "12"]);
     sites.run("ams", &["capture"]);

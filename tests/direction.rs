@@ -3,13 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use warmspare::store::Bucket;
 
 use crate::support::bucket_sites::BucketSites;
-use crate::support::buckets;
+use crate::support::buckets::{self, read_plainly};
 use crate::support::ceph::{CREDENTIALS, Ceph};
 use crate::support::sites::shown;
 
@@ -38,28 +37,8 @@ fn remove(sites: &BucketSites, site: &str, key: &str) {
     fs::remove_file(sites.bucket(site).join(key)).unwrap();
 }
 
-/// Everything in a folder, read without any of our code.
-fn plain(folder: &Path) -> Contents {
-    let mut found = Contents::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(next).unwrap().map(Result::unwrap) {
-            let path: PathBuf = entry.path();
-            match entry.file_type().unwrap().is_dir() {
-                true if entry.file_name() == ".warmspare-tmp" => {}
-                true => folders.push(path),
-                false => {
-                    let key = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
-                    found.insert(key, fs::read(&path).unwrap());
-                }
-            }
-        }
-    }
-    found
-}
-
 fn of(sites: &BucketSites, site: &str) -> Contents {
-    plain(&sites.bucket(site))
+    read_plainly(&sites.bucket(site))
 }
 
 /// What was rescued, as `site` lists it: key → content, each read from the attic of `spare` where it is said to lie.

@@ -121,7 +121,7 @@ async fn no_write_starts_after_the_permit_was_withdrawn_wherever_the_pass_is() {
         }
         // What was on its way to the proxy then is not late.
         let mut writes = system.proxy.writes();
-        writes.retain(|write| write.began.saturating_duration_since(withdrawn) > Duration::from_millis(50));
+        writes.retain(|write| write.began.saturating_duration_since(withdrawn) > Duration::from_millis(250));
         assert!(writes.is_empty(), "round {round}: {writes:?}");
         system.check_manifest().await;
         // Each round finds something to overwrite, and the attic something to keep.
@@ -172,7 +172,7 @@ async fn check_times(proxy: &Proxy, begun: Instant, length: Duration) {
     while begun.elapsed() < length && proxy.writes().iter().any(|write| write.ended.is_none()) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let (writes, slack) = (proxy.writes(), Duration::from_millis(100));
+    let (writes, slack) = (proxy.writes(), Duration::from_millis(300));
     for write in &writes {
         assert!(write.began <= begun + length - REQUEST_MAX + slack, "{write:?}, begun {begun:?}");
         assert!(write.ended.is_some_and(|ended| ended <= begun + length + slack), "{write:?}, begun {begun:?}");

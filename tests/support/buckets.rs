@@ -74,3 +74,23 @@ pub fn published(state: &Path) -> Vec<PublishedRow> {
     parser.finish().unwrap();
     rows.concat()
 }
+
+/// Everything in a folder, read without any of our code.
+pub fn read_plainly(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            match entry.file_type().unwrap().is_dir() {
+                true if entry.file_name() == ".warmspare-tmp" => {}
+                true => folders.push(path),
+                false => {
+                    let key = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
+                    found.insert(key, std::fs::read(&path).unwrap());
+                }
+            }
+        }
+    }
+    found
+}
