@@ -7,6 +7,7 @@ mod beside;
 mod check;
 mod cloud;
 mod corruption;
+mod digests;
 mod direction;
 mod duplicates;
 mod export;

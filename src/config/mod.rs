@@ -6,6 +6,7 @@
 pub mod address;
 mod as_written;
 mod capture;
+mod digest;
 mod error;
 mod here;
 mod limits;
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use capture::{CaptureConfig, ChunkSize, XMIN_AGE_MAX, rate};
+pub use digest::{DigestAlgorithm, DigestRule, KeyPattern};
 pub use error::ConfigError;
 pub use here::{Here, HereError};
 pub use limits::{Limit, LimitsConfig, MirrorConfig};
