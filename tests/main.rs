@@ -17,6 +17,7 @@ mod keeper;
 mod kept;
 mod keys;
 mod kill;
+mod large;
 mod leaving;
 mod listing;
 mod live_cannot_read;

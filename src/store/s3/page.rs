@@ -93,7 +93,9 @@ fn read(page: &str) -> Option<(Vec<Sent>, String)> {
                 rest.push_str(page.get(kept..begin)?);
                 kept = position(&reader)?;
             }
-            Event::Start(tag) => drop(reader.read_to_end(tag.name()).ok()?),
+            Event::Start(tag) => {
+                reader.read_to_end(tag.name()).ok()?;
+            }
             Event::Empty(tag) if tag.name().as_ref() != ENTRY => {}
             Event::Text(text) if is_blank(&text) => {}
             Event::End(_) => break,
