@@ -5,7 +5,7 @@ use super::source::{Findings, Source, line_of, named, read, sources};
 /// What every room may use. Among themselves these know no order.
 const BASE: [&str; 9] = ["clock", "durable", "error", "failpoint", "keys", "observe", "process", "stream", "units"];
 /// In the order of src/lib.rs, which is the order in which data passes through them. Each may import those before it.
-const ROOMS: [&str; 11] = [
+const ROOMS: [&str; 12] = [
     "config",
     "store",
     "postgres",
@@ -16,6 +16,7 @@ const ROOMS: [&str; 11] = [
     "point",
     "restore",
     "verify",
+    "site",
     "preflight",
 ];
 /// What a person starts; it may import everything.
