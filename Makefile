@@ -2,7 +2,7 @@
 #   make demo   installs what it needs, builds, and shows the whole job on this machine
 #   make test   installs what it needs and runs every check
 
-.PHONY: help demo test bench soak fuzz fuzz-briefly lint install-demo install-test install-bench
+.PHONY: help demo test bench soak chaos fuzz fuzz-briefly lint install-demo install-test install-bench
 # What a target needs is done in the order written, also with -j; cargo uses every core by itself.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -12,6 +12,7 @@ help:
 	@echo "make test   every check: format, lints, documentation, licences, tidiness, unit to end-to-end"
 	@echo "make fuzz   ten minutes of fuzzing for each parser of what others may have written"
 	@echo "make soak   10,000 points and 200,000 packs, a row of 500 MB: the time and memory they take"
+	@echo "make chaos  the protocol of one live site, searched with wide bounds and walked at random: minutes"
 	@echo "make bench  what each stage of the pipeline costs, and a database beside pg_dump, restic and pg_restore"
 
 demo: install-demo
@@ -46,6 +47,10 @@ soak: install-bench
 	cargo build --locked --release
 	WARMSPARE_SOAK_BINARY="$$(realpath $${CARGO_TARGET_DIR:-target})/release/warmspare" \
 	    cargo test --locked --test it soak:: -- --ignored --nocapture
+
+# The unoptimised build of the tests: nothing is compiled anew.
+chaos: install-test
+	cargo test --locked --features failpoints --lib site::lease::model::wide -- --ignored --nocapture
 
 bench: install-bench
 	cargo bench --locked --bench pipeline

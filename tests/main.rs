@@ -24,5 +24,6 @@ mod tidy;
 mod trial;
 mod vault;
 mod verify;
+mod witness;
 mod words;
 mod world;

@@ -12,3 +12,4 @@ pub mod postgres;
 pub mod proxy;
 pub mod sites;
 pub mod vaults;
+pub mod witness_conformance;

@@ -20,6 +20,8 @@ pub enum Fault {
     SpeaksGoogle,
     /// The reply to this many requests with a body is lost after the server has sent it.
     LosesReplies(usize),
+    /// Of this many requests with a body it says 500 after the server has done them.
+    SaysFailed(usize),
     /// Dies after so many bytes of the first upload.
     DiesAfter(usize),
 }
@@ -90,7 +92,7 @@ async fn pass(
 ) -> std::io::Result<()> {
     let mut server = TcpStream::connect(server).await?;
     server.write_all(rewritten(&head, fault).as_bytes()).await?;
-    if let Fault::LosesReplies(count) = fault
+    if let Fault::LosesReplies(count) | Fault::SaysFailed(count) = fault
         && head.starts_with("PUT ")
         && lost.fetch_add(1, Ordering::Relaxed) < count
     {
@@ -115,6 +117,10 @@ async fn pass(
             std::io::Result::Ok(())
         };
         tokio::select! { _ = sending => {}, _ = answering => {} }
+        if matches!(fault, Fault::SaysFailed(_)) {
+            let failed = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            client.write_all(failed).await?;
+        }
         return Ok(());
     }
     tokio::io::copy_bidirectional(&mut client, &mut server).await?;

@@ -54,6 +54,8 @@ pub struct People {
     pub hand_over: bool,
     /// At B: restore, and take.
     pub restore: bool,
+    /// Not only when B has read that A let go.
+    pub early: bool,
     /// At A: take back what was released.
     pub take_back: bool,
     /// At B: hand over to A, after it was live.
@@ -72,6 +74,7 @@ impl Scenario {
             force: false,
             hand_over: false,
             restore: false,
+            early: false,
             take_back: false,
             switch_back: false,
             fence: false,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::{
     Action, Answer, Command, Durable, Event, Held, Lease, Name, Nonce, PeerRequest, Phase, Proposal, RequestId,
-    Restored, Revision, Rule, Seen, Taking, Term, What, step,
+    Restored, Revision, Rule, Seen, Standing, Taking, Term, What, step,
 };
 use super::instants::{NOW, may_serve, pass};
 use super::scenario::{Scenario, Store};
@@ -199,6 +199,10 @@ impl Site {
             Phase::Restoring(term) => Some(term),
             _ => None,
         }
+    }
+
+    pub fn has_read_release(&self) -> bool {
+        self.lease.watch.is_some_and(|watch| matches!(watch.seen.standing, Standing::Released { .. }))
     }
 
     pub fn may_serve(&self) -> bool {

@@ -14,15 +14,20 @@ fn nothing_is_found_within_wider_bounds() {
     for rates in RATES {
         let drifting = || drifting().rates(rates);
         holds(&drifting().called("takeover").people(TAKE).revisions(4), &["B opens"]);
-        holds(&drifting().called("planned switch").people(SWITCH), &["B opens"]);
+        holds(&drifting().called("planned switch").people(People { early: true, ..SWITCH }), &["B opens"]);
         holds(&drifting().called("promises").people(TAKE).peers(), &["B opens"]);
         holds(&drifting().called("force").people(People { force: true, ..NOBODY }), &["B opens"]);
         holds(&drifting().called("writes").people(TAKE).writes(), &["B opens"]);
     }
+    let taken_back = People { take_back: true, early: true, ..SWITCH };
+    holds(&even().called("switch, taken back").people(taken_back), &["the final point is taken"]);
     let killed: Scenario = even().called("both killed").people(TAKE).crashes([1, 1]);
     holds(&killed, &["B opens"]);
     holds(&killed.called("both killed, with promises").peers().revisions(2), &["B opens"]);
-    holds(&killed.called("both killed in a switch").people(SWITCH).revisions(2), &["B opens"]);
+    holds(
+        &killed.called("both killed in a switch").people(People { early: true, ..SWITCH }).revisions(2),
+        &["B opens"],
+    );
     holds(&even().called("fence lifted").people(People { fence: true, ..TAKE }), &["B opens"]);
     holds(&even().called("numbered records").people(TAKE).store(Store::Numbered), &["B opens"]);
     let promises = even().people(TAKE).peers().revisions(2);

@@ -360,7 +360,9 @@ impl World {
             Name::Fenced if is_a && people.fence => command("A is told to lift its fence", Command::LiftFence),
             Name::Released if is_a && people.take_back && term == Term(1) => command("A is told to take back", wait),
             Name::Fenced | Name::Stale if is_a && people.rejoin => command("A is told to rejoin", Command::Rejoin),
-            Name::Standby if !is_a || people.rejoin => command("a restore begins", Command::Restore),
+            Name::Standby if is_a && people.rejoin || !is_a && (people.early || here.has_read_release()) => {
+                command("a restore begins", Command::Restore)
+            }
             Name::Ready if !is_a && people.force => command("B is told to take over by force", force),
             Name::Ready if people.take || people.restore => {
                 command(["A is told to take over", "B is told to take over"][site], wait)
