@@ -11,9 +11,9 @@ help:
 	@echo "make demo   build, then show two sites, two recovery points, a disaster and a proven restore"
 	@echo "make test   every check: format, lints, documentation, licences, tidiness, unit to end-to-end"
 	@echo "make fuzz   ten minutes of fuzzing for each parser of what others may have written"
-	@echo "make soak   10,000 points and 200,000 packs, a row of 500 MB: the time and memory they take"
+	@echo "make soak   10,000 points and 200,000 packs, a row of 500 MB, 20 captures under load, 10,000 edits of a bucket, 10 million keys"
 	@echo "make chaos  the protocol of one live site, searched with wide bounds and walked at random: minutes"
-	@echo "make bench  what each stage of the pipeline costs, and a database beside pg_dump, restic and pg_restore"
+	@echo "make bench  what each stage of the pipeline costs, a database beside pg_dump, a mirror beside rclone, …"
 
 demo: install-demo
 	cargo build --locked --release
@@ -46,7 +46,8 @@ lint:
 soak: install-bench
 	cargo build --locked --release
 	WARMSPARE_SOAK_BINARY="$$(realpath $${CARGO_TARGET_DIR:-target})/release/warmspare" \
-	    cargo test --locked --test it soak:: -- --ignored --nocapture
+	    cargo test --locked --test it -- --ignored --nocapture --test-threads=1 soak:: attic::
+	cargo bench --locked --bench mirror -- scale
 
 # The unoptimised build of the tests: nothing is compiled anew.
 chaos: install-test
@@ -55,6 +56,7 @@ chaos: install-test
 bench: install-bench
 	cargo bench --locked --bench pipeline
 	WARMSPARE_BENCH_PG16="$$(tests/support/postgres-servers.sh folder 16)" cargo bench --locked --bench database
+	PATH="$$PATH:$$(tests/support/peers.sh)" cargo bench --locked --bench mirror
 
 # Asks for nothing when everything is there.
 install-demo install-test install-bench:

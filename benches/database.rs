@@ -4,7 +4,8 @@
 //! The database is made from a seed; between the two snapshots about 1 % of it is inserted, updated and deleted. The programs
 //! take turns in one run on one server, so that a slow minute of the machine is everybody's; the medians are what counts.
 //! GNU time measures each with all its children: the servers' own work is in the wall time, not in the CPU time. Set
-//! `WARMSPARE_BENCH_ROUNDS` (5) and `WARMSPARE_BENCH_ROWS` (300,000 packages, about 600 MB) to make it smaller.
+//! `WARMSPARE_BENCH_ROUNDS` (5) and `WARMSPARE_BENCH_ROWS` (300,000 packages, about 600 MB) to make it smaller, and
+//! `WARMSPARE_BENCH_BINARY` to measure another build than the one beside it.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -29,16 +30,19 @@ CREATE TABLE links (package_id bigint NOT NULL REFERENCES packages ON DELETE CAS
     PRIMARY KEY (package_id, channel));
 CREATE INDEX packages_owner ON packages (owner_id);
 CREATE INDEX audit_package ON audit (package_id, at);
-CREATE FUNCTION package(n bigint, round bigint, accounts bigint) RETURNS packages LANGUAGE sql IMMUTABLE AS $$
+CREATE FUNCTION dependency(n bigint, round bigint) RETURNS text LANGUAGE sql STABLE AS $$
+SELECT 'origin' || n % 37 || '/package' || abs(hashint8extended(n, 1)) % 9001 || '/' || n % 7 || '.' || abs(hashint8extended(n, 2)) % 30
+    || '/20' || 20 + n % 6 || lpad(abs(hashint8extended(n, round) % 10000000000)::text, 10, '0') $$;
+CREATE FUNCTION package(n bigint, round bigint, accounts bigint) RETURNS packages LANGUAGE sql STABLE AS $$
 SELECT n, 1 + n * 7919 % accounts, 'origin' || n % 500 || '/package' || n / 10 || '/1.' || n % 10 || '.' || round,
     md5(n || ' ' || round) || md5(round || ' ' || n),
     (SELECT string_agg('pkg_' || (ARRAY['deps','build_deps','exports','binds','svc_user','source','license','filename'])[1 + i]
         || '=' || CASE WHEN i < 3 THEN md5(n || ' ' || i || ' ' || round)
-        ELSE repeat((ARRAY['core/glibc/2.36 ','core/openssl/3.0.9 ','core/zlib/1.3 ','core/gcc-libs/12 '])[1 + (n + i) % 4], 9)
+        ELSE dependency(n * 8 + i, round) || ' ' || dependency(n * 8 + i + 3, round) || ' ' || dependency(n * 31 + i, round)
         END, E'\\n' ORDER BY i) FROM generate_series(0, 7) i),
     ARRAY['origin' || n % 37 || '/package' || n % 9001, 'origin' || n % 41 || '/package' || n % 8009],
     timestamptz '2025-01-01 00:00Z' + n * interval '47 s' $$;
-CREATE FUNCTION audit_entry(n bigint, packages bigint) RETURNS audit LANGUAGE sql IMMUTABLE AS $$
+CREATE FUNCTION audit_entry(n bigint, packages bigint) RETURNS audit LANGUAGE sql STABLE AS $$
 SELECT n, 1 + n * 104729 % packages, (ARRAY['upload','promote','demote','yank'])[1 + n % 4], 'account' || n * 31 % 5000,
     timestamptz '2025-01-01 00:00Z' + n * interval '11 s' $$;
 ";
@@ -135,8 +139,8 @@ impl Bench {
         self.sql(&self.live, "registry", &format!(
             "INSERT INTO accounts SELECT n, 'account' || n, md5(n::text) || '@example.org', '2024-01-01Z'::timestamptz + n * interval '1 min'
                 FROM generate_series(1, {accounts}) n;
-             INSERT INTO packages SELECT (package(n, 0, {accounts})).* FROM generate_series(1, {rows}) n;
-             INSERT INTO audit SELECT (audit_entry(n, {rows})).* FROM generate_series(1, 4 * {rows}) n;
+             INSERT INTO packages SELECT new.* FROM generate_series(1, {rows}) n, package(n, 0, {accounts}) new;
+             INSERT INTO audit SELECT new.* FROM generate_series(1, 4 * {rows}) n, audit_entry(n, {rows}) new;
              INSERT INTO links SELECT n, 'unstable' FROM generate_series(1, {rows}) n;
              VACUUM ANALYZE"
         ))
@@ -149,10 +153,10 @@ impl Bench {
             "UPDATE packages p SET (ident, checksum, manifest) = (SELECT q.ident, q.checksum, q.manifest FROM package(p.id, {round}, {accounts}) q)
                 WHERE hashint8extended(id, {round}) % 200 = 0;
              DELETE FROM packages WHERE hashint8extended(id, {round}) % 1000 = 1;
-             INSERT INTO packages SELECT (package(m + n, {round}, {accounts})).*
-                FROM (SELECT max(id) AS m FROM packages) last, generate_series(1, {rows} / 200) n;
-             INSERT INTO audit SELECT (audit_entry(m + n, {rows})).*
-                FROM (SELECT max(id) AS m FROM audit) last, generate_series(1, {rows} / 25) n;
+             INSERT INTO packages SELECT new.* FROM (SELECT max(id) AS m FROM packages) last,
+                generate_series(1, {rows} / 200) n, package(m + n, {round}, {accounts}) new;
+             INSERT INTO audit SELECT new.* FROM (SELECT max(id) AS m FROM audit) last,
+                generate_series(1, {rows} / 25) n, audit_entry(m + n, {rows}) new;
              INSERT INTO links SELECT id, 'stable' FROM packages WHERE hashint8extended(id, {round}) % 100 = 3 ON CONFLICT DO NOTHING"
         ))
     }
@@ -216,7 +220,8 @@ impl Bench {
     }
 
     fn warmspare(&self, site: &str, command: &str) -> Outcome<String> {
-        let binary = fs::canonicalize(env!("CARGO_BIN_EXE_warmspare"))?;
+        let built = env!("CARGO_BIN_EXE_warmspare");
+        let binary = fs::canonicalize(std::env::var("WARMSPARE_BENCH_BINARY").unwrap_or_else(|_| built.to_owned()))?;
         let configuration = self.folder.path().join("warmspare.toml");
         Ok(format!("WARMSPARE_CONFIG={} WARMSPARE_SITE={site} {} {command}", configuration.display(), binary.display()))
     }

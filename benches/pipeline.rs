@@ -6,12 +6,14 @@
 use std::collections::HashSet;
 use std::error::Error;
 use std::hint::black_box;
+use std::io::Cursor;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use warmspare::keys::{Identity, Recipient};
 use warmspare::pipeline::{
-    ChunkId, ChunkIdKey, Chunker, ChunkerParameters, Codec, PackBuilder, PackIndex, compress, open, seal,
+    ChunkId, ChunkIdKey, Chunker, ChunkerParameters, Codec, Compressor, Decompressor, FRAME_TARGET_BYTES, PackBuilder,
+    PackReader, open_seekable, seal,
 };
 use warmspare::process::WipingAllocator;
 
@@ -66,7 +68,7 @@ fn main() -> Outcome<()> {
 }
 
 fn sizes() -> [(&'static str, ChunkerParameters); 2] {
-    [("16 KiB", ChunkerParameters::small()), ("64 KiB", ChunkerParameters::large())]
+    [("4 KiB", ChunkerParameters::small()), ("16 KiB", ChunkerParameters::large())]
 }
 
 /// Times each stage on its own, on what the stage before it made.
@@ -77,7 +79,7 @@ fn stages(name: &str, parameters: &ChunkerParameters, stream: &[u8], cipher: &Ci
         best(|| Ok(chunks.iter().map(|chunk| cipher.key.id(&stream[chunk.clone()])).collect::<Vec<_>>()))?;
     row(&format!("id, {} chunks", ids.len()), stream, took, None);
     let (took, frames) = best(|| frames(stream, &chunks))?;
-    row("zstd -3 of each chunk", stream, took, Some(frames.iter().map(|(_, frame)| frame.len()).sum()));
+    row("zstd -3 of each frame", stream, took, Some(frames.iter().map(|frame| frame.bytes.len()).sum()));
     let (took, packs) = best(|| pack(&chunks, &ids, &frames, cipher))?;
     row(&format!("pack and seal, {} packs", packs.len()), stream, took, Some(packs.iter().map(Vec::len).sum()));
     let (took, opened) = best(|| unpack(&packs, cipher))?;
@@ -92,30 +94,48 @@ fn stages(name: &str, parameters: &ChunkerParameters, stream: &[u8], cipher: &Ci
 fn cut(parameters: &ChunkerParameters, stream: &[u8], cipher: &Cipher) -> Outcome<Vec<Range<usize>>> {
     let mut chunker = Chunker::new(parameters, cipher.key.chunker_seed())?;
     let (mut chunks, mut at) = (Vec::new(), 0);
-    let mut each = |chunk: &[u8]| {
-        chunks.push(at..at + chunk.len());
-        at += chunk.len();
+    let mut take = |cut: &[&[u8]]| -> Outcome<()> {
+        for chunk in cut {
+            chunks.push(at..at + chunk.len());
+            at += chunk.len();
+        }
+        Ok(())
     };
     for block in stream.chunks(BLOCK_BYTES) {
-        chunker.push(block, &mut each);
+        chunker.push(block, &mut take)?;
     }
-    chunker.finish(each);
+    chunker.finish(&mut take)?;
     Ok(chunks)
 }
 
-fn frames(stream: &[u8], chunks: &[Range<usize>]) -> Outcome<Vec<(Codec, Vec<u8>)>> {
-    chunks.iter().map(|chunk| Ok(compress(&stream[chunk.clone()])?)).collect()
+/// Some chunks compressed together.
+struct Frame {
+    codec: Codec,
+    bytes: Vec<u8>,
+    chunks: Range<usize>,
 }
 
-fn pack(
-    chunks: &[Range<usize>],
-    ids: &[ChunkId],
-    frames: &[(Codec, Vec<u8>)],
-    cipher: &Cipher,
-) -> Outcome<Vec<Vec<u8>>> {
+fn frames(stream: &[u8], chunks: &[Range<usize>]) -> Outcome<Vec<Frame>> {
+    let (mut compressor, mut frames, mut plain, mut first) = (Compressor::new()?, Vec::new(), Vec::new(), 0);
+    for (chunk, after) in chunks.iter().zip(1..) {
+        plain.extend_from_slice(&stream[chunk.clone()]);
+        if plain.len() >= FRAME_TARGET_BYTES || after == chunks.len() {
+            let (codec, bytes) = compressor.compress(&plain)?;
+            frames.push(Frame { codec, bytes, chunks: first..after });
+            plain.clear();
+            first = after;
+        }
+    }
+    Ok(frames)
+}
+
+fn pack(chunks: &[Range<usize>], ids: &[ChunkId], frames: &[Frame], cipher: &Cipher) -> Outcome<Vec<Vec<u8>>> {
     let (mut packs, mut open) = (Vec::new(), PackBuilder::default());
-    for ((chunk, id), (codec, frame)) in chunks.iter().zip(ids).zip(frames) {
-        open.push(*id, *codec, frame, u32::try_from(chunk.len())?);
+    let length = |chunk: &Range<usize>| u32::try_from(chunk.len());
+    for frame in frames {
+        let entries =
+            frame.chunks.clone().map(|at| Ok((ids[at], length(&chunks[at])?))).collect::<Outcome<Vec<_>>>()?;
+        open.push(frame.codec, &frame.bytes, &entries);
         if open.is_full() {
             packs.push(seal(&cipher.recipients, &std::mem::take(&mut open).finish())?);
         }
@@ -128,14 +148,13 @@ fn pack(
 
 fn unpack(packs: &[Vec<u8>], cipher: &Cipher) -> Outcome<Vec<u8>> {
     let mut stream = Vec::with_capacity(STREAM_BYTES);
+    let mut with = Decompressor::new()?;
     for sealed in packs {
-        let index = PackIndex::parse(open(&cipher.identity, sealed)?)?;
-        for slot in 0..u32::try_from(index.slots().len())? {
-            let (id, chunk) = index.chunk(slot)?;
-            if cipher.key.id(&chunk) != id {
-                return Err(format!("slot {slot} is not chunk {id:?}").into());
-            }
-            stream.extend_from_slice(&chunk);
+        let mut index = PackReader::new(open_seekable(&cipher.identity, Cursor::new(sealed.as_slice()))?)?;
+        let (mut slot, slots) = (0, u32::try_from(index.slots().len())?);
+        while slot < slots {
+            let more = index.append(slot, usize::MAX, &cipher.key, &mut with, &mut stream)?;
+            slot += u32::try_from(more)?;
         }
     }
     Ok(stream)

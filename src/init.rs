@@ -132,7 +132,8 @@ vault = { url = "/srv/vault", escrow = ["<age1… of the escrow>"], signers = { 
 
 # [capture]
 # workers = 4                            # tables copied at once, 1 to 64; the number of cores, 2 to 8, unless said
-# chunks  = "small"                      # "large" for systems above about 10 GB
+# xmin_age_max = 10000000                # a capture ends when its snapshot kept vacuum from so many transactions
+# chunks  = "auto"                       # by the size of the databases; or "fine", "small", "large"
 
 # The same names at both sites, each with its own address.
 [sites.LIVE]
@@ -144,7 +145,7 @@ buckets.artifacts = { url = "/srv/artifacts-LIVE" }
 # signing_key     = "file:/etc/warmspare/signing.key"    # made by keygen
 # A bucket on an S3 server; the live site needs the credentials of both sites' buckets:
 # buckets.artifacts = { url = "s3://artifacts", endpoint = "https://10.1.0.6:9000", region = "us-east-1", credentials = "file:/etc/warmspare/s3" }
-# More of a database: application_roles = ["app"], programs = "/usr/lib/postgresql/15/bin"
+# More of a database: application_roles = ["app"], sequence_gap = 10000, rate = "50MiB", programs = "/usr/lib/postgresql/15/bin"
 # Secrets and configuration of the application; files are paths or patterns below root, "?" before one lets it be absent:
 # exports.configs = { root = "/", files = ["/etc/SYSTEM/*"], commands = { version = ["SYSTEM", "--version"] } }
 
@@ -189,7 +190,18 @@ mod tests {
     #[test]
     fn every_commented_line_can_be_said() {
         let text = text(&outline()).unwrap();
-        for key in ["profile", "workers", "chunks", "state", "identity", "signing_key", "exports.configs", "root"] {
+        for key in [
+            "profile",
+            "workers",
+            "xmin_age_max",
+            "chunks",
+            "rate",
+            "state",
+            "identity",
+            "signing_key",
+            "exports.configs",
+            "root",
+        ] {
             assert!(text.contains(key), "{key}");
         }
         for line in text.lines().filter_map(|line| line.strip_prefix("# ")) {

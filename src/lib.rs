@@ -19,6 +19,7 @@ pub mod error;
 pub mod failpoint;
 pub mod keys;
 pub mod observe;
+pub mod permit;
 pub mod process;
 pub mod stream;
 pub mod units;

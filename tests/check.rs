@@ -279,12 +279,12 @@ async fn connections_that_are_used_up_are_counted_and_a_capture_fails_of_it() {
     sites.edit_configuration(&format!("warmspare@127.0.0.1:{port}"), &format!("reader@127.0.0.1:{port}"));
     let password = sites.live.cluster().password_file().display().to_string();
     sites.edit_configuration(&password, &sites.path().join("reader").display().to_string());
-    fails(&sites, "ams", "connections", "3 are free, 6 are needed; the limit is the role's CONNECTION LIMIT 3");
+    fails(&sites, "ams", "connections", "3 are free, 7 are needed; the limit is the role's CONNECTION LIMIT 3");
     // A capture of two small tables might be through with three of them before it asks for a fourth.
     sites.live.sql("postgres", "ALTER ROLE reader CONNECTION LIMIT 1").await;
     let message = sites.refused("ams", &["capture"], 1);
     assert!(message.contains("too many connections"), "{message}");
-    sites.live.sql("postgres", "ALTER ROLE reader CONNECTION LIMIT 6").await;
+    sites.live.sql("postgres", "ALTER ROLE reader CONNECTION LIMIT 7").await;
     let report = ready(&sites, "ams");
     assert!(findings(&report, "warning").iter().any(|w| w.contains("passwords of roles are not captured")), "{report}");
     let text = sites.run("ams", &["capture"]);

@@ -253,3 +253,30 @@ async fn what_the_spare_holds_already_is_proven_in_place_and_loaded_only_when_it
     let report = sites.run("fra", &["restore"]);
     assert!(report.contains("; what was held is different"), "{report}");
 }
+
+#[tokio::test]
+async fn a_database_that_was_written_to_while_its_site_was_live_is_never_dropped_by_a_restore() {
+    let sites = Sites::filled().await;
+    sites.run("ams", &["capture"]);
+    sites.run("fra", &["restore"]);
+    // The roles change: the application works at fra, which takes a point, and then at ams again.
+    sites.edit_configuration("live = \"ams\"", "live = \"fra\"");
+    sites.run("fra", &["capture"]);
+    sites.spare.sql("app", "INSERT INTO public.origins VALUES ('written after the last point', 3)").await;
+    sites.edit_configuration("live = \"fra\"", "live = \"ams\"");
+    sites.run("fra", &["restore", "--point", "0-1", "--replace"]);
+    let listing = parsed(&sites.run("fra", &["restore", "--kept", "--json"]));
+    let told = |one: &Value| (one["database"].clone(), one["written"].clone(), one["goes"].clone());
+    let kept: Vec<_> = listing.as_array().unwrap().iter().map(told).collect();
+    let expect = [(json!("app"), json!(false), json!(false)), (json!("app__before_0-1"), json!(true), json!(false))];
+    assert_eq!(kept, expect);
+    assert!(sites.run("fra", &["restore", "--kept"]).contains("when you drop it: written to while live"));
+    for _ in 0..2 {
+        // Different from the point, so that it is loaded and swapped again.
+        sites.spare.sql("app", "DELETE FROM public.packages WHERE id = 1").await;
+        sites.run("fra", &["restore", "--point", "0-1", "--replace"]);
+    }
+    sites.spare.sql("postgres", "ALTER DATABASE \"app__before_0-1\" ALLOW_CONNECTIONS true").await;
+    let rows = sites.spare.value("app__before_0-1", "SELECT count(*)::text FROM public.origins").await;
+    assert_eq!(rows, "3", "what no point has is still there");
+}

@@ -13,26 +13,27 @@ use jiff::{SignedDuration, Timestamp};
 use warmspare::clock::{FixedClock, SystemClock};
 use warmspare::error::{Class, Error, Explain};
 use warmspare::mirror::manifest::Rows;
-use warmspare::mirror::{
-    self, MirrorError, Pass, PassOptions, PublishedParser, PublishedRow, manifest_path, published_lines,
-};
+use warmspare::mirror::{self, MirrorError, Pass, PassOptions, PublishedRow, manifest_path};
 use warmspare::observe::Progress;
-use warmspare::store::{Bucket, StoreError};
+use warmspare::store::{Bucket, ReadOnly, StoreError};
 use warmspare::verify::object::{ObjectCheck, ObjectFault, check};
 
-use crate::support::buckets::{contents, folder, get, noise, put, s3};
+use crate::support::buckets::{contents, folder, get, noise, published, put, s3};
 use crate::support::ceph::{CREDENTIALS, Ceph};
 
 /// A pass long after the last change: nothing is racily clean.
 async fn pass(source: &Bucket, target: &Bucket, state: &Path) -> Result<Pass, MirrorError> {
     let later = FixedClock(Timestamp::now() + SignedDuration::from_hours(1));
-    mirror::pass(source, target, state, &PassOptions::default(), &later, &Progress::silent()).await
+    mirror::pass(&ReadOnly::new(source.clone()), target, state, &PassOptions::default(), &later, &Progress::silent())
+        .await
 }
 
 /// A pass at this very moment: what has just changed is racily clean.
 async fn pass_now(source: &Bucket, target: &Bucket, state: &Path) -> Pass {
     let options = PassOptions::default();
-    mirror::pass(source, target, state, &options, &SystemClock, &Progress::silent()).await.unwrap()
+    mirror::pass(&ReadOnly::new(source.clone()), target, state, &options, &SystemClock, &Progress::silent())
+        .await
+        .unwrap()
 }
 
 /// `listed/copied/unchanged/gone`, and what was skipped.
@@ -42,14 +43,6 @@ fn told(pass: &Pass) -> String {
     format!("{}/{}/{}/{} {}", pass.listed, pass.copied, pass.unchanged, pass.gone, skipped.join(","))
         .trim_end()
         .to_owned()
-}
-
-fn published(state: &Path) -> Vec<PublishedRow> {
-    let mut parser = PublishedParser::default();
-    let blocks = published_lines(&manifest_path(state)).unwrap();
-    let rows: Vec<Vec<_>> = blocks.map(|block| parser.feed(&block.unwrap()).unwrap()).collect();
-    parser.finish().unwrap();
-    rows.concat()
 }
 
 async fn checked(bucket: &Bucket, state: &Path) -> ObjectCheck {
@@ -152,12 +145,17 @@ async fn a_source_that_lost_everything_at_once_is_not_believed_unless_told_so() 
     assert_eq!(told(&pass(&live, &spare, &state).await.unwrap()), "1/1/0/0");
     fs::remove_file(root.path().join("live/a")).unwrap();
     for _ in 0..2 {
-        let error = pass(&live, &spare, &state).await.unwrap_err();
-        assert!(matches!(error, MirrorError::Empty { objects: 1, .. }), "{error}");
-        assert_eq!(error.class(), Class::Refused);
+        let empty = pass(&live, &spare, &state).await.unwrap();
+        let error = empty.complete().unwrap_err();
+        assert!(matches!(error, MirrorError::HeldBack { .. }), "{error}");
+        assert_eq!((error.class(), empty.rows, empty.held_back.deletes), (Class::Incomplete, 1, 1));
+        assert!(error.next_step().unwrap().contains("--accept-changes 1`"));
     }
-    let options = PassOptions { allow_empty: true, ..PassOptions::default() };
-    let emptied = mirror::pass(&live, &spare, &state, &options, &SystemClock, &Progress::silent()).await.unwrap();
+    let options = PassOptions { accepted: 1, ..PassOptions::default() };
+    let emptied =
+        mirror::pass(&ReadOnly::new(live.clone()), &spare, &state, &options, &SystemClock, &Progress::silent())
+            .await
+            .unwrap();
     assert_eq!(told(&emptied), "0/0/0/1");
 }
 
@@ -176,6 +174,7 @@ async fn a_killed_pass_goes_on_where_it_stopped() {
     let torn = lines[..13].concat() + &lines[13][..20];
     fs::write(state.join("manifest.next"), torn).unwrap();
     fs::remove_file(manifest_path(&state)).unwrap();
+    fs::remove_file(state.join("contents.redb")).unwrap();
     assert_eq!(told(&pass(&live, &spare, &state).await.unwrap()), "20/8/12/0");
     assert_eq!(fs::read_to_string(manifest_path(&state)).unwrap().lines().count(), 22);
     assert!(!state.join("manifest.next").exists());

@@ -177,6 +177,7 @@ async fn spare_watches_holds_rekeys_and_prunes(vault: &Guarded) {
         monthly: 0,
         yearly: 0,
         share_max: Percent(100),
+        hide_after: Duration::ZERO,
     };
     config.retention = none;
     let here = Here::new(config, "fra").unwrap();

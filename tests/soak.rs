@@ -150,7 +150,7 @@ async fn open<'a>(history: &'a History, hours: i64) -> Filling<'a> {
         site: "ams",
         term: 0,
         sealed_to: &sealed_to,
-        chunker: ChunkerParameters::small(),
+        chunker: Some(ChunkerParameters::small()),
         signer: &signer,
         state: &state,
     };

@@ -1,9 +1,7 @@
 //! What every bucket must do, tried on a folder and on a real S3 server that forgives nothing.
 
-use std::collections::BTreeMap;
-
 use futures_util::{StreamExt, TryStreamExt, stream};
-use warmspare::store::{Attributes, Bucket, Listed, StoreError, WriteError};
+use warmspare::store::{Attributes, Bucket, Listed, Original, SourceVersion, StoreError, Tags, WriteError};
 
 use crate::support::buckets::{body, folder, get, keys, noise, put, s3};
 use crate::support::ceph::{CREDENTIALS, Ceph};
@@ -30,6 +28,8 @@ const S3_KEYS: [&str; 7] = ["/leading", "a//b", "a/../b", "a/./b", "dir/", "..",
 
 async fn lists_in_the_order_of_the_bytes(bucket: &Bucket, more: &[&str]) {
     let mut expected: Vec<&str> = ODD_KEYS.iter().chain(more).copied().collect();
+    // A control character is more than object_store can spell.
+    expected.retain(|key| bucket.carries(key).is_ok() || !key.contains('\n'));
     for key in &expected {
         put(bucket, key, key.to_string()).await.unwrap();
     }
@@ -107,7 +107,125 @@ async fn keeps_the_old_object_when_a_body_fails(bucket: &Bucket) {
     assert_eq!(keys(bucket, None).await, ["k"]);
 }
 
-async fn conforms(open: impl AsyncFn(&str) -> Bucket, more_keys: &[&str]) {
+/// One of each kind, and names and values that some server or tool has lost.
+fn attributes() -> Attributes {
+    let text = |text: &str| Some(text.to_owned());
+    let metadata = [("origin", "core"), ("empty", ""), ("spaces", "a  b"), ("equals", "a=b;c,d")];
+    Attributes {
+        content_type: text("application/x-tar"),
+        cache_control: text("max-age=60"),
+        content_disposition: text("attachment; filename=\"a b.tar\""),
+        content_encoding: text("gzip"),
+        content_language: text("de"),
+        // Not a date: some programs write this to say that it has expired.
+        expires: text("0"),
+        metadata: metadata.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        mode: Some(0o640),
+    }
+}
+
+fn tags() -> Tags {
+    let tags = [("channel", "stable"), ("empty", ""), ("a b", "c+d=e:f/g@h-i._"), ("ünï", "cödé")];
+    tags.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
+/// Written with everything, small and in parts, it comes back with what this kind of bucket keeps.
+async fn keeps_what_it_says_it_keeps(bucket: &Bucket) {
+    let (keeps, attributes) = (bucket.keeps(), attributes());
+    for length in [0, 5, 9 << 20] {
+        let written = bucket.write("k", &attributes, length as u64, body(noise(7, length))).await.unwrap();
+        let SourceVersion { size, etag, .. } = bucket.head("k").await.unwrap().version;
+        assert_eq!((written.size, &written.etag), (size, &etag), "{length}");
+        // A small one's answer proves it, but that of Google or Azure says no size.
+        let is_cloud = matches!(bucket, Bucket::Cloud(_));
+        assert_eq!(written.was_looked_up, is_cloud || (bucket.keeps().tags && length > 8 << 20), "{length}");
+        bucket.write_tags("k", &tags()).await.unwrap();
+        let (read, _) = bucket.read("k", None).await.unwrap();
+        let head = bucket.head("k").await.unwrap();
+        assert_eq!((&read.attributes, &head.attributes), (&keeps.of(&attributes), &keeps.of(&attributes)), "{length}");
+        let found = bucket.tags("k", None).await.unwrap();
+        assert_eq!(found, if keeps.tags { tags() } else { Tags::new() }, "{length} bytes");
+        // A store that does not say how many there are is asked for them each time; these do say it.
+        assert_eq!(read.tags.unwrap_or_default(), found.len() as u64, "{length} bytes");
+    }
+    let other = Tags::from([("channel".to_owned(), "unstable".to_owned())]);
+    for tags in [&other, &Tags::new()] {
+        bucket.write_tags("k", tags).await.unwrap();
+        assert_eq!(bucket.tags("k", None).await.unwrap(), if keeps.tags { tags.clone() } else { Tags::new() });
+    }
+    // What is written over has nothing of what was there.
+    bucket.write("k", &attributes, 1, body("x")).await.unwrap();
+    bucket.write_tags("k", &tags()).await.unwrap();
+    let plain = put(bucket, "k", "y").await.unwrap();
+    assert!(plain.attributes.metadata.is_empty() && plain.attributes.cache_control.is_none(), "{plain:?}");
+    assert_eq!(bucket.tags("k", None).await.unwrap(), Tags::new());
+}
+
+/// A copy has the content of its original, and of all else what it was told; or there is none.
+async fn copies_what_was_meant_or_nothing(bucket: &Bucket, odd: &[&str]) {
+    let (attributes, plain) = (attributes(), Attributes::default());
+    let kept = bucket.keeps().of(&attributes);
+    for (length, odd) in [(0, &[][..]), (5, odd), (9 << 20, &[])] {
+        let content = noise(3, length);
+        let old = put(bucket, "from", content.clone()).await.unwrap();
+        bucket.write_tags("from", &tags()).await.unwrap();
+        let etag = old.version.etag.as_deref();
+        let original = Original { key: "from", etag, size: length as u64 };
+        for key in odd.iter().copied().chain(["to"]) {
+            let made = bucket.copy(original, key, &attributes, &Tags::new()).await.unwrap();
+            assert!(kept.are_in(&made.attributes) && made.version.size == length as u64, "{key:?}: {made:?}");
+            assert!(get(bucket, key).await.unwrap() == content, "{key:?}, {length} bytes");
+            assert_eq!(bucket.tags(key, None).await.unwrap(), Tags::new(), "{key:?}");
+        }
+        let other = Original { etag: Some("0123456789abcdef0123456789abcdef"), ..original };
+        for wrong in [Original { size: 6, ..original }, other] {
+            let error = bucket.copy(wrong, "none", &attributes, &tags()).await.unwrap_err();
+            assert!(matches!(error, StoreError::Changed { .. }), "{error:?}");
+        }
+        // Onto itself: the content stays, the rest changes.
+        let made = bucket.copy(original, "from", &attributes, &tags()).await.unwrap();
+        assert!(kept.are_in(&made.attributes), "{made:?}");
+        assert!(get(bucket, "from").await.unwrap() == content, "{length} bytes");
+        assert_eq!(bucket.tags("from", None).await.unwrap(), if bucket.keeps().tags { tags() } else { Tags::new() });
+    }
+    for key in odd {
+        let head = bucket.head(key).await.unwrap();
+        let original = Original { key, etag: head.version.etag.as_deref(), size: head.version.size };
+        bucket.copy(original, "to", &plain, &Tags::new()).await.unwrap();
+    }
+    let absent = Original { key: "no/such", etag: None, size: 0 };
+    let error = bucket.copy(absent, "to", &plain, &Tags::new()).await.unwrap_err();
+    assert!(matches!(&error, StoreError::NotFound { at } if at.key.as_deref() == Some("no/such")), "{error:?}");
+    assert!(bucket.head("none").await.unwrap_err().is_not_found());
+}
+
+/// Where versions are kept each can be read by its id, and where they are not none can.
+async fn reads_a_version_by_its_id(bucket: &Bucket, keeps_versions: bool) {
+    let old = put(bucket, "k", "old").await.unwrap();
+    bucket.write_tags("k", &tags()).await.unwrap();
+    put(bucket, "k", "new").await.unwrap();
+    assert_eq!(old.id.is_some(), keeps_versions, "{old:?}");
+    if let Some(id) = &old.id {
+        let (head, content) = bucket.read_version("k", id).await.unwrap();
+        // To Ceph 16 tagging is a modification: its time moves on.
+        let (found, old) = (&head.version, &old.version);
+        assert_eq!((&found.etag, found.size), (&old.etag, old.size));
+        assert_eq!(content.try_collect::<Vec<_>>().await.unwrap().concat(), b"old");
+        assert_eq!(bucket.tags("k", Some(id)).await.unwrap(), tags());
+    }
+    let error = bucket.read_version("k", "no-such-version").await.err().unwrap();
+    assert!(error.is_not_found(), "{error:?}");
+    assert_eq!(get(bucket, "k").await.unwrap(), "new");
+}
+
+async fn keeps_more_than_content(open: &impl AsyncFn(&str) -> Bucket, odd_keys: &[&str], keeps_versions: bool) {
+    keeps_what_it_says_it_keeps(&open("kept").await).await;
+    copies_what_was_meant_or_nothing(&open("copies").await, odd_keys).await;
+    reads_a_version_by_its_id(&open("ids").await, keeps_versions).await;
+}
+
+pub async fn conforms(open: impl AsyncFn(&str) -> Bucket, more_keys: &[&str], keeps_versions: bool) {
+    keeps_more_than_content(&open, more_keys, keeps_versions).await;
     lists_in_the_order_of_the_bytes(&open("order").await, more_keys).await;
     lists_more_than_a_page(&open("pages").await).await;
     gives_back_every_size(&open("sizes").await).await;
@@ -124,13 +242,39 @@ async fn a_folder_is_a_bucket() {
         std::fs::create_dir(root.path().join(name)).unwrap();
         folder(&root.path().join(name))
     };
-    conforms(open, &[]).await;
+    conforms(open, &[], false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_s3_bucket_is_a_bucket() {
     let ceph = Ceph::shared();
-    conforms(async |_: &str| s3(ceph.endpoint(), &ceph.bucket(), "", Some(CREDENTIALS)), &S3_KEYS).await;
+    let open = async |_: &str| s3(ceph.endpoint(), &ceph.bucket(), "", Some(CREDENTIALS));
+    conforms(open, &S3_KEYS, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_s3_bucket_that_keeps_versions_is_a_bucket() {
+    let ceph = Ceph::shared();
+    let open = async |_: &str| s3(ceph.endpoint(), &ceph.versioned_bucket(), "", Some(CREDENTIALS));
+    keeps_more_than_content(&open, &S3_KEYS, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_of_the_newest_server_is_a_bucket_with_versions_and_without() {
+    let ceph = Ceph::newest();
+    let open = async |_: &str| s3(ceph.endpoint(), &ceph.bucket(), "", Some(CREDENTIALS));
+    keeps_more_than_content(&open, &S3_KEYS, false).await;
+    let open = async |_: &str| s3(ceph.endpoint(), &ceph.versioned_bucket(), "", Some(CREDENTIALS));
+    keeps_more_than_content(&open, &S3_KEYS, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_large_for_one_request_is_copied_in_parts() {
+    let (oldest, newest) = (Ceph::shared(), Ceph::newest());
+    for (ceph, name) in [(&oldest, oldest.bucket()), (&newest, newest.versioned_bucket())] {
+        let Bucket::S3(whole) = s3(ceph.endpoint(), &name, "p/", Some(CREDENTIALS)) else { unreachable!() };
+        copies_what_was_meant_or_nothing(&Bucket::S3(whole.copying_in_parts_of(5 << 20)), &S3_KEYS).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -144,29 +288,6 @@ async fn a_prefix_of_an_s3_bucket_is_a_bucket_and_nothing_beside_it() {
     }
     lists_in_the_order_of_the_bytes(&part, &S3_KEYS).await;
     assert_eq!(get(&whole, "p q/a/b").await.unwrap(), "a/b");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_browsers_and_users_need_of_an_object_is_kept() {
-    let ceph = Ceph::shared();
-    let bucket = s3(ceph.endpoint(), &ceph.bucket(), "", Some(CREDENTIALS));
-    let text = |text: &str| Some(text.to_owned());
-    let attributes = Attributes {
-        content_type: text("application/x-tar"),
-        cache_control: text("max-age=60"),
-        content_disposition: text("attachment; filename=\"a b.tar\""),
-        content_encoding: text("gzip"),
-        content_language: text("de"),
-        metadata: BTreeMap::from([("origin".to_owned(), "core".to_owned())]),
-        mode: None,
-    };
-    for length in [5, 20 << 20] {
-        let content = noise(7, length);
-        bucket.write("k", &attributes, length as u64, body(content.clone())).await.unwrap();
-        let (head, _) = bucket.read("k", None).await.unwrap();
-        assert_eq!(head.attributes, attributes, "{length} bytes");
-        assert_eq!(bucket.head("k").await.unwrap().attributes, attributes, "{length} bytes");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -261,8 +382,7 @@ async fn a_folder_whose_disk_is_not_mounted_is_not_made_up() {
     use warmspare::config::address::{BucketAddress, BucketUrl};
     let root = tempfile::tempdir().unwrap();
     let url = BucketUrl::Folder(root.path().join("not mounted"));
-    let name = "artifacts".to_owned();
-    let address = BucketAddress { name, url, endpoint: None, region: "us-east-1".to_owned(), credentials: None };
+    let address = BucketAddress::at("artifacts", url);
     assert!(matches!(Bucket::open(&address, None), Err(StoreError::NotFound { .. })));
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
 }

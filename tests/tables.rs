@@ -131,3 +131,30 @@ async fn a_table_that_cannot_be_brought_is_told_with_what_it_lacks() {
     sites.spare.sql("app", "COMMENT ON SCHEMA \"warmspare_0-1\" IS NULL").await;
     refused("public.packages", 3, "schema \"warmspare_0-1\" exists and was not made by warmspare for this");
 }
+
+/// What a restore of single tables left at the live site was captured with the next point, and stood in the way of its proof.
+#[tokio::test]
+async fn the_copies_beside_the_application_are_not_captured_and_not_compared() {
+    let sites = restored().await;
+    sites.spare.sql("app", "DROP EVENT TRIGGER mind; DROP FUNCTION mind").await;
+    sites.run("fra", &arguments(&["public.packages"], &[]));
+    let report: Value = serde_json::from_str(&sites.run("fra", &["restore", "--json"])).unwrap();
+    assert_eq!(report["verdict"], "equal", "{report}");
+
+    // Such a schema at the live site, as a restore there leaves it; and one that only looks like it.
+    let copy = "CREATE SCHEMA \"warmspare_0-1\"; COMMENT ON SCHEMA \"warmspare_0-1\" IS 'warmspare: single tables of point 0-1 of it'; \
+                CREATE UNLOGGED TABLE \"warmspare_0-1\".packages AS SELECT * FROM packages; \
+                COMMENT ON TABLE \"warmspare_0-1\".packages IS 'warmspare: a copy'; \
+                CREATE SCHEMA warmspare_own; CREATE TABLE warmspare_own.t AS SELECT 1 AS a";
+    sites.live.sql("app", copy).await;
+    let told = sites.run("ams", &["capture"]);
+    assert!(told.contains("without the scratch schema warmspare_0-1"), "{told}");
+    sites.run("fra", &["restore"]);
+    let schemas = "SELECT string_agg(nspname, ' ') FROM pg_namespace WHERE nspname LIKE 'warmspare%'";
+    assert_eq!(sites.spare.value("app", schemas).await, "warmspare_own");
+
+    // What the application builds on it would be lost, so it is refused by name.
+    sites.live.sql("app", "CREATE VIEW needs_it AS SELECT ident FROM \"warmspare_0-1\".packages").await;
+    let refused = sites.refused("ams", &["capture"], 3);
+    assert!(refused.contains("view public.needs_it (it needs a table of a scratch schema"), "{refused}");
+}

@@ -165,7 +165,9 @@ impl Fresh {
             url: self.0.url("postgres"),
             password: None,
             application_roles: Vec::new(),
+            sequence_gap: 0,
             programs: None,
+            rate: None,
         };
         let server = warmspare::postgres::Server::new(&address, Some(self.0.password().clone())).unwrap();
         let session = server.connect().await.unwrap();

@@ -65,7 +65,7 @@ impl Sites {
             site: "ams",
             term: 0,
             sealed_to: &sealed_to,
-            chunker: ChunkerParameters::small(),
+            chunker: Some(ChunkerParameters::small()),
             signer: &self.signing,
             state: &self.state(),
         };
@@ -209,7 +209,7 @@ async fn a_writer_that_sleeps_past_its_epoch_commits_nothing() {
         site: "ams",
         term: 0,
         sealed_to: &sealed_to,
-        chunker: ChunkerParameters::small(),
+        chunker: Some(ChunkerParameters::small()),
         signer: &sites.signing,
         state: &state,
     };

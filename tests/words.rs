@@ -78,7 +78,7 @@ async fn what_is_refused_says_why_and_what_to_do() {
     });
     check("fra", &["restore", "--into", "x"], 2, {
         "error: --into x: name exactly one source with --only\n\
-         next:  Use --only database.NAME --into NEW_DATABASE, or --only export.NAME --into /new/folder."
+         next:  Use --only database.NAME --into NEW_DATABASE, --only export.NAME --into /new/folder, or --only bucket.NAME --into s3://NEW_BUCKET."
     });
     check("ber", &["points"], 2, {
         "error: `ber` is not a site of SITES/warmspare.toml (there are: ams, fra)\n\

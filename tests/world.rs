@@ -50,6 +50,29 @@ async fn a_vault_wiped_under_a_half_done_capture_is_not_written_into_unreadably(
     sites.run("fra", &["restore"]);
 }
 
+/// How the open epoch of the live site cuts streams: the average in bytes.
+fn cut(sites: &Sites) -> u64 {
+    let state = fs::read(sites.state("ams").join("vault/epoch.json")).unwrap();
+    serde_json::from_slice::<serde_json::Value>(&state).unwrap()["chunker"]["average_bytes"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn a_small_system_is_cut_finely_and_an_open_epoch_stays_as_it_is() {
+    let sites = Sites::filled().await;
+    let epochs = || fs::read_dir(sites.vault().join("systems/app/epochs")).unwrap().count();
+    let system = "system = \"app\"\n";
+    sites.edit_configuration(system, &format!("{system}capture = {{ chunks = \"large\" }}\n"));
+    sites.run("ams", &["capture"]);
+    assert_eq!((cut(&sites), epochs()), (16 << 10, 1));
+    sites.edit_configuration("\"large\"", "\"auto\"");
+    sites.run("ams", &["capture"]);
+    assert_eq!((cut(&sites), epochs()), (16 << 10, 1), "a full upload for nothing");
+    move_aside(&sites, "ams");
+    sites.run("ams", &["capture"]);
+    assert_eq!((cut(&sites), epochs()), (2 << 10, 2));
+    sites.run("fra", &["restore"]);
+}
+
 /// The spare says that an epoch of term 0 is damaged.
 async fn call_damaged(sites: &Sites, epoch: u64) {
     let secret = fs::read_to_string(sites.path().join("fra-keys/signing.key")).unwrap();

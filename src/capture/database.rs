@@ -5,9 +5,9 @@
 //! done. A [watcher](crate::postgres::watch) ends the attempt when it makes the application wait; an attempt that the
 //! application's DDL overtook is repeated after a pause, into a *new* sink, so that nothing of a broken one is ever kept.
 
-use std::collections::VecDeque;
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,48 +18,59 @@ use super::materialized_views::Reading;
 use super::tables::{self, Failure, Work};
 use super::{ddl, large_objects};
 use crate::clock::Clock;
+use crate::config::XMIN_AGE_MAX;
 use crate::config::address::DatabaseAddress;
 use crate::error::{Error, Explain};
 use crate::observe::Progress;
 use crate::postgres::catalog::Extension;
 use crate::postgres::copy::Totals;
+use crate::postgres::gather::{Dump, Gathered, Sessions, Taken};
 use crate::postgres::identity::Identity;
 use crate::postgres::programs::Programs;
 use crate::postgres::properties::Properties;
-use crate::postgres::snapshot::{self, Leader, Taken};
-use crate::postgres::watch::{self, Watcher};
-use crate::postgres::{self, Server, Session, access, catalog, identity, unsupported};
+use crate::postgres::rate::Rate;
+use crate::postgres::snapshot::Leader;
+use crate::postgres::watch::{self, Limits, Tripped, Watcher};
+use crate::postgres::{self, Server, Session, access, identity, unsupported};
 use crate::stream::Sink;
+use crate::units::Span;
 
 /// How a database is captured.
 #[derive(Clone, Debug)]
 pub struct DatabaseOptions {
     /// Sessions that copy tables at the same time.
     pub workers: usize,
-    /// How long a single lock is waited for; meanwhile others may wait behind us.
+    /// How often it is tried to lock all tables at once, some 20 ms apart; nobody waits for us meanwhile.
+    pub lock_tries: u32,
+    /// How long pg_dump and whoever reads a view wait for a single lock. All tables are ours by then, so that they can only
+    /// stand behind somebody who waits for us: waiting longer would help nobody.
     pub lock_timeout: Duration,
     /// Anybody who waits for us longer than this ends the attempt.
     pub blocked_max: Duration,
+    /// The snapshot may keep vacuum from so many transactions; then the capture ends, and is not begun again.
+    pub xmin_age_max: u64,
     /// A materialized view larger than this is not read: for the moment that takes, it cannot be refreshed.
     pub view_bytes_max: u64,
     /// How often it is attempted.
     pub attempts: u32,
-    /// The pause after the first attempt; doubled after each, up to [`PAUSE_MAX`].
+    /// The pause after the first attempt, give or take a half; half as much again after each, up to [`PAUSE_MAX`].
     pub pause: Duration,
 }
 
 /// The longest pause between two attempts.
-pub const PAUSE_MAX: Duration = Duration::from_secs(60);
+pub const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 impl Default for DatabaseOptions {
     fn default() -> Self {
         DatabaseOptions {
             workers: 2,
-            lock_timeout: Duration::from_secs(1),
+            lock_tries: 500,
+            lock_timeout: Duration::from_millis(300),
             blocked_max: Duration::from_secs(5),
+            xmin_age_max: XMIN_AGE_MAX,
             view_bytes_max: 256 << 20,
-            attempts: 8,
-            pause: Duration::from_secs(1),
+            attempts: 20,
+            pause: Duration::from_millis(250),
         }
     }
 }
@@ -106,6 +117,9 @@ pub struct DatabaseFacts {
     /// Whether the hashes of the roles' passwords are missing, because our role may not read them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub without_passwords: bool,
+    /// Scratch schemas of `restore --table`, which are no part of the database.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scratch_schemas: Vec<String>,
     /// How many attempts it took.
     pub attempts: u32,
     /// What the pg_dump used calls itself.
@@ -136,6 +150,22 @@ pub enum DatabaseError {
         /// What happened in the last one.
         reason: String,
     },
+    /// The snapshot kept vacuum from too many transactions.
+    #[error(
+        "the capture of database {database} was ended: in {} its snapshot kept vacuum from what {transactions} transactions left \
+         behind, and `capture.xmin_age_max` is {limit}",
+        Span(*lasted)
+    )]
+    HeldBack {
+        /// Which database.
+        database: String,
+        /// How many have begun since the snapshot was taken.
+        transactions: u64,
+        /// How many may.
+        limit: u64,
+        /// How old the snapshot was.
+        lasted: Duration,
+    },
     /// The workers ended and still hold the sink: a defect of ours.
     #[error("the capture of database {database} ended but its sink is still in use")]
     SinkInUse {
@@ -150,6 +180,10 @@ impl Explain for DatabaseError {
             DatabaseError::Overtaken { .. } => {
                 "Nothing was kept. If a schema migration is running, capture again when it is done; if a job keeps locking \
                  tables exclusively, schedule the capture beside it; if it is a standby's replay, set hot_standby_feedback = on there."
+            }
+            DatabaseError::HeldBack { .. } => {
+                "Nothing was kept, and vacuum goes on. Capture when less is written, with more `workers` or a higher `rate`, or from a \
+                 standby without hot_standby_feedback; or raise `xmin_age_max` under [capture] if the server's disk can bear it."
             }
             DatabaseError::SinkInUse { .. } => "Report this as a defect of warmspare, and run the capture again.",
         };
@@ -223,12 +257,29 @@ where
             }
             Err(Ended::Overtaken(reason)) => {
                 tracing::info!(database = %address.name, attempt, %reason, "the capture starts over");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
+                tokio::time::sleep(spread(pause)).await;
+                pause = (pause * 3 / 2).min(PAUSE_MAX);
                 attempt += 1;
             }
         }
     }
+}
+
+/// The size of the database at `address`, with its indexes, on its server's disk.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn disk_bytes(address: &DatabaseAddress, password: Option<SecretString>) -> Result<u64, Error> {
+    let session = Server::new(address, password)?.read_only().connect().await?;
+    let bytes = identity::disk_bytes(&session).await?;
+    session.close().await;
+    Ok(bytes)
+}
+
+/// Half to one and a half of it, at random: what the application does every so many seconds must not meet us every time.
+fn spread(pause: Duration) -> Duration {
+    let random = u32::try_from(RandomState::new().hash_one(()) >> 32).unwrap_or(0);
+    pause.mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX))
 }
 
 /// One attempt, at whichever server of the address is there and wanted now; all its sessions are at that one.
@@ -248,7 +299,8 @@ where
 {
     let session = server.connect().await?;
     let server = server.of(&session);
-    let run = Attempt { address, server: &server, options, clock, progress, number };
+    let rate = address.rate.map(|rate| Arc::new(Rate::new(rate)));
+    let run = Attempt { address, server: &server, options, rate, clock, progress, number };
     run.watched(session, sinks).await
 }
 
@@ -256,6 +308,7 @@ struct Attempt<'a> {
     address: &'a DatabaseAddress,
     server: &'a Server,
     options: &'a DatabaseOptions,
+    rate: Option<Arc<Rate>>,
     clock: &'a dyn Clock,
     progress: &'a Progress,
     number: u32,
@@ -275,22 +328,33 @@ impl Attempt<'_> {
         unsupported::refuse_objects(&session).await?;
         let programs = Programs::find(self.address.programs.as_deref(), &session).await?;
         watch::mark(&session, session.pid()).await?;
-        let watcher = Watcher::new(self.server.connect().await?, session.pid(), self.options.blocked_max);
+        let limits = Limits { blocked: self.options.blocked_max, xmin_age: self.options.xmin_age_max };
+        let watcher = Watcher::new(self.server.connect().await?, session.pid(), limits);
         let done = tokio::select! {
             biased;
             tripped = watcher.tripped() => match tripped {
-                Ok(tripped) => Err(Ended::Overtaken(tripped.to_string())),
+                Ok(tripped) => Err(self.ended(tripped)),
                 Err(error) => Err(error.into()),
             },
             done = self.run(session, &programs, sinks) => done,
         };
         // Our sessions fail because the watcher ended them: then its reason is the true one.
         let done = match (done, watcher.reason()) {
-            (Err(_), Some(tripped)) => Err(Ended::Overtaken(tripped.to_string())),
+            (Err(_), Some(tripped)) => Err(self.ended(tripped.clone())),
             (done, _) => done,
         };
         watcher.close().await;
         done
+    }
+
+    fn ended(&self, tripped: Tripped) -> Ended {
+        match tripped {
+            Tripped::Waited { .. } => Ended::Overtaken(tripped.to_string()),
+            Tripped::HeldBack { transactions, lasted } => {
+                let (database, limit) = (self.address.name.clone(), self.options.xmin_age_max);
+                Ended::Failed(DatabaseError::HeldBack { database, transactions, limit, lasted }.into())
+            }
+        }
     }
 
     async fn run<S, F, Made>(&self, session: Session, programs: &Programs, sinks: &F) -> Result<Captured<S>, Ended>
@@ -299,8 +363,11 @@ impl Attempt<'_> {
         F: Fn(u32) -> Made,
         Made: Future<Output = Result<S, Error>>,
     {
-        let leader = match snapshot::take(session).await? {
-            Taken::Snapshot(leader) => *leader,
+        let passwords = access::reads_passwords(&session).await?;
+        let (workers, patience) = (self.options.workers, self.options.lock_timeout);
+        let sessions = Sessions::connect(self.server, session, workers, programs.clone(), patience).await?;
+        let Gathered { leader, shares, looking, dump } = match sessions.gather(self.options.lock_tries).await? {
+            Taken::Snapshot(gathered) => *gathered,
             Taken::Overtaken(reason) => return Err(Ended::Overtaken(reason)),
         };
         let captured_at = self.clock.now();
@@ -308,24 +375,18 @@ impl Attempt<'_> {
         let identity = identity::read(leader.session()).await?;
         // Again, now inside the snapshot: what was refused a moment ago may have been created since.
         unsupported::refuse_objects(leader.session()).await?;
-        let description = ddl::describe(&leader, &self.address.application_roles).await?;
+        let description = ddl::describe(&leader, &self.address.application_roles, passwords).await?;
         let sink = Arc::new(sinks(self.number).await?);
         ddl::write_description(&*sink, &description).await?;
         let work = self.work(&leader, sink.clone(), &description.properties.encoding);
-        let tables = async { tables::copy_all(work, self.options.workers).await.map_err(Ended::from) };
-        let definitions = async {
-            let definitions = ddl::define(programs, self.server, &leader, self.options.lock_timeout).await?;
-            ddl::write_definitions(&*sink, definitions).await.map_err(Ended::from)
-        };
+        let tables = async { tables::copy_all(work, shares).await.map_err(Ended::from) };
+        let definitions = self.definitions(dump, looking, &description, &*sink);
         let objects = async {
             self.views(&leader, &*sink, &description.properties).await?;
-            large_objects::copy_all(self.server, &leader, &*sink).await.map_err(Ended::from)
+            large_objects::copy_all(self.server, &leader, &*sink, self.rate.clone()).await.map_err(Ended::from)
         };
         let (totals, objects, ()) = tokio::try_join!(tables, objects, definitions)?;
-        if let Some(reason) = ddl::changed_since(self.server, &description.inventory, self.options.lock_timeout).await?
-        {
-            return Err(Ended::Overtaken(reason));
-        }
+        self.spelling(&description).await?;
         let facts = self.facts(&leader, identity, &description, programs, (totals, objects), captured_at);
         leader.release().await;
         let sink =
@@ -333,11 +394,39 @@ impl Attempt<'_> {
         Ok(Captured { sink: sink.map_err(Error::from)?, facts })
     }
 
+    /// What pg_dump says, if by its end nothing described has changed; the tables are let go of as soon as that is known.
+    async fn definitions<S: Sink>(
+        &self,
+        dump: Dump,
+        looking: Arc<Session>,
+        description: &ddl::Description,
+        sink: &S,
+    ) -> Result<(), Ended> {
+        let definitions = dump.end().await?;
+        if let Some(reason) = ddl::changed_since(&looking, &description.inventory).await? {
+            return Err(Ended::Overtaken(reason));
+        }
+        if let Some(looking) = Arc::into_inner(looking) {
+            looking.close().await;
+        }
+        Ok(ddl::write_definitions(sink, definitions).await?)
+    }
+
+    /// Whether all rows were spelt alike, to the last.
+    async fn spelling(&self, description: &ddl::Description) -> Result<(), Ended> {
+        let session = self.server.connect().await?;
+        session.wait_for_locks(self.options.lock_timeout).await?;
+        let changed = ddl::spelling_changed_since(&session, &description.inventory).await?;
+        session.close().await;
+        changed.map_or(Ok(()), |reason| Err(Ended::Overtaken(reason)))
+    }
+
     async fn views<S: Sink>(&self, leader: &Leader, sink: &S, properties: &Properties) -> Result<(), Ended> {
         let reading = Reading {
             server: self.server,
             leader,
             encoding: &properties.encoding,
+            rate: self.rate.clone(),
             lock_timeout: self.options.lock_timeout,
             bytes_max: self.options.view_bytes_max,
         };
@@ -346,18 +435,9 @@ impl Attempt<'_> {
     }
 
     fn work<S: Sink>(&self, leader: &Leader, sink: Arc<S>, encoding: &str) -> Work<S> {
-        let tables: VecDeque<catalog::Table> = leader.tables.iter().filter(|table| table.has_rows).cloned().collect();
-        let bytes = tables.iter().map(|table| table.disk_bytes).sum();
-        Work {
-            server: self.server.clone(),
-            sink,
-            snapshot: leader.id.clone(),
-            leader: leader.session().pid(),
-            lock_timeout: self.options.lock_timeout,
-            encoding: encoding.to_owned(),
-            meter: self.progress.begin(&format!("database {}", self.address.name), Some(bytes)),
-            tables: Mutex::new(tables),
-        }
+        let bytes = leader.tables.iter().filter(|table| table.has_rows).map(|table| table.disk_bytes).sum();
+        let meter = self.progress.begin(&format!("database {}", self.address.name), Some(bytes));
+        Work { sink, encoding: encoding.to_owned(), rate: self.rate.clone(), meter }
     }
 
     fn facts(
@@ -390,6 +470,7 @@ impl Attempt<'_> {
             bytes: totals.bytes + objects.bytes,
             large_objects: objects.rows,
             without_passwords: !description.passwords,
+            scratch_schemas: description.left_out.clone(),
             attempts: self.number,
             pg_dump: programs.version().to_owned(),
             captured_at,

@@ -21,6 +21,7 @@ use crate::postgres::inventory::Line;
 use crate::postgres::properties::Properties;
 use crate::postgres::quote;
 use crate::postgres::roles::Role;
+use crate::postgres::row_hash::RowHash;
 use crate::postgres::server_wide::ServerWide;
 use crate::stream::{Attributes, Source, SourceStream, StreamEntry, StreamKind, StreamName};
 
@@ -71,8 +72,8 @@ pub struct TableFacts {
     pub columns: Vec<String>,
     /// How many rows.
     pub rows: u64,
-    /// The order-independent hash of its rows, 32 hex digits.
-    pub row_hash: String,
+    /// The hash of its rows, in any order.
+    pub row_hash: RowHash,
     /// The table is an extension's, and of its rows only those are here that this `WHERE …` (or nothing) selects.
     #[serde(default)]
     pub condition: Option<String>,
@@ -100,8 +101,8 @@ pub enum ViewContents {
     Read {
         /// How many.
         rows: u64,
-        /// Their hash, in any order: 32 hex digits.
-        row_hash: String,
+        /// Their hash, in any order.
+        row_hash: RowHash,
     },
     /// It was not read.
     NotRead {
@@ -145,7 +146,7 @@ impl TableFacts {
             ("table".to_owned(), self.table.clone().into()),
             ("columns".to_owned(), columns.into()),
             ("rows".to_owned(), self.rows.into()),
-            ("row_hash".to_owned(), self.row_hash.clone().into()),
+            ("row_hash".to_owned(), self.row_hash.to_string().into()),
         ]);
         if let Some(condition) = &self.condition {
             attributes.insert("condition".to_owned(), condition.clone().into());

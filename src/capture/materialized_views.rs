@@ -4,9 +4,12 @@
 //! Each is read in a transaction of its own and let go at once: who holds a view for the length of a capture stops the
 //! application's `REFRESH`. One that is too large to be read in a moment is not read, and that is recorded.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::layout::{ViewContents, ViewFacts};
+use crate::postgres::rate::Rate;
+use crate::postgres::row_hash::RowHasher;
 use crate::postgres::snapshot::{self, Leader};
 use crate::postgres::{self, Server, Session, catalog, copy, watch};
 use crate::units::Bytes;
@@ -19,6 +22,8 @@ pub struct Reading<'a> {
     pub leader: &'a Leader,
     /// The encoding of the database.
     pub encoding: &'a str,
+    /// How fast they may be read.
+    pub rate: Option<Arc<Rate>>,
     /// How long to wait for the lock on one.
     pub lock_timeout: Duration,
     /// A larger one is not read, in bytes on disk.
@@ -46,7 +51,7 @@ impl Reading<'_> {
         if catalog::disk_bytes(session, view).await? > self.bytes_max {
             return Ok(ViewContents::NotRead { why: format!("was larger than {}", Bytes(self.bytes_max)) });
         }
-        let totals = copy::count_view(session, view, self.encoding).await?;
-        Ok(ViewContents::Read { rows: totals.rows, row_hash: totals.row_hash_hex() })
+        let totals = copy::count_view(session, view, self.encoding, self.rate.clone(), RowHasher::default()).await?;
+        Ok(ViewContents::Read { rows: totals.rows, row_hash: totals.row_hash })
     }
 }

@@ -1,8 +1,6 @@
-//! The rows: several sessions in one snapshot, each taking the largest table that is left.
+//! The rows: several sessions in one snapshot, each with its share of the tables.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
@@ -12,28 +10,22 @@ use crate::error::Error;
 use crate::observe::Meter;
 use crate::postgres::catalog::Table;
 use crate::postgres::copy::{self, Selection, Totals};
-use crate::postgres::{self, Server, Session, snapshot, watch};
+use crate::postgres::gather::Share;
+use crate::postgres::rate::Rate;
+use crate::postgres::{self, Session};
 use crate::stream::{Sink, SinkStream, StreamKind, StreamName};
 
 /// The bytes a sink is given at once.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// What the workers share.
+/// What the workers have in common.
 pub struct Work<S> {
-    /// Where the rows are.
-    pub server: Server,
-    /// Where they go.
+    /// Where the rows go.
     pub sink: Arc<S>,
-    /// The exported snapshot.
-    pub snapshot: String,
-    /// The leader's process, by which the watcher knows us.
-    pub leader: i32,
     /// The encoding of the database.
     pub encoding: String,
-    /// The tables, the largest first.
-    pub tables: Mutex<VecDeque<Table>>,
-    /// How long a worker waits for the lock on its table.
-    pub lock_timeout: Duration,
+    /// How fast they may be read, all sessions together.
+    pub rate: Option<Arc<Rate>>,
     /// Told of every byte.
     pub meter: Box<dyn Meter>,
 }
@@ -58,15 +50,15 @@ impl From<Error> for Failure {
     }
 }
 
-/// Copies every table, by that many workers. Rows and bytes of all of them.
+/// Copies every table of every share. Rows and bytes of all of them.
 ///
 /// # Errors
 /// The first worker's; the others are ended.
-pub async fn copy_all<S: Sink + 'static>(work: Work<S>, workers: usize) -> Result<Totals, Failure> {
+pub async fn copy_all<S: Sink + 'static>(work: Work<S>, shares: Vec<Share>) -> Result<Totals, Failure> {
     let work = Arc::new(work);
     let mut tasks = JoinSet::new();
-    for _ in 0..workers.max(1) {
-        tasks.spawn(worker(work.clone()));
+    for share in shares {
+        tasks.spawn(worker(work.clone(), share));
     }
     let mut all = Totals::default();
     while let Some(done) = tasks.join_next().await {
@@ -85,28 +77,15 @@ pub async fn copy_all<S: Sink + 'static>(work: Work<S>, workers: usize) -> Resul
     Ok(all)
 }
 
-async fn worker<S: Sink>(work: Arc<Work<S>>) -> Result<Totals, Failure> {
+async fn worker<S: Sink>(work: Arc<Work<S>>, share: Share) -> Result<Totals, Failure> {
     let mut all = Totals::default();
-    let Some(mut table) = next(&work.tables) else { return Ok(all) };
-    let session = snapshot::join(&work.server, &work.snapshot).await?;
-    watch::mark(&session, work.leader).await?;
-    // Behind an ALTER that waits for the leader, a worker would wait as long as the leader lives.
-    session.wait_for_locks(work.lock_timeout).await?;
-    loop {
-        let totals = copy_one(&work, &session, &table).await?;
+    for table in &share.tables {
+        let totals = copy_one(&work, &share.session, table).await?;
         all.rows += totals.rows;
         all.bytes += totals.bytes;
-        match next(&work.tables) {
-            Some(following) => table = following,
-            None => break,
-        }
     }
-    session.close().await;
+    share.session.close().await;
     Ok(all)
-}
-
-fn next(tables: &Mutex<VecDeque<Table>>) -> Option<Table> {
-    tables.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
 }
 
 /// A gigantic row in pieces of one memory: whoever takes it whole would make copies of it.
@@ -121,7 +100,7 @@ async fn copy_one<S: Sink>(work: &Work<S>, session: &Session, table: &Table) -> 
     let name = table.qualified();
     let mut stream = work.sink.open(StreamName::new(StreamKind::Table, &name)).await?;
     let selection = Selection { table: &name, columns: &table.columns, condition: table.condition.as_deref() };
-    let mut rows = copy::copy_out(session, selection, &work.encoding).await?;
+    let mut rows = copy::copy_out(session, selection, &work.encoding).await?.at(work.rate.clone());
     while let Some(batch) = rows.next().await? {
         work.meter.advance(batch.len() as u64);
         for piece in pieces(batch) {
@@ -134,7 +113,7 @@ async fn copy_one<S: Sink>(work: &Work<S>, session: &Session, table: &Table) -> 
         table: table.name.clone(),
         columns: table.columns.clone(),
         rows: totals.rows,
-        row_hash: totals.row_hash_hex(),
+        row_hash: totals.row_hash,
         condition: table.condition.clone(),
         through: table.through.clone(),
     };

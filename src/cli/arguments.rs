@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::config::SourceName;
 use crate::point::Share;
-use crate::units::Percent;
+use crate::units::{Bytes, Percent};
+use crate::verify::bucket::PointId;
 
 /// Warm-spare disaster recovery for self-hosted artifact registries.
 ///
@@ -69,6 +71,9 @@ pub(super) enum Command {
     Prune(PruneCommand),
     /// Restores a recovery point at this site and proves it equal.
     Restore(RestoreCommand),
+    /// What the mirror keeps for a person to look at.
+    #[command(subcommand)]
+    Mirror(MirrorCommand),
     /// Makes the vault, finds out what protects it, seals its secrets to new recipients.
     #[command(subcommand)]
     Vault(VaultCommand),
@@ -128,7 +133,7 @@ pub(super) struct InitCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct CheckCommand {
-    /// Do not tell the other site: leave this site's status record in the vault as it is.
+    /// Write nothing: neither the status record in the vault, which the other site reads, nor what a bucket is tried with.
     #[arg(long)]
     pub dry_run: bool,
 
@@ -147,6 +152,15 @@ pub(super) struct CaptureCommand {
 
     #[command(flatten)]
     pub trial: TryArguments,
+
+    /// Read from each database no more than so many bytes a second, like 50MiB, whatever the configuration says.
+    #[arg(long, value_name = "SIZE", value_parser = crate::config::rate)]
+    pub rate: Option<Bytes>,
+
+    /// Believe that so many objects of a bucket were really changed, or really deleted, at once. It holds for this capture, and is
+    /// written down.
+    #[arg(long, value_name = "COUNT", default_value_t = 0, conflicts_with = "try_url")]
+    pub accept_changes: u64,
 
     /// Say what would be captured, and from where; change nothing.
     #[arg(long, conflicts_with = "try_url")]
@@ -223,6 +237,10 @@ pub(super) struct PruneCommand {
     #[arg(long, value_name = "PERCENT")]
     pub share: Option<Percent>,
 
+    /// Believe that so many objects of a bucket were really deleted at the live site, and hide them here.
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub accept_hides: u64,
+
     /// Print the plan as JSON.
     #[arg(long)]
     pub json: bool,
@@ -230,7 +248,17 @@ pub(super) struct PruneCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyCommand {
-    /// Read and hash n of t shares of the packs; the shares of a day follow those of the day before.
+    /// Look at one mirrored bucket instead: whether the spare's has every object, and in a share of them, another at each
+    /// run, the recorded content. At the live site what is wrong is copied again; at the spare it is named to the live site.
+    #[arg(long, value_name = "bucket.NAME", conflicts_with = "streams")]
+    pub only: Option<SourceName>,
+
+    /// With --only, at the spare: hold the bucket against this point and not the newest.
+    #[arg(long, value_name = "ID", requires = "only")]
+    pub point: Option<PointId>,
+
+    /// Read and hash n of t shares of the packs (or of the bucket's objects); the shares of a day (of a run) follow those of
+    /// the one before.
     #[arg(long, value_name = "N/T", default_value_t = Share::default())]
     pub share: Share,
 
@@ -238,11 +266,11 @@ pub(super) struct VerifyCommand {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub streams: u64,
 
-    /// Read every pack and every stream. Only this takes back that an epoch is damaged.
+    /// Read every pack and every stream (or every object). Only this takes back that an epoch is damaged.
     #[arg(long, conflicts_with_all = ["share", "streams"])]
     pub all: bool,
 
-    /// Look, and leave this site's status in the vault as it is.
+    /// Look, and leave this site's status in the vault as it is; of a bucket, mend nothing and remember nothing.
     #[arg(long)]
     pub dry_run: bool,
 
@@ -260,6 +288,11 @@ pub(super) struct RestoreCommand {
     /// Swap the databases back that the last restore (or --only) replaced; its own are kept. Undone again, they swap again.
     #[arg(long, conflicts_with_all = ["kept", "point", "into", "replace"])]
     pub undo: bool,
+
+    /// Make the restored databases (or --only) live ones: roles get their attributes, logins and passwords, and every sequence
+    /// jumps its `sequence_gap`.
+    #[arg(long, conflicts_with_all = ["kept", "undo", "point", "into", "replace", "table"])]
+    pub promote: bool,
 
     /// The point to restore [default: the newest].
     #[arg(long, value_name = "ID")]
@@ -291,6 +324,35 @@ pub(super) struct RestoreCommand {
     pub on_live: Option<String>,
 
     /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum MirrorCommand {
+    /// Lists the objects that only the old live site had when it came back as the spare, and where each lies.
+    Rescued(RescuedCommand),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RescuedCommand {
+    /// Of this bucket alone.
+    #[arg(value_name = "bucket.NAME")]
+    pub only: Option<SourceName>,
+
+    /// You have looked at the object of this key and need it no more: it is treated as one that was deleted. May be given again.
+    #[arg(long, value_name = "KEY")]
+    pub release: Vec<String>,
+
+    /// The same, of all that are listed.
+    #[arg(long, conflicts_with = "release")]
+    pub release_all: bool,
+
+    /// With --release or --release-all: change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print them as JSON.
     #[arg(long)]
     pub json: bool,
 }

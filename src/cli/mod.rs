@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod init;
 mod keygen;
+mod mirror;
 mod next;
 mod points;
 mod progress;
@@ -15,6 +16,7 @@ mod restore;
 mod trial;
 mod vault;
 mod verify;
+mod verify_bucket;
 mod words;
 
 use std::path::PathBuf;
@@ -42,10 +44,11 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
         Some(Command::Keygen(command)) => keygen::run(command, place, &*clock),
         Some(Command::Init(command)) => init::run(command, config_path(place)),
         Some(Command::Check(command)) => check::run(here(place)?, command, &*clock).boxed_local().await,
-        Some(Command::Capture(CaptureCommand { try_url: Some(url), trial, json, .. })) => {
-            trial::run(url, trial, json, clock).boxed_local().await
+        Some(Command::Capture(CaptureCommand { try_url: Some(url), trial, rate, json, .. })) => {
+            trial::run(url, trial, rate, json, clock).boxed_local().await
         }
         Some(Command::Capture(command)) => capture::run(here(place)?, command, clock).boxed_local().await,
+        Some(Command::Mirror(command)) => mirror::run(here(place)?, command, &*clock).boxed_local().await,
         Some(Command::Points(command)) => points::run(here(place)?, command, &*clock).boxed_local().await,
         Some(Command::Prune(command)) => prune::run(here(place)?, command, &*clock).boxed_local().await,
         Some(Command::Restore(command)) => restore::run(here(place)?, command, &*clock).boxed_local().await,

@@ -2,10 +2,12 @@
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::observe::{Meter, Progress, Reporter};
+use crate::units::{Bytes, Span};
 
 /// The reporter that suits standard error.
 pub(super) fn progress() -> Progress {
@@ -45,22 +47,70 @@ struct Lines;
 
 struct Line {
     label: String,
+    total: Option<u64>,
     done: AtomicU64,
+    begun: Instant,
+    /// Of how many periods there was a line.
+    told: AtomicU64,
+}
+
+/// A phase that lasts says so this often.
+const PERIOD: Duration = Duration::from_secs(30);
+
+impl Line {
+    /// How far it is, with the time that is left where the whole is known.
+    fn told(&self, done: u64, elapsed: Duration) -> String {
+        let since = Span(Duration::from_secs(elapsed.as_secs()));
+        match self.total.filter(|total| *total > 0 && done > 0) {
+            None => format!("{}: {} in {since}", self.label, Bytes(done)),
+            Some(total) => {
+                let left = elapsed.as_secs_f64() / done as f64 * total.saturating_sub(done) as f64;
+                let left = Span(Duration::from_secs(left as u64));
+                format!("{}: {} of {} in {since}, about {left} left", self.label, Bytes(done), Bytes(total))
+            }
+        }
+    }
 }
 
 impl Reporter for Lines {
-    fn begin(&self, label: &str, _total: Option<u64>) -> Box<dyn Meter> {
+    fn begin(&self, label: &str, total: Option<u64>) -> Box<dyn Meter> {
         tracing::info!("{label}: begun");
-        Box::new(Line { label: label.to_owned(), done: AtomicU64::new(0) })
+        let (begun, zero) = (Instant::now(), || AtomicU64::new(0));
+        Box::new(Line { label: label.to_owned(), total, done: zero(), begun, told: zero() })
     }
 }
 
 impl Meter for Line {
     fn advance(&self, amount: u64) {
-        self.done.fetch_add(amount, Ordering::Relaxed);
+        let done = self.done.fetch_add(amount, Ordering::Relaxed) + amount;
+        let elapsed = self.begun.elapsed();
+        let periods = elapsed.as_secs() / PERIOD.as_secs();
+        if self.told.fetch_max(periods, Ordering::Relaxed) < periods {
+            tracing::info!(done, "{}", self.told(done, elapsed));
+        }
     }
 
     fn finish(&self, summary: &str) {
         tracing::info!(done = self.done.load(Ordering::Relaxed), "{}: {summary}", self.label);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_how_long_it_will_take_where_the_whole_is_known() {
+        let line = |total| Line {
+            label: "mirror".to_owned(),
+            total,
+            done: AtomicU64::new(0),
+            begun: Instant::now(),
+            told: AtomicU64::new(0),
+        };
+        let told = |total, done| line(total).told(done, Duration::from_secs(60));
+        assert_eq!(told(Some(4 << 20), 1 << 20), "mirror: 1.0 MiB of 4.0 MiB in 1m 00s, about 3m 00s left");
+        assert_eq!(told(None, 1 << 20), "mirror: 1.0 MiB in 1m 00s");
+        assert_eq!(told(Some(0), 0), "mirror: 0 B in 1m 00s");
     }
 }

@@ -9,8 +9,8 @@ use crate::point::{self, PruneReport, PruneRequest};
 use crate::units::Bytes;
 
 pub(super) async fn run(here: Here, command: PruneCommand, clock: &dyn Clock) -> Result<Option<Class>, Error> {
-    let PruneCommand { dry_run, share, json } = command;
-    let report = point::prune(&here, PruneRequest { dry_run, share }, clock).await?;
+    let PruneCommand { dry_run, share, accept_hides, json } = command;
+    let report = point::prune(&here, PruneRequest { dry_run, share, accepted_hides: accept_hides }, clock).await?;
     if json {
         words::json(&report);
     } else {
@@ -22,7 +22,15 @@ pub(super) async fn run(here: Here, command: PruneCommand, clock: &dyn Clock) ->
     for alarm in &report.alarms {
         words::say(&format!("DAMAGED {alarm}"));
     }
-    Ok((!report.alarms.is_empty()).then_some(Class::Incomplete))
+    let held: Vec<&str> =
+        report.buckets.iter().map(|one| one.held_back.as_str()).filter(|why| !why.is_empty()).collect();
+    for why in &held {
+        words::say(&format!("NOT HIDDEN {why}"));
+    }
+    for note in report.buckets.iter().flat_map(|one| &one.notes) {
+        words::say(note);
+    }
+    Ok((!report.alarms.is_empty() || !held.is_empty()).then_some(Class::Incomplete))
 }
 
 fn table(report: &PruneReport) {
@@ -45,6 +53,14 @@ fn table(report: &PruneReport) {
     ));
     if !report.sealed.is_empty() {
         words::data(&format!("epochs over: {}\n", report.sealed.join(", ")));
+    }
+    for one in report.buckets.iter().filter(|one| one.hidden + one.let_go > 0) {
+        let would = if report.dry_run { "would be " } else { "" };
+        let first = if one.hidden > 0 { format!(", the first {:?}", one.hidden_first) } else { String::new() };
+        words::data(&format!(
+            "{}: {} deleted at the live site {would}hidden{first}; {} contents of the attic {would}let go\n",
+            one.bucket, one.hidden, one.let_go
+        ));
     }
     if report.waiting > 0 {
         words::say(&format!("{} objects wait for the next pass: run it again", report.waiting));

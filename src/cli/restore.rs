@@ -5,17 +5,20 @@ use super::{progress, words};
 use crate::clock::Clock;
 use crate::config::Here;
 use crate::error::{Class, Error};
-use crate::restore::{self, Part, RestoreRequest, TablesRequest, UndoRequest};
+use crate::restore::{self, Part, PromoteRequest, PromotedDatabase, RestoreRequest, TablesRequest, UndoRequest};
 use crate::units::Bytes;
 use crate::vault::v1::Verdict;
 
 pub(super) async fn run(here: Here, command: RestoreCommand, clock: &dyn Clock) -> Result<Option<Class>, Error> {
-    let RestoreCommand { kept, undo, table, point, only, into, dry_run, replace, on_live, json } = command;
+    let RestoreCommand { kept, undo, promote, table, point, only, into, dry_run, replace, on_live, json } = command;
     if kept {
         return list(&here, json).await;
     }
     if undo {
         return Box::pin(swap_back(&here, &UndoRequest { only, on_live }, dry_run, json, clock)).await;
+    }
+    if promote {
+        return Box::pin(make_live(&here, &PromoteRequest { only, on_live }, dry_run, json, clock)).await;
     }
     if !table.is_empty() {
         let request = TablesRequest { point, only, tables: table, dry_run };
@@ -85,6 +88,7 @@ async fn list(here: &Here, json: bool) -> Result<Option<Class>, Error> {
         let goes = match (one.part, one.goes) {
             (Part::Unfinished, _) => "when the next restore begins",
             (_, true) => "when the next restore is proven",
+            (Part::Replaced, false) if one.written => "when you drop it: written to while live",
             (Part::InPlace, false) => "",
             (_, false) => "when you drop it",
         };
@@ -138,6 +142,53 @@ async fn swap_back(
         "next:  look at it, then start the application; the same command swaps them again"
     });
     Ok(None)
+}
+
+/// Makes the restored databases live ones, or says what that would do.
+async fn make_live(
+    here: &Here,
+    request: &PromoteRequest,
+    dry_run: bool,
+    json: bool,
+    clock: &dyn Clock,
+) -> Result<Option<Class>, Error> {
+    let report = match dry_run {
+        true => restore::preview_promote(here, request, clock).await?,
+        false => restore::promote(here, request, clock).await?,
+    };
+    let lacking = report.databases.iter().any(|one| !one.refused.is_empty());
+    let class = lacking.then_some(Class::Incomplete);
+    if json {
+        words::json(&report);
+        return Ok(class);
+    }
+    report.databases.iter().for_each(|one| words::data(&promoted(one, dry_run)));
+    words::say(if dry_run {
+        "nothing was changed"
+    } else {
+        "next:  set the passwords that are missing, write the site as `live` at both sites, start the application, look at it"
+    });
+    Ok(class)
+}
+
+fn promoted(one: &PromotedDatabase, dry_run: bool) -> String {
+    let would = if dry_run { "would be " } else { "" };
+    let mut lines = vec![
+        format!("{}, database {} of point {}", one.source, one.database, one.point),
+        format!("  {would}given what they had: roles {}", one.roles.join(", ")),
+    ];
+    if one.without_passwords {
+        lines.push("  NOT given: passwords, of which the point has none".to_owned());
+    }
+    if !one.unknown_settings.is_empty() {
+        lines.push(format!("  not set, this server does not have them: {}", one.unknown_settings.join(", ")));
+    }
+    lines.extend(one.refused.iter().map(|refused| format!("  REFUSED  {refused}")));
+    match &one.sequences {
+        None => lines.push("  sequences jumped their gap before, since the restore".to_owned()),
+        Some(all) => lines.extend(all.iter().map(|advance| format!("  {would}advanced: sequence {advance}"))),
+    }
+    lines.join("\n") + "\n"
 }
 
 /// Brings single tables, or says what that would do.

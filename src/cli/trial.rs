@@ -12,6 +12,7 @@ use crate::vault::v1::Verdict;
 pub(super) async fn run(
     url: String,
     command: TryArguments,
+    rate: Option<Bytes>,
     json: bool,
     clock: SharedClock,
 ) -> Result<Option<Class>, Error> {
@@ -24,7 +25,7 @@ pub(super) async fn run(
         None => TrialRestore::OwnServer,
     };
     let password = named(command.password).map_err(trial::TrialError::Password)?;
-    let request = TrialRequest { url, password, restore };
+    let request = TrialRequest { url, password, rate, restore };
     let report = trial::run(&request, clock, &progress::progress(), &words::say).await?;
     if json {
         words::json(&report)

@@ -34,7 +34,10 @@ struct VerifyJson<'a> {
 }
 
 pub(super) async fn run(here: Here, command: VerifyCommand, clock: &dyn Clock) -> Result<Option<Class>, Error> {
-    let VerifyCommand { share, streams, all, dry_run, json } = command;
+    if let Some(source) = &command.only {
+        return super::verify_bucket::run(here, source, &command, clock).await;
+    }
+    let VerifyCommand { share, streams, all, dry_run, json, .. } = command;
     let scrub = if all { ScrubRequest::FULL } else { ScrubRequest { share, streams: Some(streams) } };
     let report = point::verify(&here, VerifyRequest { scrub, dry_run }, clock, &progress::progress()).await?;
     if json {

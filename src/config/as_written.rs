@@ -16,6 +16,7 @@ pub(super) struct File {
     pub sites: BTreeMap<Spanned<String>, Site>,
     pub capture: Option<Capture>,
     pub retention: Option<Retention>,
+    pub mirror: Option<Mirror>,
 }
 
 #[derive(Deserialize)]
@@ -31,10 +32,20 @@ pub(super) struct Vault {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Capture {
-    /// Tables and ranges copied at once.
+    /// Tables copied at once.
     pub workers: Option<Spanned<usize>>,
+    /// Transactions that a database's snapshot may keep vacuum from.
+    pub xmin_age_max: Option<Spanned<u64>>,
     /// Chunk size of new epochs: `small` or `large`.
     pub chunks: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Mirror {
+    /// What it may take, by the time of day.
+    #[serde(default)]
+    pub limits: Vec<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -49,6 +60,8 @@ pub(super) struct Retention {
     pub yearly: Option<u32>,
     /// The share of the points, or of the packs' bytes, that one pass may remove.
     pub share_max: Option<Spanned<String>>,
+    /// For so long an object must be gone before it is hidden at the spare.
+    pub hide_after: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -84,16 +97,29 @@ pub(super) struct Database {
     pub password: Option<Spanned<String>>,
     #[serde(default)]
     pub application_roles: Vec<String>,
+    pub sequence_gap: Option<u32>,
     pub programs: Option<PathBuf>,
+    /// Bytes a second that a capture reads from it.
+    pub rate: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Bucket {
     pub url: Spanned<String>,
-    pub endpoint: Option<String>,
-    pub region: Option<String>,
+    pub endpoint: Option<Spanned<String>>,
+    pub region: Option<Spanned<String>>,
+    /// `path` or `virtual-host`.
+    pub addressing: Option<Spanned<String>>,
+    /// The authorities to trust instead of this host's.
+    pub ca_file: Option<Spanned<PathBuf>>,
     pub credentials: Option<Spanned<String>>,
+    /// `mirror`, `shared` or `external`.
+    pub topology: Option<Spanned<String>>,
+    /// Where what was overwritten or deleted is kept.
+    pub attic: Option<Spanned<String>>,
+    /// A key that is always there.
+    pub canary: Option<String>,
 }
 
 #[derive(Deserialize)]

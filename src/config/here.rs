@@ -10,6 +10,8 @@ use super::{Config, Site};
 use crate::durable::{self, FileLock};
 use crate::error::{Class, Explain};
 use crate::keys::{Identity, KeyError, Recipient, SigningKey};
+use crate::permit::Permit;
+use crate::units::Bytes;
 
 /// The configuration as seen from one site.
 #[derive(Clone, Debug)]
@@ -20,6 +22,8 @@ pub struct Here {
     pub site: Site,
     /// The other one.
     pub other: Site,
+    /// Leave to write to what both sites share: without an end as long as there is no lease.
+    pub permit: Permit,
 }
 
 /// What this site lacks or refuses.
@@ -150,6 +154,8 @@ impl Explain for HereError {
     }
 }
 
+/// The file of the state folder that says how often this site was seen to be the spare.
+const SPARE_FILE: &str = "spare";
 /// The file that says which site a host is.
 const SITE_FILE: &str = "/etc/warmspare/site";
 
@@ -175,13 +181,26 @@ impl Here {
     pub fn new(config: Config, name: &str) -> Result<Self, HereError> {
         let (site, other) = (config.site(name).cloned(), config.other(name).cloned());
         match (site, other) {
-            (Some(site), Some(other)) => Ok(Here { config: Arc::new(config), site, other }),
+            (Some(site), Some(other)) => {
+                Ok(Here { config: Arc::new(config), site, other, permit: Permit::unlimited() })
+            }
             _ => Err(HereError::UnknownSite {
                 site: name.to_owned(),
                 file: config.path.display().to_string(),
                 known: config.sites.keys().cloned().collect::<Vec<_>>().join(", "),
             }),
         }
+    }
+
+    /// The same, but it writes to vault and buckets only as `permit` says.
+    pub fn under(self, permit: Permit) -> Self {
+        Here { permit, ..self }
+    }
+
+    /// The same, but whatever this site's databases are asked for is limited to `rate` a second each.
+    pub fn with_rate(mut self, rate: Bytes) -> Self {
+        self.site.databases.values_mut().for_each(|database| database.rate = Some(rate));
+        self
     }
 
     /// Whether this site takes live traffic.
@@ -272,6 +291,31 @@ impl Here {
         Identity::from_file_text(&secret).map_err(|e| wrong(e.to_string()))
     }
 
+    /// How often this site was seen to be the spare; nothing when it never was. What a live site remembers of the other's buckets
+    /// is of no use once this has changed.
+    ///
+    /// # Errors
+    /// When the state folder cannot be read.
+    pub fn times_spare(&self) -> Result<Option<String>, HereError> {
+        let path = self.site.state.join(SPARE_FILE);
+        let content = durable::read(&path).map_err(|source| HereError::State { path, source })?;
+        Ok(content.map(|content| String::from_utf8_lossy(&content).trim().to_owned()))
+    }
+
+    /// Writes down that this site is the spare now.
+    ///
+    /// # Errors
+    /// When the state folder cannot be written.
+    pub fn mark_spare(&self) -> Result<(), HereError> {
+        let path = self.site.state.join(SPARE_FILE);
+        let times: u64 = self.times_spare()?.and_then(|times| times.parse().ok()).unwrap_or(0);
+        let write = || {
+            durable::private_folder(&self.site.state)?;
+            durable::replace(&path, format!("{}\n", times.saturating_add(1)).as_bytes())
+        };
+        write().map_err(|source| HereError::State { path: path.clone(), source })
+    }
+
     /// Takes this site's operation lock: one operation at a time. `what` tells others who holds it.
     ///
     /// # Errors
@@ -286,6 +330,9 @@ impl Here {
         let path = folder.join("operation.lock");
         let note = format!("{what}, process {}", std::process::id());
         if let Some(lock) = FileLock::try_take(&path, &note).map_err(wrong(&path))? {
+            if !self.is_live() {
+                self.mark_spare()?;
+            }
             return Ok(lock);
         }
         let holder = durable::read(&path).map_err(wrong(&path))?.unwrap_or_default();

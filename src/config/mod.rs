@@ -5,10 +5,13 @@
 
 pub mod address;
 mod as_written;
+mod capture;
 mod error;
 mod here;
+mod limits;
 pub mod password_file;
 mod profile;
+mod reach;
 pub mod reference;
 mod retention;
 mod signers;
@@ -19,8 +22,10 @@ mod vault;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use capture::{CaptureConfig, ChunkSize, XMIN_AGE_MAX, rate};
 pub use error::ConfigError;
 pub use here::{Here, HereError};
+pub use limits::{Limit, LimitsConfig, MirrorConfig};
 pub use profile::{Profile, ProfileError, SourcePattern};
 pub use retention::RetentionConfig;
 pub use signers::Signers;
@@ -47,6 +52,8 @@ pub struct Config {
     pub capture: CaptureConfig,
     /// Which points stay.
     pub retention: RetentionConfig,
+    /// How buckets are mirrored.
+    pub mirror: MirrorConfig,
     /// The two sites by name.
     pub sites: BTreeMap<String, Site>,
 }
@@ -60,15 +67,6 @@ pub struct VaultConfig {
     pub escrow: Vec<Recipient>,
     /// The verifying keys of each site.
     pub signers: Signers,
-}
-
-/// How the live site captures.
-#[derive(Clone, Debug)]
-pub struct CaptureConfig {
-    /// Tables and ranges copied at once.
-    pub workers: usize,
-    /// Whether new epochs use large chunks, for systems above about 10 GB.
-    pub large_chunks: bool,
 }
 
 /// One of the two places.

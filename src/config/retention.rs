@@ -33,6 +33,8 @@ pub struct RetentionConfig {
     pub yearly: u32,
     /// The largest share of the points, or of the packs' bytes, that one pass may remove.
     pub share_max: Percent,
+    /// For so long an object must be gone from the points before the keeper hides it at the spare.
+    pub hide_after: Duration,
 }
 
 impl Default for RetentionConfig {
@@ -45,6 +47,7 @@ impl Default for RetentionConfig {
             monthly: 12,
             yearly: 3,
             share_max: Percent(50),
+            hide_after: Duration::from_secs(86_400),
         }
     }
 }
@@ -66,7 +69,9 @@ pub(super) fn retention(place: &Place, raw: raw::Retention) -> Result<RetentionC
         None => default.share_max,
         Some(text) => parsed(place, "share_max", text)?,
     };
+    let hide_after = raw.hide_after.as_ref().map(|text| parsed::<Span>(place, "hide_after", text)).transpose()?;
     Ok(RetentionConfig {
+        hide_after: hide_after.map_or(default.hide_after, |span| span.0),
         within,
         hourly: raw.hourly.unwrap_or(default.hourly),
         daily: raw.daily.unwrap_or(default.daily),

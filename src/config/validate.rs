@@ -6,17 +6,18 @@ use std::str::FromStr;
 
 use toml::Spanned;
 
-use super::address::{BucketAddress, BucketUrl, DatabaseAddress, ExportAddress};
+use super::address::{BucketAddress, BucketUrl, DatabaseAddress, ExportAddress, SEQUENCE_GAP, Topology};
 use super::as_written as raw;
+use super::capture::{capture, rate_of};
 use super::error::{ConfigError, Place, nearest};
+use super::limits::mirror;
 use super::profile::Profile;
+use super::reach::reach;
 use super::reference::Reference;
 use super::retention::retention;
 use super::source_name::{SourceName, is_plain_name};
-use super::vault::{folder_of, site_vault, split_prefix, vault};
-use super::{CaptureConfig, Config, Site, VaultConfig};
-
-const WORKERS_MAX: usize = 64;
+use super::vault::{site_vault, vault};
+use super::{Config, Site, VaultConfig};
 
 /// Where a site keeps its state, and where `keygen` tells a person to put its keys, unless the file says otherwise.
 const STATE: &str = "/var/lib/warmspare";
@@ -35,6 +36,7 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let vault = vault(&place, &file.vault)?;
     let capture = capture(&place, file.capture.unwrap_or_default())?;
     let retention = retention(&place, file.retention.unwrap_or_default())?;
+    let mirror = mirror(&place, file.mirror.unwrap_or_default())?;
     let mut sites = BTreeMap::new();
     for (name, raw) in &file.sites {
         let site = site(&place, &vault, name, raw)?;
@@ -57,7 +59,7 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
             &format!("Make one with `warmspare keygen --site {missing}` and pin it under [vault]."),
         ));
     }
-    Ok(Config { path: path.to_owned(), system, profile, live, vault, capture, retention, sites })
+    Ok(Config { path: path.to_owned(), system, profile, live, vault, capture, retention, mirror, sites })
 }
 
 fn unknown_site(place: &Place, at: usize, key: &str, name: &str, sites: &BTreeMap<String, Site>) -> ConfigError {
@@ -106,33 +108,6 @@ pub(super) fn reference(
         place.error(Some(text.span().start), what, &next)
     };
     Reference::parse(text.get_ref()).map(Some).map_err(inline)
-}
-
-fn capture(place: &Place, raw: raw::Capture) -> Result<CaptureConfig, ConfigError> {
-    let workers = match &raw.workers {
-        None => std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8),
-        Some(workers) if (1..=WORKERS_MAX).contains(workers.get_ref()) => *workers.get_ref(),
-        Some(workers) => {
-            let what = format!("`workers` is {}", workers.get_ref());
-            return Err(place.error(
-                Some(workers.span().start),
-                what,
-                &format!("Use a number from 1 to {WORKERS_MAX}."),
-            ));
-        }
-    };
-    let large_chunks = match &raw.chunks {
-        None => false,
-        Some(word) => match word.get_ref().as_str() {
-            "small" => false,
-            "large" => true,
-            other => {
-                let at = Some(word.span().start);
-                return Err(place.error(at, format!("`chunks` is `{other}`"), "Write \"small\" or \"large\"."));
-            }
-        },
-    };
-    Ok(CaptureConfig { workers, large_chunks })
 }
 
 fn site(place: &Place, vault: &VaultConfig, name: &Spanned<String>, raw: &raw::Site) -> Result<Site, ConfigError> {
@@ -193,7 +168,9 @@ fn database(
         url: url.clone(),
         password: reference(place, &section, "password", raw.password.as_ref())?,
         application_roles: raw.application_roles.clone(),
+        sequence_gap: raw.sequence_gap.unwrap_or(SEQUENCE_GAP),
         programs: raw.programs.clone(),
+        rate: rate_of(place, &section, raw.rate.as_ref())?,
     })
 }
 
@@ -207,23 +184,97 @@ fn has_password(url: &str) -> bool {
 
 fn bucket(place: &Place, site: &str, name: &Spanned<String>, raw: &raw::Bucket) -> Result<BucketAddress, ConfigError> {
     let section = format!("{site}.buckets.{}", name.get_ref());
-    let text = raw.url.get_ref();
-    let wrong = || {
-        let what = format!("the bucket `{text}` under [{section}] is neither a folder nor s3://");
-        place.error(Some(raw.url.span().start), what, "Write an absolute path, or s3://BUCKET, or s3://BUCKET/PREFIX.")
-    };
-    let url = match (folder_of(text), text.strip_prefix("s3://").and_then(split_prefix)) {
-        (Some(folder), _) => BucketUrl::Folder(folder),
-        (None, Some((bucket, prefix))) => BucketUrl::S3 { bucket, prefix },
-        (None, None) => return Err(wrong()),
-    };
+    let url = bucket_url(place, &section, "bucket", &raw.url)?;
+    let attic = raw.attic.as_ref().map(|raw| bucket_url(place, &section, "attic", raw)).transpose()?;
+    let name = plain_name(place, name, "bucket")?;
+    let reach = reach(place, &section, &url, raw)?;
     Ok(BucketAddress {
-        name: plain_name(place, name, "bucket")?,
-        url,
-        endpoint: raw.endpoint.clone(),
-        region: raw.region.clone().unwrap_or_else(|| "us-east-1".to_owned()),
         credentials: reference(place, &section, "credentials", raw.credentials.as_ref())?,
+        topology: topology(place, &section, raw.topology.as_ref())?,
+        attic,
+        canary: raw.canary.clone(),
+        endpoint: reach.endpoint,
+        region: reach.region,
+        addressing: reach.addressing,
+        ca_file: reach.ca_file,
+        ..BucketAddress::at(&name, url)
     })
+}
+
+fn topology(place: &Place, section: &str, raw: Option<&Spanned<String>>) -> Result<Topology, ConfigError> {
+    let Some(raw) = raw else { return Ok(Topology::default()) };
+    let found = Topology::WORDS.iter().find(|(word, _)| word == raw.get_ref());
+    found.map(|(_, topology)| *topology).ok_or_else(|| {
+        let what = format!("`topology` under [{section}] is `{}`", raw.get_ref());
+        let next = "Write \"mirror\" (we copy; the default), \"shared\" (both sites use one bucket) or \"external\" (the store replicates).";
+        place.error(Some(raw.span().start), what, next)
+    })
+}
+
+/// That both sites mean the same by each bucket.
+fn buckets_of_both(place: &Place, one: &Site, two: &Site) -> Result<(), ConfigError> {
+    for (name, bucket) in &one.buckets {
+        let Some(other) = two.buckets.get(name) else { continue };
+        if bucket.topology != other.topology {
+            let [ours, theirs] = [bucket, other].map(|bucket| bucket.topology.as_str());
+            let what = format!("bucket.{name} is `{ours}` at {} and `{theirs}` at {}", one.name, two.name);
+            return Err(place.error(None, what, "Give it the same `topology` at both sites."));
+        }
+        let is_one = (&other.url, &other.endpoint) == (&bucket.url, &bucket.endpoint);
+        if is_one && bucket.topology != Topology::Shared {
+            let what = format!("bucket.{name} is {} at both sites: nothing would be mirrored anywhere", bucket.url);
+            let next = "Give each site its own (the live site reaches both: mount the spare's folder there under another path), or \
+                        say that they share it: topology = \"shared\".";
+            return Err(place.error(None, what, next));
+        }
+    }
+    Ok(())
+}
+
+fn bucket_url(place: &Place, section: &str, what: &str, raw: &Spanned<String>) -> Result<BucketUrl, ConfigError> {
+    let text = raw.get_ref();
+    BucketUrl::parse(text).ok_or_else(|| {
+        let wrong = format!("the {what} `{text}` under [{section}] is neither a folder nor a bucket");
+        let next = "Write an absolute path, s3://BUCKET, gs://BUCKET or az://CONTAINER, the last three with or without a /PREFIX; of \
+                    Google and Azure one of letters, digits, `.`, `-`, `_` and `/`.";
+        place.error(Some(raw.span().start), wrong, next)
+    })
+}
+
+/// An attic lies within no bucket, and no two share one: what is in it would be mirrored, or be let go by the other's points.
+fn attics(place: &Place, site: &Site) -> Result<(), ConfigError> {
+    for bucket in site.buckets.values() {
+        if bucket.attic.is_some() && bucket.topology != Topology::Mirror {
+            let what =
+                format!("bucket.{} of {} has an attic, and is `{}`", bucket.name, site.name, bucket.topology.as_str());
+            return Err(place.error(
+                None,
+                what,
+                "Leave the attic out: nothing of ours is ever written to such a bucket.",
+            ));
+        }
+        let Some(attic) = bucket.attic_address() else { continue };
+        if std::mem::discriminant(&attic.url) != std::mem::discriminant(&bucket.url) {
+            let what = format!("bucket.{} of {} is {} and its attic {}", bucket.name, site.name, bucket.url, attic.url);
+            let next = "The store copies from one to the other by itself: a folder has a folder for attic, a bucket \
+                        another bucket of that server or account.";
+            return Err(place.error(None, what, next));
+        }
+        let mut others = site.buckets.values().flat_map(|other| {
+            let its_attic = other.attic_address().filter(|_| other.name != bucket.name);
+            std::iter::once(other.clone()).chain(its_attic)
+        });
+        let endpoint = &attic.endpoint;
+        if let Some(other) = others.find(|other| other.endpoint == *endpoint && other.url.overlaps(&attic.url)) {
+            let what = format!(
+                "the attic of bucket.{} of {} is {}, which {} lies in, or around",
+                bucket.name, site.name, attic.url, other.url
+            );
+            let next = "Give each bucket an attic of its own, beside every bucket: attic = \"s3://OTHER\" or \"/other/folder\".";
+            return Err(place.error(None, what, next));
+        }
+    }
+    Ok(())
 }
 
 fn export(place: &Place, site: &str, name: &Spanned<String>, raw: &raw::Export) -> Result<ExportAddress, ConfigError> {
@@ -304,15 +355,8 @@ fn two_sites(place: &Place, sites: &BTreeMap<String, Site>) -> Result<(), Config
             &format!("Add it under [sites.{}]: the same name, its own address.", lacks.name),
         ));
     }
-    let shared = |(name, bucket): &(&String, &BucketAddress)| {
-        two.buckets.get(*name).is_some_and(|other| (&other.url, &other.endpoint) == (&bucket.url, &bucket.endpoint))
-    };
-    if let Some((name, bucket)) = one.buckets.iter().find(shared) {
-        let what = format!("bucket.{name} is {} at both sites: nothing would be mirrored anywhere", bucket.url);
-        let next =
-            "Give each site its own. The live site reaches both: mount the spare's folder there under another path.";
-        return Err(place.error(None, what, next));
-    }
+    buckets_of_both(place, one, two)?;
+    [one, two].into_iter().try_for_each(|site| attics(place, site))?;
     if ours.is_empty() {
         let what = "the sites name no database, bucket or export".to_owned();
         return Err(place.error(None, what, "docs/CONFIGURATION.md shows how to name them."));
@@ -369,7 +413,7 @@ exports.configs = {{ root = "/srv/fra", files = ["/etc/app/*"] }}
     fn a_short_file_has_every_default() {
         let config = parse(&sample()).unwrap();
         assert_eq!(config.profile.name, "minimal");
-        assert!(config.capture.workers >= 2 && !config.capture.large_chunks);
+        assert!(config.capture.workers >= 2 && config.capture.chunks == crate::config::ChunkSize::Auto);
         let ams = config.site("ams").unwrap();
         assert_eq!(config.other("ams").unwrap().name, "fra");
         let bucket = &ams.buckets["artifacts"];
@@ -408,6 +452,10 @@ exports.configs = {{ root = "/srv/fra", files = ["/etc/app/*"] }}
         check("buckets.artifacts = { url = \"/srv", "buckets.artefacts = { url = \"/srv", {
             "w.toml: bucket.artifacts is at ams but not at fra\n\
              Add it under [sites.fra]: the same name, its own address."
+        });
+        check("password = \"env:PGPASS\"", "rate = \"fast\"", {
+            "w.toml:13: `rate` under [sites.ams.databases.builder]: `fast` is not a size; write it like \"64MiB\"\n\
+             Write the bytes a second, like rate = \"50MiB\"."
         });
         check("live = ", "profile = \"nonesuch\"\nlive = ", {
             "w.toml:2: no profile `nonesuch` is built in (there is: minimal)\n\

@@ -65,7 +65,7 @@ fn vault_url(text: &str) -> Option<VaultUrl> {
 }
 
 /// Our own keys, and the policies about them, are plain: a prefix with a `*` in it would be a pattern there.
-fn is_plain_prefix(prefix: &str) -> bool {
+pub(super) fn is_plain_prefix(prefix: &str) -> bool {
     let plain = |name: &str| {
         let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
         plain && !["", ".", ".."].contains(&name)

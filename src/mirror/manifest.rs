@@ -3,31 +3,46 @@
 //! A text file of sorted lines in the site's state folder, read and written one line at a time:
 //!
 //! ```text
-//! warmspare-manifest 1 ⇥ source ⇥ target ⇥ check
-//! key ⇥ etag ⇥ size ⇥ modified_ns ⇥ blake3 ⇥ target's etag ⇥ flags ⇥ check
+//! warmspare-manifest 3 ⇥ source ⇥ target ⇥ check
+//! key ⇥ etag ⇥ size ⇥ modified_ns ⇥ blake3 ⇥ target's etag ⇥ digest of headers and tags ⇥ flags ⇥ check
 //! …
 //! end ⇥ number of rows ⇥ check
 //! ```
 //!
 //! The check is the first 8 hexadecimal digits of the BLAKE3 of the line before it. A file without its `end`
 //! was not finished; a line that does not check out is refused with its number, never skipped.
+//!
+//! A row with the flag `g` is of an object that the source had no more when the pass met it. It is there for the end of that pass
+//! alone, which may not believe it; whoever reads a manifest does not see it. Format 2, without such rows, and format 1, without
+//! the digests, are still read.
+
+mod lines;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use super::beside::BesideDigest;
 use super::line::{escape_into, unescape};
 use crate::error::Explain;
 use crate::store::SourceVersion;
 
-const FORMAT: &str = "warmspare-manifest 1";
+pub use lines::{Line, Lines, Stretch};
+
+const FORMAT: &str = "warmspare-manifest 3";
+/// What earlier releases wrote: no rows of what is gone.
+const FORMAT_2: &str = "warmspare-manifest 2";
+/// And rows without the digest.
+const FORMAT_1: &str = "warmspare-manifest 1";
 const FORMAT_OF_ANY_VERSION: &str = "warmspare-manifest ";
 const END: &str = "end";
 /// The flag of a row that has to be copied again because its source may have changed unseen.
-const RACY: &str = "r";
+const RACY: char = 'r';
+/// The flag of a row whose object the source had no more.
+const GONE: char = 'g';
+/// More than the last line has bytes.
+const LAST_LINE_BYTES_MAX: u64 = 64;
 const CHECK_DIGITS: usize = 8;
-/// More than the longest line: a key of 4 KiB of control characters, and the rest.
-const LINE_BYTES_MAX: u64 = 64 << 10;
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// A manifest that cannot be read or written.
@@ -119,28 +134,33 @@ pub struct Row {
     pub blake3: blake3::Hash,
     /// The target's tag of what was written.
     pub target_etag: Option<String>,
+    /// A digest of what stood beside it at the source: headers, metadata, tags. Absent when nobody has looked.
+    pub beside: Option<BesideDigest>,
     /// Whether the source may have changed since without looking different.
     pub racy: bool,
 }
 
 impl Row {
-    fn line(&self) -> String {
+    fn line(&self, gone: bool) -> String {
         let mut line = String::with_capacity(self.key.len() + 200);
         escape_into(&mut line, &self.key);
         line.push('\t');
         escape_into(&mut line, self.source.etag.as_deref().unwrap_or_default());
         line.push_str(&format!("\t{}\t{}\t{}\t", self.source.size, self.source.modified_ns, self.blake3));
         escape_into(&mut line, self.target_etag.as_deref().unwrap_or_default());
-        line.push('\t');
-        line.push_str(if self.racy { RACY } else { "" });
+        let beside = self.beside.map(|digest| digest.to_string()).unwrap_or_default();
+        line.push_str(&format!("\t{beside}\t"));
+        line.extend(self.racy.then_some(RACY));
+        line.extend(gone.then_some(GONE));
         line
     }
 
-    fn parse(line: &str) -> Option<Self> {
+    fn parse(line: &str, has_beside: bool) -> Option<Self> {
         let mut fields = line.split('\t');
         let mut field = || fields.next();
+        let beside = |text: &str| if text.is_empty() { Some(None) } else { BesideDigest::from_hex(text).map(Some) };
         let etag = |text: &str| unescape(text).map(|etag| (!etag.is_empty()).then_some(etag));
-        let row = Row {
+        let mut row = Row {
             key: unescape(field()?)?,
             source: SourceVersion {
                 etag: etag(field()?)?,
@@ -149,93 +169,53 @@ impl Row {
             },
             blake3: blake3::Hash::from_hex(field()?).ok()?,
             target_etag: etag(field()?)?,
-            racy: match field()? {
-                "" => false,
-                RACY => true,
-                _ => return None,
-            },
+            beside: if has_beside { beside(field()?)? } else { None },
+            racy: false,
         };
+        for flag in field()?.chars() {
+            match flag {
+                RACY => row.racy = true,
+                // Of the line, not of the object.
+                GONE => {}
+                _ => return None,
+            }
+        }
         fields.next().is_none().then_some(row)
     }
 }
 
-/// Reads a manifest, row by row.
+/// Reads a manifest, row by row: those of objects that are there.
 #[derive(Debug)]
-pub struct Rows {
-    path: PathBuf,
-    file: BufReader<File>,
-    /// The number of the line read last.
-    line: u64,
-    last_key: Option<String>,
-    /// The end, or an error, was reached: there is nothing after either.
-    over: bool,
-}
+pub struct Rows(Lines);
 
 impl Rows {
     /// Opens a manifest; `None` when there is none.
     ///
     /// # Errors
-    /// [`ManifestError::Unsupported`] for a newer format, [`ManifestError::Corrupt`] when it does not begin as one.
+    /// As [`Lines::open`].
     pub fn open(path: &Path) -> Result<Option<(Pair, Self)>, ManifestError> {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => {
-                return Err(ManifestError::Io { path: path.to_owned(), operation: "read", source });
-            }
+        Ok(Lines::open(path)?.map(|(pair, lines)| (pair, Rows(lines))))
+    }
+
+    /// How many rows the finished manifest at `path` has, those of what was gone among them; none without one.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has no last line.
+    pub fn count(path: &Path) -> Result<u64, ManifestError> {
+        let failed = |source| ManifestError::Io { path: path.to_owned(), operation: "read", source };
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            opened => opened.map_err(failed)?,
         };
-        let file = BufReader::with_capacity(BUFFER_BYTES, file);
-        let mut rows = Rows { path: path.to_owned(), file, line: 0, last_key: None, over: false };
-        let first = rows.next_line()?;
-        let fields: Vec<&str> = first.split('\t').collect();
-        match fields.as_slice() {
-            [FORMAT, source, target] => match (unescape(source), unescape(target)) {
-                (Some(source), Some(target)) => Ok(Some((Pair { source, target }, rows))),
-                _ => Err(rows.corrupt("does not name two buckets")),
-            },
-            [format, ..] if format.starts_with(FORMAT_OF_ANY_VERSION) => {
-                Err(ManifestError::Unsupported { path: path.to_owned(), format: (*format).to_owned() })
-            }
-            _ => Err(rows.corrupt("does not begin a manifest")),
-        }
-    }
-
-    /// The next line without its check, once that is found right.
-    fn next_line(&mut self) -> Result<String, ManifestError> {
-        let mut bytes = Vec::new();
-        let read = (&mut self.file).take(LINE_BYTES_MAX).read_until(b'\n', &mut bytes);
-        match read {
-            Err(source) => return Err(ManifestError::Io { path: self.path.clone(), operation: "read", source }),
-            Ok(0) => return Err(ManifestError::Unfinished { path: self.path.clone(), line: self.line }),
-            Ok(_) => self.line += 1,
-        }
-        let text = String::from_utf8(bytes).map_err(|_| self.corrupt("is not UTF-8"))?;
-        let line = text.strip_suffix('\n').ok_or_else(|| self.corrupt("is cut off"))?;
-        match line.rsplit_once('\t') {
-            Some((content, found)) if found == check(content).as_str() => Ok(content.to_owned()),
-            _ => Err(self.corrupt("does not match its check digits")),
-        }
-    }
-
-    fn next_row(&mut self) -> Result<Option<Row>, ManifestError> {
-        let line = self.next_line()?;
-        if let Some(number) = line.strip_prefix("end\t")
-            && !number.contains('\t')
-        {
-            // The first line is no row, and the last is none.
-            let complete = number.parse() == Ok(self.line.saturating_sub(2));
-            return if complete { Ok(None) } else { Err(self.corrupt("counts other rows than there are")) };
-        }
-        let row = Row::parse(&line).ok_or_else(|| self.corrupt("is no row"))?;
-        if self.last_key.as_ref().is_some_and(|last| *last >= row.key) {
-            return Err(self.corrupt("is not in the order of the keys"));
-        }
-        self.last_key = Some(row.key.clone());
-        Ok(Some(row))
-    }
-
-    fn corrupt(&self, why: &'static str) -> ManifestError {
-        ManifestError::Corrupt { path: self.path.clone(), line: self.line, why }
+        let length = file.metadata().map_err(failed)?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LAST_LINE_BYTES_MAX))).map_err(failed)?;
+        let mut tail = Vec::new();
+        file.take(LAST_LINE_BYTES_MAX).read_to_end(&mut tail).map_err(failed)?;
+        let tail = String::from_utf8_lossy(&tail);
+        let line = tail.trim_end_matches('\n').rsplit('\n').next().unwrap_or_default();
+        let number = line.rsplit_once('\t').filter(|(content, found)| found.as_bytes() == check(content.as_bytes()));
+        let number = number.and_then(|(content, _)| content.strip_prefix("end\t")?.parse().ok());
+        number.ok_or(ManifestError::Unfinished { path: path.to_owned(), line: 0 })
     }
 }
 
@@ -244,12 +224,8 @@ impl Iterator for Rows {
 
     /// The next row. Ends only if the whole file was read and found right.
     fn next(&mut self) -> Option<Self::Item> {
-        if self.over {
-            return None;
-        }
-        let next = self.next_row().transpose();
-        self.over = !matches!(next, Some(Ok(_)));
-        next
+        let there = self.0.find(|line| !line.as_ref().is_ok_and(Line::is_gone));
+        there.map(|line| line.and_then(|line| line.row()))
     }
 }
 
@@ -285,11 +261,38 @@ impl Writer {
     /// # Errors
     /// [`ManifestError::Unsorted`] when its key does not come after the one before.
     pub fn push(&mut self, row: &Row) -> Result<(), ManifestError> {
+        self.push_as(row, false)
+    }
+
+    /// Appends the row of an object that the source has no more.
+    ///
+    /// # Errors
+    /// As [`Writer::push`].
+    pub(super) fn push_gone(&mut self, row: &Row) -> Result<(), ManifestError> {
+        self.push_as(row, true)
+    }
+
+    /// Appends rows that stand, as they are.
+    ///
+    /// # Errors
+    /// As [`Writer::push`].
+    pub fn push_all(&mut self, stretch: &Stretch) -> Result<(), ManifestError> {
+        if let Some(before) = self.last_key.as_ref().filter(|last| last.as_bytes() >= stretch.first.as_slice()) {
+            let (path, before) = (self.path.clone(), before.clone());
+            return Err(ManifestError::Unsorted { path, before, key: text_of(&stretch.first) });
+        }
+        self.file.write_all(&stretch.text).map_err(|source| self.failed(source))?;
+        self.rows += stretch.rows;
+        self.last_key = (stretch.rows > 0).then(|| text_of(&stretch.last)).or_else(|| self.last_key.take());
+        Ok(())
+    }
+
+    fn push_as(&mut self, row: &Row, gone: bool) -> Result<(), ManifestError> {
         if let Some(before) = self.last_key.as_ref().filter(|last| **last >= row.key) {
             let (path, before, key) = (self.path.clone(), before.clone(), row.key.clone());
             return Err(ManifestError::Unsorted { path, before, key });
         }
-        self.line(&row.line())?;
+        self.line(&row.line(gone))?;
         self.rows += 1;
         self.last_key = Some(row.key.clone());
         Ok(())
@@ -318,7 +321,7 @@ impl Writer {
     }
 
     fn line(&mut self, content: &str) -> Result<(), ManifestError> {
-        let written = writeln!(self.file, "{content}\t{}", check(content).as_str());
+        let written = self.file.write_all(proven(content).as_bytes());
         written.map_err(|source| self.failed(source))
     }
 
@@ -327,11 +330,34 @@ impl Writer {
     }
 }
 
+/// A key that was one before it was bytes.
+fn text_of(key: &[u8]) -> String {
+    String::from_utf8_lossy(key).into_owned()
+}
+
+/// A line as it stands in the file: with its check, and a newline.
+fn proven(content: &str) -> String {
+    let check = check(content.as_bytes());
+    let mut line = String::with_capacity(content.len() + CHECK_DIGITS + 2);
+    line.push_str(content);
+    line.push('\t');
+    line.extend(check.iter().map(|digit| char::from(*digit)));
+    line.push('\n');
+    line
+}
+
 /// The first [`CHECK_DIGITS`] hexadecimal digits of the BLAKE3 of a line.
-fn check(content: &str) -> String {
-    let mut digits = blake3::hash(content.as_bytes()).to_hex().to_string();
-    digits.truncate(CHECK_DIGITS);
+fn check(content: &[u8]) -> [u8; CHECK_DIGITS] {
+    let hash = blake3::hash(content);
+    let mut digits = [0; CHECK_DIGITS];
+    for (two, byte) in digits.chunks_exact_mut(2).zip(hash.as_bytes()) {
+        two.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
     digits
+}
+
+fn digit(half: u8) -> u8 {
+    if half < 10 { b'0' + half } else { b'a' + half - 10 }
 }
 
 #[cfg(test)]
@@ -344,6 +370,7 @@ mod tests {
             source: SourceVersion { etag: Some("e".to_owned()), size: 3, modified_ns: -5 },
             blake3: blake3::hash(key.as_bytes()),
             target_etag: None,
+            beside: BesideDigest::from_hex("00112233445566778899aabbccddeeff").filter(|_| key.contains('e')),
             racy: key.contains("racy"),
         }
     }
@@ -418,10 +445,23 @@ mod tests {
     }
 
     #[test]
+    fn what_an_earlier_release_wrote_is_read_and_nobody_has_looked_beside_the_objects() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("manifest");
+        let blake3 = blake3::hash(b"e");
+        let lines = ["warmspare-manifest 1\ts\tt", &format!("e\te\t3\t-5\t{blake3}\t\t"), "end\t1"];
+        let lines: String = lines.map(proven).concat();
+        std::fs::write(&place, lines).unwrap();
+        let (_, rows) = Rows::open(&place).unwrap().unwrap();
+        let rows: Vec<Row> = rows.collect::<Result<_, _>>().unwrap();
+        assert_eq!(rows, [Row { beside: None, ..row("e") }]);
+    }
+
+    #[test]
     fn a_newer_format_is_unsupported_and_not_damaged() {
         let (_folder, place) = written(&[]);
-        let line = "warmspare-manifest 2\tx";
-        std::fs::write(&place, format!("{line}\t{}\n", check(line))).unwrap();
+        let line = "warmspare-manifest 3\tx";
+        std::fs::write(&place, proven(line)).unwrap();
         assert!(matches!(Rows::open(&place), Err(ManifestError::Unsupported { .. })));
     }
 

@@ -5,59 +5,105 @@
 //! read, hashed on the way, written to the target and confirmed there. The rows of the new manifest are
 //! written in the order of their keys, so a killed pass goes on where it stopped.
 //!
-//! Promises: the source is never written to; nothing is ever deleted at the target; a row says what the target
-//! holds; memory does not grow with the number of objects. What is left to others: whether the objects suit a
-//! database (`point`), and whether the target still holds them (`verify`).
+//! What the target has already, under another key, it is told to copy: renames and duplicates send no content, and that it
+//! *is* the content BLAKE3 says, not a tag. Headers, user metadata and tags go with each object; changes of them that no
+//! listing shows are found by an audit that looks at every object once a week.
+//!
+//! Promises: the source is never written to (its type has no verb for it); a pass deletes nothing at the target, and overwrites
+//! nothing there that it has not put into the [`attic`] before; what looks like a mistake ([`HeldBack`]) it does not follow; a row
+//! says what the target holds; memory does not grow with the number of objects. What is left to others: whether the objects
+//! suit a database (`point`), and whether the target still holds them (`verify`).
 
+pub mod attic;
+mod audit;
+mod beside;
+mod breaker;
+pub mod compare;
+mod contents;
 mod copy;
 pub mod diff;
+pub mod direction;
+mod error;
+pub mod hide;
+mod index;
+mod jitter;
 pub mod kept;
+pub mod let_go;
+mod limits;
 mod line;
+mod list;
 pub mod manifest;
+mod mend;
+mod preview;
 pub mod published;
+mod replica;
+mod run;
 mod state;
+mod tally;
+pub mod touched;
+mod width;
 
-use std::io;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use futures_util::future::{BoxFuture, FutureExt};
-use futures_util::{Stream, StreamExt, TryStreamExt};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use tokio::sync::Semaphore;
 
-use self::copy::{Copied, Copier};
-use self::diff::{Change, Join, OutOfOrder};
-use self::manifest::{ManifestError, Pair, Row, Writer};
-use self::state::{Past, State};
+use self::attic::Attic;
+use self::audit::Audit;
+use self::breaker::Breaker;
+use self::contents::Contents;
+use self::copy::Copier;
+use self::diff::Join;
+use self::direction::{Reference, Rescue, Rescued, rescue_leftovers};
+use self::list::Order;
+use self::manifest::{Pair, Row};
+use self::run::Run;
+use self::state::State;
+use self::tally::Tally;
+use self::touched::Touched;
+use self::width::Width;
 use crate::clock::Clock;
-use crate::error::{Class, Explain};
 use crate::observe::{Meter, Progress};
-use crate::store::{Bucket, Listed, Skipped, SourceVersion, StoreError};
+use crate::store::{Bucket, ReadOnly, Skipped, StoreError};
 
+pub use audit::PERIOD as AUDIT_PERIOD;
+pub use beside::BesideDigest;
+pub use breaker::HeldBack;
+pub use error::MirrorError;
+pub use index::{Index, index};
 pub use kept::Kept;
-pub use published::{PublishedError, PublishedParser, PublishedRow, published_lines};
+pub use limits::Limits;
+pub use list::Unlisted;
+pub use mend::{Fate, Fates, mend, suspect, suspected};
+pub use preview::{Planned, PlannedCopy, PlannedWhy, preview};
+pub use published::{PublishedError, PublishedParser, PublishedRow, published_lines, published_rows};
+pub use replica::{Replica, compare};
 pub use state::manifest_path;
 
-/// How far the listing may run ahead of the oldest copy under way, for each copy that may run at a time: one
-/// large object must not hold up the small ones after it.
-const AHEAD: usize = 32;
 /// What a killed writer left behind is removed when nobody wrote to it for that long.
 const LEFTOVERS_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
+/// An upload in parts that nobody has gone on with for that long is aborted.
+const UPLOADS_AFTER: SignedDuration = SignedDuration::from_hours(7 * 24);
+
 /// How a pass is to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct PassOptions {
-    /// How many objects are copied at a time; each holds up to about 10 MiB.
+    /// How many objects are copied at a time to begin with: more when that is faster, fewer when a server asks for it.
     pub concurrency: usize,
-    /// Whether to believe that a source which had objects has none any more.
-    pub allow_empty: bool,
+    /// What the copies may take of the line and the servers.
+    pub limits: Arc<Limits>,
+    /// How many overwrites, and how many deletes, a person has said are no mistake.
+    pub accepted: u64,
 }
 
 impl Default for PassOptions {
     fn default() -> Self {
-        PassOptions { concurrency: 8, allow_empty: false }
+        PassOptions { concurrency: 8, limits: Arc::default(), accepted: 0 }
     }
 }
 
@@ -74,36 +120,73 @@ pub struct FailedObject {
 #[must_use]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Pass {
+    /// The source, as a person knows it.
+    pub source: String,
     /// Objects of the source.
     pub listed: u64,
-    /// Of those, copied.
+    /// Of those, copied: sent, or copied at the target.
     pub copied: u64,
     /// The bytes of those copied.
     pub copied_bytes: u64,
+    /// The bytes that were sent to the target.
+    pub sent_bytes: u64,
+    /// Of those copied, the ones that were not sent, because the target had their content under another key.
+    pub duplicated: u64,
+    /// Of those listed, the ones of which only headers, metadata or tags had changed.
+    pub adjusted: u64,
+    /// Of those adjusted, the ones whose change no listing shows: the audit found it.
+    pub adjusted_unseen: u64,
+    /// The bytes of content that was read, found at the target and not sent.
+    pub saved_bytes: u64,
     /// Of those listed, already at the target.
     pub unchanged: u64,
     /// Of those unchanged, read and hashed again: they were written so shortly before the last pass that a change
     /// after it would not show in their version.
     pub reread: u64,
-    /// Objects of the last manifest that the source has no more, and those removed from it while the pass ran.
-    /// They stay at the target.
+    /// Of those listed and not changed, the ones whose headers and tags were looked at all the same. Each is once in
+    /// [`AUDIT_PERIOD`].
+    pub audited: u64,
+    /// Objects of the last manifest that the source has no more. They stay at the target until the keeper hides them.
     pub gone: u64,
+    /// Objects that were listed and removed before they were read.
+    pub vanished: u64,
+    /// What was not followed because it looked like a mistake.
+    pub held_back: HeldBack,
+    /// What only the old live site had, found in the first pass after the roles were swapped.
+    pub rescued: Kept<Rescued>,
     /// Objects in the new manifest.
     pub rows: u64,
     /// The bytes of those.
     pub bytes: u64,
+    /// Whether the source gave its keys out of order, so that they were sorted here.
+    pub sorted_here: bool,
+    /// What could not be listed. The rows of the last pass stay as they were; new objects there are not mirrored.
+    pub unlisted: Kept<Unlisted>,
     /// What is in the source and cannot be mirrored.
     pub skipped: Kept<Skipped>,
     /// What could be mirrored and was not. Of one that was mirrored before, the target has the older version.
     pub failed: Kept<FailedObject>,
+    /// What was sent although the target has its content, because it would not copy it.
+    pub not_duplicated: Kept<FailedObject>,
+    /// Unfinished uploads of a week ago that could not be aborted at the target. A rule of its server's has to remove them.
+    pub unaborted: Kept<Skipped>,
+    /// What is mirrored, but its headers or tags could not be looked at, or not be brought over. Where the right to look at
+    /// tags is missing it is the first such object only.
+    pub unsettled: Kept<FailedObject>,
 }
 
 impl Pass {
-    /// Whether the target has every object of the source that can be mirrored.
+    /// Whether the target has every object of the source that can be mirrored, and no change was held back.
     ///
     /// # Errors
-    /// [`MirrorError::Incomplete`], naming the first that it lacks.
+    /// [`MirrorError::HeldBack`]; [`MirrorError::Unlisted`] or [`MirrorError::Incomplete`], naming the first that it lacks.
     pub fn complete(&self) -> Result<(), MirrorError> {
+        if self.held_back.is_any() {
+            return Err(MirrorError::HeldBack { bucket: self.source.clone(), held: self.held_back.clone() });
+        }
+        if let Some(first) = self.unlisted.first.first() {
+            return Err(MirrorError::Unlisted { holes: self.unlisted.total, first: first.clone() });
+        }
         match self.failed.first.first() {
             None => Ok(()),
             Some(first) => Err(MirrorError::Incomplete { failed: self.failed.total, first: first.clone() }),
@@ -111,151 +194,205 @@ impl Pass {
     }
 }
 
-/// A pass that did not come to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum MirrorError {
-    /// A bucket refused, and would for the other objects too.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The memory of the mirror is not usable.
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    /// The state folder is not usable.
-    #[error("the mirror's state {path} cannot be used")]
-    State {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Another pass is running.
-    #[error("another pass of this mirror is running; it holds {path}")]
-    Busy {
-        /// The state folder.
-        path: PathBuf,
-    },
-    /// A listing that is not sorted cannot be joined with the manifest.
-    #[error("{bucket} lists {after:?} after {before:?}: the listing is not sorted")]
-    Unsorted {
-        /// The bucket.
-        bucket: String,
-        /// The first key.
-        before: String,
-        /// The second, which should be greater.
-        after: String,
-    },
-    /// Everything is gone at once.
-    #[error("{bucket} lists no object, and had {objects} at the last pass")]
-    Empty {
-        /// The bucket.
-        bucket: String,
-        /// How many objects it had.
-        objects: u64,
-        /// Where that is remembered.
-        manifest: PathBuf,
-    },
-    /// What was mirrored is not there: most likely a disk that is not mounted.
-    #[error("{bucket} lacks {key:?}, which the last pass left there")]
-    TargetLost {
-        /// The target.
-        bucket: String,
-        /// The first object of the manifest.
-        key: String,
-        /// Where that is remembered.
-        manifest: PathBuf,
-    },
-    /// The pass ended, and the target lacks something.
-    #[error("{failed} object(s) could not be mirrored; the first is {:?}: {}", first.key, first.why)]
-    Incomplete {
-        /// How many.
-        failed: u64,
-        /// The first.
-        first: FailedObject,
-    },
+/// Between what a pass runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Sides<'a> {
+    /// The live bucket.
+    pub source: &'a ReadOnly,
+    /// A key that is always there: without it nothing is overwritten, and nothing taken for deleted.
+    pub canary: Option<&'a str>,
+    /// The spare bucket.
+    pub target: &'a Bucket,
+    /// Where what is overwritten there goes.
+    pub attic: &'a Attic,
 }
 
-impl Explain for MirrorError {
-    fn class(&self) -> Class {
-        match self {
-            MirrorError::Store(error) => error.class(),
-            MirrorError::Manifest(error) => error.class(),
-            MirrorError::State { .. } | MirrorError::Unsorted { .. } => Class::Failed,
-            MirrorError::Busy { .. } | MirrorError::Empty { .. } | MirrorError::TargetLost { .. } => Class::Refused,
-            MirrorError::Incomplete { .. } => Class::Incomplete,
-        }
-    }
-
-    fn next_step(&self) -> Option<String> {
-        match self {
-            MirrorError::Store(error) => error.next_step(),
-            MirrorError::Manifest(error) => error.next_step(),
-            MirrorError::State { path, .. } => {
-                Some(format!("Check owner, mode and free space of {}, then run it again.", path.display()))
-            }
-            MirrorError::Busy { .. } => Some("Wait until the other pass has ended, then run it again.".to_owned()),
-            MirrorError::Unsorted { bucket, .. } => Some(format!(
-                "Nothing was taken for deleted. Check what server {bucket} is: directory buckets of S3 list unsorted and cannot be mirrored yet."
-            )),
-            MirrorError::Empty { bucket, manifest, .. } => Some(format!(
-                "Check that {bucket} is the right place and, if it is a folder, that its disk is mounted. The target was left as it is. \
-                 If it is empty on purpose, remove {}, and run it again.",
-                manifest.display()
-            )),
-            MirrorError::TargetLost { bucket, manifest, .. } => Some(format!(
-                "Check that {bucket} is the right place and, if it is a folder, that its disk is mounted. Nothing was copied. If what it \
-                 held is really lost, remove {}, and run it again: everything is copied anew.",
-                manifest.display()
-            )),
-            MirrorError::Incomplete { .. } => Some(
-                "Look at the reason given for each, mend it at the source, and run it again; the others are copied."
-                    .to_owned(),
-            ),
-        }
-    }
-}
-
-/// Brings `target` up to `source` and writes the manifest of it into the folder `state` ([`manifest_path`]).
+/// As [`follow`], into a target of which nothing is kept.
 ///
 /// # Errors
-/// When the pass could not come to its end. What was confirmed until then is remembered: the next pass does
-/// not copy it again. One object that cannot be copied does not fail the pass; it is in [`Pass::failed`].
+/// The same.
 pub async fn pass(
-    source: &Bucket,
+    source: &ReadOnly,
     target: &Bucket,
     state: &Path,
     options: &PassOptions,
     clock: &dyn Clock,
     progress: &Progress,
 ) -> Result<Pass, MirrorError> {
-    let started = clock.now();
-    target.sweep(started.saturating_sub(LEFTOVERS_AFTER).unwrap_or(Timestamp::MIN)).await?;
+    let sides = Sides { source, canary: None, target, attic: &Attic::none() };
+    follow(&sides, state, options, clock, progress).await
+}
+
+/// Brings the target up to the source and writes the manifest of it into the folder `state` ([`manifest_path`]).
+///
+/// # Errors
+/// When the pass could not come to its end. What was confirmed until then is remembered: the next pass does
+/// not copy it again. One object that cannot be copied does not fail the pass; it is in [`Pass::failed`].
+pub async fn follow(
+    sides: &Sides<'_>,
+    state: &Path,
+    options: &PassOptions,
+    clock: &dyn Clock,
+    progress: &Progress,
+) -> Result<Pass, MirrorError> {
+    let (order, source) = (Order::remembered(state)?, sides.source);
+    let listed = attempt(sides, state, order, options, clock, progress).boxed().await;
+    match listed {
+        Err(MirrorError::Unsorted { before, after, .. }) if order == Order::Sorted => {
+            tracing::warn!("{} lists {after:?} after {before:?}: its keys are sorted here", source.name());
+            Order::Unsorted.remember(state)?;
+            attempt(sides, state, Order::Unsorted, options, clock, progress).boxed().await
+        }
+        listed => listed,
+    }
+}
+
+/// A pass over a source that lists in the order `order`.
+async fn attempt(
+    sides: &Sides<'_>,
+    state: &Path,
+    order: Order,
+    options: &PassOptions,
+    clock: &dyn Clock,
+    progress: &Progress,
+) -> Result<Pass, MirrorError> {
+    let (started, Sides { source, attic, .. }) = (clock.now(), *sides);
+    let target = &sides.target.noting_uploads(&state.join("uploads"));
+    let before = |age| started.saturating_sub(age).unwrap_or(Timestamp::MIN);
+    target.sweep(before(LEFTOVERS_AFTER)).await?;
     let pair = Pair { source: source.name().to_owned(), target: target.name().to_owned() };
-    let manifest = manifest_path(state);
-    let state = opened(state, pair).await?;
-    refuse_lost(target, state.past()?.next().transpose()?, &manifest).await?;
+    let (folder, manifest) = (state, manifest_path(state));
+    let returning = direction::is_returning(folder, &pair)?;
+    let (state, contents) = opened(folder, pair, source).await?;
+    let touched = Touched::read(attic.place(), state.touched(attic.place())?).boxed().await?;
+    refuse_lost(target, first_untouched(&state, &touched)?, &manifest).await?;
+    let known = state.known()?;
+    let breaker = Breaker::new(known, options.accepted, is_lost(source, sides.canary).await?);
+    // Asked only where it tells something: whether each new object has to be looked for at the target first.
+    let is_fresh = (known == 0 || attic.has_to_look()) && target.list(None).next().await.transpose()?.is_none();
     let meter: Arc<dyn Meter> = Arc::from(progress.begin("mirror", None));
+    let limits = Arc::clone(&options.limits);
+    let rescue = returning.then(|| Rescue::open(folder.to_owned(), target, attic, started)).transpose()?;
+    let mut reference = returning.then(|| Reference::open(folder)).transpose()?;
     let run = Run {
-        copier: Copier { source, target, meter: Arc::clone(&meter) },
-        copying: Semaphore::new(options.concurrency.max(1)),
+        copier: Copier { source, target, attic, breaker, is_fresh, rescue, meter: Arc::clone(&meter), limits },
+        contents,
+        copying: Width::new(options.concurrency),
         started,
+        may_not_look: AtomicBool::new(false),
+        is_lost: (known == 0 || returning) && !is_fresh,
+        touched,
+        missing: AtomicU64::new(0),
     };
-    let mut join = Join::new(state.past()?);
-    let mut tally = Tally { pass: Pass::default(), next: state.next()? };
+    let (mut join, mut audit) = (Join::new(state.lines()?), Audit::open(folder, started)?);
+    let (source_name, sorted_here) = (source.name().to_owned(), order == Order::Unsorted);
+    let pass = Pass { source: source_name, sorted_here, ..Pass::default() };
+    let mut tally = Tally { pass, next: state.next()?, gone: 0 };
+    for left in target.give_up_uploads(before(UPLOADS_AFTER)).await? {
+        tally.pass.unaborted.push(left);
+    }
+    let listing = list::entries(source, order, &options.limits, folder, &manifest);
     {
-        let mut outcomes = std::pin::pin!(run.outcomes(&mut join, options.concurrency.max(1)));
-        while let Some(outcome) = outcomes.try_next().await? {
+        let mut outcomes =
+            std::pin::pin!(run.outcomes(listing, &mut join, &mut audit, &mut reference, options.concurrency.max(1)));
+        while let Some(outcome) = outcomes.try_next().await.map_err(|error| discarded(error, &state))? {
             tally.take(outcome)?;
         }
     }
-    let (known, gone) = join.end()?;
-    if tally.pass.listed == 0 && known > 0 && !options.allow_empty {
-        return Err(MirrorError::Empty { bucket: source.name().to_owned(), objects: known, manifest });
-    }
-    let Tally { mut pass, next } = tally;
-    pass.gone += gone;
-    finished(state, next).await?;
+    // It holds the lock.
+    let (pass, rescue, _state) = ended(run, state, tally).await?;
+    audit.finish(pass.rows)?;
+    let pass = match rescue {
+        Some(rescue) => returned(pass, rescue, target, folder, &options.limits).boxed().await?,
+        None => pass,
+    };
     meter.finish(&format!("{} copied, {} unchanged, {} gone", pass.copied, pass.unchanged, pass.gone));
     Ok(pass)
+}
+
+/// The rows of a pass over an unsorted listing do not stand for all keys up to the last of them: they are not gone on from. What
+/// was copied is found again by its content.
+fn discarded(error: MirrorError, state: &State) -> MirrorError {
+    match error {
+        MirrorError::Unsorted { .. } => state.discard().err().unwrap_or(error),
+        error => error,
+    }
+}
+
+/// Judges what a pass has found, and makes its rows the manifest.
+async fn ended<'a>(run: Run<'a>, state: State, tally: Tally) -> Result<(Pass, Option<Rescue<'a>>, State), MirrorError> {
+    let Run { copier, contents, touched, missing, .. } = run;
+    let Tally { mut pass, next, gone } = tally;
+    pass.held_back = copier.breaker.judge(pass.listed, missing.into_inner(), gone);
+    let is_held = pass.held_back.deletes > 0;
+    pass.gone = if is_held { 0 } else { gone };
+    // Whatever others have changed since the pass began it cannot vouch for.
+    let meanwhile = Touched::read(copier.attic.place(), touched.last).boxed().await?;
+    let without: HashSet<String> = meanwhile.again.into_iter().chain(meanwhile.busy).collect();
+    let (settled, place) = (touched.settled, copier.attic.place().cloned());
+    let (rows, judged) = (pass.rows, is_held || !without.is_empty());
+    let finished = tokio::task::spawn_blocking(move || {
+        let judged = if judged {
+            Some(state.finish_judged(next, is_held, &without)?)
+        } else {
+            state.finish(next)?;
+            None
+        };
+        let rows = judged.as_ref().map_or(rows, |judged| judged.rows);
+        contents.finish(rows)?;
+        state.set_touched(settled, place.as_ref())?;
+        Ok::<_, MirrorError>((judged, state))
+    });
+    let path = PathBuf::from("manifest");
+    let (judged, state) = finished.await.map_err(|stopped| MirrorError::State { path, source: stopped.into() })??;
+    if let Some(judged) = judged {
+        (pass.rows, pass.bytes) = (judged.rows, judged.bytes);
+        for key in judged.left_out {
+            let why = "at the spare it was hidden or restored while this pass ran; the next one copies it".to_owned();
+            pass.failed.push(FailedObject { key, why });
+        }
+    }
+    Ok((pass, copier.rescue, state))
+}
+
+/// The end of the first pass of a direction: what the target has besides is looked at, too. Where the source could not be listed
+/// nobody knows what that is, and the next pass is the first again.
+async fn returned(
+    mut pass: Pass,
+    rescue: Rescue<'_>,
+    target: &Bucket,
+    state: &Path,
+    limits: &Arc<Limits>,
+) -> Result<Pass, MirrorError> {
+    if pass.unlisted.is_empty() {
+        rescue_leftovers(&rescue, target, state, limits).await?;
+        // Only a first pass looks before it overwrites: it stays one while there is no attic for what was found.
+        if !rescue.is_in_place() {
+            direction::settled(state)?;
+        }
+    }
+    pass.rescued = rescue.found();
+    Ok(pass)
+}
+
+/// Whether the canary is not where it always is.
+async fn is_lost(source: &ReadOnly, canary: Option<&str>) -> Result<bool, StoreError> {
+    let Some(canary) = canary else { return Ok(false) };
+    match source.head(canary).await {
+        Err(StoreError::NotFound { at }) if at.key.is_some() => Ok(true),
+        answer => answer.map(|_| false),
+    }
+}
+
+/// The first row that nobody else has had to do with.
+fn first_untouched(state: &State, touched: &Touched) -> Result<Option<Row>, MirrorError> {
+    for row in state.past()? {
+        let row = row?;
+        if !touched.again.contains(&row.key) && !touched.busy.contains(&row.key) {
+            return Ok(Some(row));
+        }
+    }
+    Ok(None)
 }
 
 /// The manifest is believed for every object that did not change, so that a target which lost everything at once would not be
@@ -270,139 +407,17 @@ async fn refuse_lost(target: &Bucket, first: Option<Row>, manifest: &Path) -> Re
     }
 }
 
-/// What became of one entry of the listing.
-enum Outcome {
-    Skipped(Skipped),
-    Unchanged(Row),
-    Reread(Row),
-    /// And the row of the version that the target had before, if any.
-    Copied(String, Copied, Option<Row>),
-}
-
-struct Run<'a> {
-    copier: Copier<'a>,
-    copying: Semaphore,
-    started: Timestamp,
-}
-
-impl Run<'_> {
-    /// One outcome per entry of the listing, in its order, however long each takes.
-    fn outcomes<'a>(
-        &'a self,
-        join: &'a mut Join<Past>,
-        concurrency: usize,
-    ) -> impl Stream<Item = Result<Outcome, MirrorError>> + Send + 'a {
-        let listing = self.copier.source.list(None);
-        listing.map(move |listed| self.meet(join, listed)).buffered(concurrency.saturating_mul(AHEAD))
-    }
-
-    fn meet<'a>(
-        &'a self,
-        join: &mut Join<Past>,
-        listed: Result<Listed, StoreError>,
-    ) -> BoxFuture<'a, Result<Outcome, MirrorError>> {
-        let ready = |outcome| std::future::ready(outcome).boxed();
-        let (key, version) = match listed {
-            Ok(Listed::Object { key, version }) => (key, version),
-            Ok(Listed::Skipped(skipped)) => return ready(Ok(Outcome::Skipped(skipped))),
-            Err(error) => return ready(Err(error.into())),
-        };
-        match join.meet(&key, &version) {
-            Err(error) => ready(Err(error.into())),
-            Ok(Err(OutOfOrder { before, after })) => {
-                let bucket = self.copier.source.name().to_owned();
-                ready(Err(MirrorError::Unsorted { bucket, before, after }))
-            }
-            Ok(Ok(Change::Same(row))) => ready(Ok(Outcome::Unchanged(row))),
-            Ok(Ok(Change::New)) => self.copy(key, version, None).boxed(),
-            Ok(Ok(Change::Changed(row))) => self.copy(key, version, Some(row)).boxed(),
-        }
-    }
-
-    async fn copy(&self, key: String, listed: SourceVersion, before: Option<Row>) -> Result<Outcome, MirrorError> {
-        // The semaphore is never closed; were it, the copy would only be one too many.
-        let _copying = self.copying.acquire().await.ok();
-        if let Some(row) = before.as_ref().filter(|row| row.racy && row.source == listed)
-            && self.copier.is_as_recorded(row).await
-        {
-            let racy = self.copier.source.is_racy(&row.source, self.started);
-            return Ok(Outcome::Reread(Row { racy, ..row.clone() }));
-        }
-        let mut copied = self.copier.copy(&key, &listed).await?;
-        if let Copied::Done(row) = &mut copied {
-            row.racy = self.copier.source.is_racy(&row.source, self.started);
-        }
-        Ok(Outcome::Copied(key, copied, before))
-    }
-}
-
-/// Writes down what the pass does, in the order of the keys.
-struct Tally {
-    pass: Pass,
-    next: Writer,
-}
-
-impl Tally {
-    fn take(&mut self, outcome: Outcome) -> Result<(), ManifestError> {
-        match outcome {
-            Outcome::Skipped(skipped) => self.pass.skipped.push(skipped),
-            Outcome::Unchanged(row) => {
-                self.pass.listed += 1;
-                self.pass.unchanged += 1;
-                self.keep(&row)?;
-            }
-            Outcome::Reread(row) => {
-                self.pass.reread += 1;
-                self.take(Outcome::Unchanged(row))?;
-            }
-            Outcome::Copied(key, copied, before) => {
-                self.pass.listed += 1;
-                self.copied(key, copied, before)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn copied(&mut self, key: String, copied: Copied, before: Option<Row>) -> Result<(), ManifestError> {
-        match copied {
-            Copied::Done(row) => {
-                self.pass.copied += 1;
-                self.pass.copied_bytes += row.source.size;
-                self.keep(&row)?;
-                // A copy cost more than this write: a killed pass does not repeat it.
-                self.next.flush()?;
-                crate::failpoint::hit("mirror.row");
-            }
-            Copied::Vanished => self.pass.gone += 1,
-            Copied::Skipped(skipped) => self.pass.skipped.push(skipped),
-            Copied::Failed(why) => {
-                self.pass.failed.push(FailedObject { key, why });
-                // The target still has the version before.
-                before.map_or(Ok(()), |row| self.keep(&row))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn keep(&mut self, row: &Row) -> Result<(), ManifestError> {
-        self.pass.rows += 1;
-        self.pass.bytes += row.source.size;
-        self.next.push(row)
-    }
-}
-
-/// Merging what a killed pass left may read and write a whole manifest: not on a thread that others wait for.
-async fn opened(folder: &Path, pair: Pair) -> Result<State, MirrorError> {
+/// Merging what a killed pass left may read and write a whole manifest, and so may making the record of contents: not on a
+/// thread that others wait for.
+async fn opened(folder: &Path, pair: Pair, source: &ReadOnly) -> Result<(State, Contents), MirrorError> {
     let path = folder.to_owned();
     let opened = tokio::task::spawn_blocking({
-        let path = path.clone();
-        move || State::open(&path, pair)
+        let (path, source) = (path.clone(), source.clone());
+        move || {
+            let state = State::open(&path, pair.clone())?;
+            let contents = Contents::open(&path, &pair, &source, state.known()?, state.past()?)?;
+            Ok((state, contents))
+        }
     });
     opened.await.map_err(|stopped| MirrorError::State { path, source: stopped.into() })?
-}
-
-/// As above: the manifest is synced to the disk.
-async fn finished(state: State, next: Writer) -> Result<(), MirrorError> {
-    let finished = tokio::task::spawn_blocking(move || state.finish(next).map_err(MirrorError::from));
-    finished.await.map_err(|stopped| MirrorError::State { path: PathBuf::from("manifest"), source: stopped.into() })?
 }

@@ -10,14 +10,15 @@
 //! Sorted by key, escaped as the manifest is. It has no check digits and no last line: the stream that carries
 //! it is proven whole by its length and BLAKE3. An unchanged bucket gives the same bytes again.
 
-use std::fmt::Write;
 use std::path::Path;
 
 use bytes::Bytes;
+use futures_util::stream::{self, Stream, TryStreamExt};
 
-use super::line::{escape_into, unescape};
-use super::manifest::{ManifestError, Row, Rows};
-use crate::error::{Class, Explain};
+use super::line::unescape;
+use super::manifest::{Line, Lines, ManifestError};
+use crate::error::{Class, Error, Explain};
+use crate::stream::SourceStream;
 
 const FORMAT: &str = "warmspare-objects 1";
 const FORMAT_OF_ANY_VERSION: &str = "warmspare-objects ";
@@ -46,15 +47,15 @@ pub struct PublishedRow {
 pub fn published_lines(
     path: &Path,
 ) -> Result<impl Iterator<Item = Result<Bytes, ManifestError>> + Send + use<>, ManifestError> {
-    let Some((_, rows)) = Rows::open(path)? else {
+    let Some((_, lines)) = Lines::open(path)? else {
         let source = std::io::ErrorKind::NotFound.into();
         return Err(ManifestError::Io { path: path.to_owned(), operation: "read", source });
     };
-    Ok(Blocks { rows, waiting: format!("{FORMAT}\n") })
+    Ok(Blocks { lines, waiting: format!("{FORMAT}\n") })
 }
 
 struct Blocks {
-    rows: Rows,
+    lines: Lines,
     waiting: String,
 }
 
@@ -63,14 +64,16 @@ impl Iterator for Blocks {
 
     fn next(&mut self) -> Option<Self::Item> {
         while self.waiting.len() < BLOCK_BYTES {
-            match self.rows.next() {
-                Some(Ok(row)) => publish(&row, &mut self.waiting),
-                Some(Err(error)) => {
-                    // What waits is part of a manifest that is not to be believed.
-                    self.waiting.clear();
-                    return Some(Err(error));
-                }
+            let published = match self.lines.next() {
+                Some(Ok(line)) if line.is_gone() => Ok(()),
+                Some(Ok(line)) => publish(&line, &mut self.waiting),
+                Some(Err(error)) => Err(error),
                 None => break,
+            };
+            if let Err(error) = published {
+                // What waits is part of a manifest that is not to be believed.
+                self.waiting.clear();
+                return Some(Err(error));
             }
         }
         let block = std::mem::take(&mut self.waiting);
@@ -78,10 +81,14 @@ impl Iterator for Blocks {
     }
 }
 
-fn publish(row: &Row, lines: &mut String) {
-    escape_into(lines, &row.key);
-    // Writing to a String does not fail.
-    let _ = writeln!(lines, "\t{}\t{}\t{}", row.source.size, row.blake3, row.source.modified_ns);
+/// The fields are escaped alike in both forms.
+fn publish(line: &Line, lines: &mut String) -> Result<(), ManifestError> {
+    let [key, size, blake3, modified] = line.published()?;
+    for (field, end) in [(key, '\t'), (size, '\t'), (blake3, '\t'), (modified, '\n')] {
+        lines.push_str(field);
+        lines.push(end);
+    }
+    Ok(())
 }
 
 /// A published manifest that is not one.
@@ -197,9 +204,30 @@ fn parse(line: &str) -> Option<PublishedRow> {
     fields.next().is_none().then_some(row)
 }
 
+/// The rows of a manifest as its bytes arrive; the last one comes only if the whole is what was captured.
+///
+/// # Errors
+/// When the manifest cannot be read, or is none.
+pub fn published_rows<T: SourceStream>(manifest: T) -> impl Stream<Item = Result<PublishedRow, Error>> + Send {
+    let blocks = stream::try_unfold(Some((manifest, PublishedParser::default())), |state| async move {
+        let Some((mut manifest, mut parser)) = state else { return Ok::<_, Error>(None) };
+        match manifest.next().await? {
+            Some(block) => {
+                let rows = parser.feed(&block)?;
+                Ok(Some((rows, Some((manifest, parser)))))
+            }
+            None => {
+                parser.finish()?;
+                Ok(Some((Vec::new(), None)))
+            }
+        }
+    });
+    blocks.map_ok(|rows| stream::iter(rows.into_iter().map(Ok))).try_flatten()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::manifest::{Pair, Writer};
+    use super::super::manifest::{Pair, Row, Writer};
     use super::*;
     use crate::store::SourceVersion;
 
@@ -211,7 +239,7 @@ mod tests {
             let key = format!("key\t{n:08}");
             let source = SourceVersion { etag: None, size: n as u64, modified_ns: 7 };
             let blake3 = blake3::hash(key.as_bytes());
-            writer.push(&Row { key, source, blake3, target_etag: None, racy: n % 2 == 0 }).unwrap();
+            writer.push(&Row { key, source, blake3, target_etag: None, beside: None, racy: n % 2 == 0 }).unwrap();
         }
         writer.finish(&folder.path().join("manifest")).unwrap();
         published_lines(&folder.path().join("manifest")).unwrap().collect::<Result<_, _>>().unwrap()

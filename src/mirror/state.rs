@@ -4,18 +4,24 @@
 //! lock             held while a pass runs
 //! manifest         what the target holds, as far as it is known
 //! manifest.next    the rows of the pass under way; its end moves it to `manifest`
+//! contents.redb    which content is where at the target; made anew from the manifest when it is lost
+//! audit.json       where the audit of headers and tags goes on
+//! touched          up to which number what others changed at the spare is known here
+//! manifest.judged  a pass's rows while those are taken out, or put back, that its end does not believe
 //! ```
 //!
 //! A pass that was killed leaves its `manifest.next`. Its whole lines are true, for a row is written after the
 //! target confirmed it: up to its last key they replace the rows of `manifest`, beyond it those still hold.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::durable::FileLock;
+use crate::durable::{self, FileLock};
 
 use super::MirrorError;
-use super::manifest::{ManifestError, Pair, Row, Rows, Writer};
+use super::manifest::{Line, Lines, ManifestError, Pair, Row, Rows, Writer};
+use crate::store::Bucket;
 
 /// The state folder of one mirror, locked.
 #[derive(Debug)]
@@ -24,6 +30,16 @@ pub(super) struct State {
     pair: Pair,
     /// Held for its lock, which ends with it, or with the process.
     _lock: FileLock,
+}
+
+/// What is left of a pass's rows.
+#[derive(Debug, Default)]
+pub(super) struct Judged {
+    pub(super) rows: u64,
+    /// The bytes of their objects.
+    pub(super) bytes: u64,
+    /// The keys of those that were left out.
+    pub(super) left_out: Vec<String>,
 }
 
 /// The rows of the past, or none.
@@ -53,6 +69,12 @@ impl State {
         Ok(rows.map(|(_, rows)| rows).into_iter().flatten())
     }
 
+    /// The same, to be looked into no further than is needed.
+    pub(super) fn lines(&self) -> Result<Option<Lines>, ManifestError> {
+        let lines = Lines::open(&manifest_path(&self.folder))?.filter(|(pair, _)| *pair == self.pair);
+        Ok(lines.map(|(_, lines)| lines))
+    }
+
     /// Starts the manifest of a pass.
     pub(super) fn next(&self) -> Result<Writer, ManifestError> {
         Writer::create(&self.next_path(), &self.pair)
@@ -63,6 +85,70 @@ impl State {
         next.finish(&manifest_path(&self.folder))?;
         crate::failpoint::hit("mirror.manifest");
         Ok(())
+    }
+
+    /// As [`State::finish`], but rows of what is gone are taken for there if they are `held`, and those of `without` are left out.
+    pub(super) fn finish_judged(
+        &self,
+        next: Writer,
+        held: bool,
+        without: &HashSet<String>,
+    ) -> Result<Judged, ManifestError> {
+        let judged = self.folder.join("manifest.judged");
+        next.finish(&judged)?;
+        crate::failpoint::hit("mirror.judged");
+        let mut kept = self.next()?;
+        let mut left = Judged::default();
+        for line in Lines::open(&judged)?.map(|(_, lines)| lines).into_iter().flatten() {
+            let line = line?;
+            if line.is_gone() && !held {
+                continue;
+            }
+            let row = line.row()?;
+            if without.contains(&row.key) {
+                left.left_out.push(row.key);
+                continue;
+            }
+            kept.push(&row)?;
+            (left.rows, left.bytes) = (left.rows + 1, left.bytes + row.source.size);
+        }
+        self.finish(kept)?;
+        match std::fs::remove_file(&judged) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(ManifestError::Io { path: judged, operation: "removed", source })
+            }
+            _ => Ok(left),
+        }
+    }
+
+    /// How many rows the last pass between these two buckets left.
+    pub(super) fn known(&self) -> Result<u64, ManifestError> {
+        let path = manifest_path(&self.folder);
+        match Rows::open(&path)? {
+            Some((pair, _)) if pair == self.pair => Rows::count(&path),
+            _ => Ok(0),
+        }
+    }
+
+    /// Up to which number the records of what others changed at the spare, in its `attic`, are known.
+    pub(super) fn touched(&self, attic: Option<&Bucket>) -> Result<u64, MirrorError> {
+        let path = self.folder.join("touched");
+        let content = durable::read(&path).map_err(|source| MirrorError::State { path, source })?;
+        let text = content.and_then(|content| String::from_utf8(content).ok()).unwrap_or_default();
+        // Lost, or of others: then all of them are looked at once more, which only costs.
+        let number = text.split_once('\t').filter(|(_, of)| of.trim_end() == self.touched_of(attic));
+        Ok(number.and_then(|(number, _)| number.parse().ok()).unwrap_or(0))
+    }
+
+    /// Remembers it.
+    pub(super) fn set_touched(&self, number: u64, attic: Option<&Bucket>) -> Result<(), MirrorError> {
+        let path = self.folder.join("touched");
+        let content = format!("{number}\t{}\n", self.touched_of(attic));
+        durable::replace(&path, content.as_bytes()).map_err(|source| MirrorError::State { path, source })
+    }
+
+    fn touched_of(&self, attic: Option<&Bucket>) -> String {
+        format!("{:?} {:?}", self.pair, attic.map(Bucket::name))
     }
 
     fn next_path(&self) -> PathBuf {
@@ -76,6 +162,12 @@ impl State {
             self.finish(self.merge(done, merged)?)?;
             crate::failpoint::hit("mirror.resume");
         }
+        self.discard()
+    }
+
+    /// Forgets the rows of the pass under way.
+    pub(super) fn discard(&self) -> Result<(), MirrorError> {
+        let path = self.next_path();
         match std::fs::remove_file(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(MirrorError::State { path, source }),
             _ => Ok(()),
@@ -87,8 +179,11 @@ impl State {
         &self,
         path: &Path,
     ) -> Result<Option<impl Iterator<Item = Result<Row, ManifestError>>>, ManifestError> {
-        let mut rows = match Rows::open(path) {
-            Ok(Some((pair, rows))) if pair == self.pair => rows.map_while(whole).peekable(),
+        let mut rows = match Lines::open(path) {
+            // What was gone is taken for there again: that pass did not come to its end, where it is judged.
+            Ok(Some((pair, lines))) if pair == self.pair => {
+                lines.map_while(whole).map(|line| line.and_then(|line| line.row())).peekable()
+            }
             Ok(_) | Err(ManifestError::Corrupt { .. } | ManifestError::Unfinished { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
@@ -117,10 +212,10 @@ impl State {
 }
 
 /// Ends the rows at the first that was not written whole: that is where the pass was killed.
-fn whole(row: Result<Row, ManifestError>) -> Option<Result<Row, ManifestError>> {
-    match row {
+fn whole(line: Result<Line, ManifestError>) -> Option<Result<Line, ManifestError>> {
+    match line {
         Err(ManifestError::Corrupt { .. } | ManifestError::Unfinished { .. }) => None,
-        row => Some(row),
+        line => Some(line),
     }
 }
 
@@ -135,7 +230,7 @@ mod tests {
 
     fn row(key: &str, size: u64) -> Row {
         let source = SourceVersion { etag: None, size, modified_ns: 0 };
-        Row { key: key.to_owned(), source, blake3: blake3::hash(b""), target_etag: None, racy: false }
+        Row { key: key.to_owned(), source, blake3: blake3::hash(b""), target_etag: None, beside: None, racy: false }
     }
 
     fn past(folder: &Path, pair: Pair) -> String {

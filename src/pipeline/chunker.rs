@@ -23,28 +23,54 @@ pub struct ChunkerParameters {
     pub max_bytes: u32,
 }
 
+/// Up to this size a system's chunks are fine by default.
+const FINE_BYTES_MAX: u64 = 2 << 30;
+/// And up to this size small.
+const SMALL_BYTES_MAX: u64 = 16 << 30;
+
 const ALGORITHM: &str = "fastcdc-2020";
 /// No parameters make a longer chunk, so a reader has to hold no more at once, whatever a pack says.
 pub(super) const CHUNK_BYTES_MAX: u32 = 16 << 20;
 
 impl ChunkerParameters {
-    /// 4, 16 and 64 KiB: best for systems up to about 10 GB.
+    /// What suits databases of so many bytes on disk: the catalog at the live site has a row of some 90 bytes for each chunk.
+    pub fn for_bytes(bytes: u64) -> Self {
+        if bytes <= FINE_BYTES_MAX {
+            ChunkerParameters::fine()
+        } else if bytes <= SMALL_BYTES_MAX {
+            ChunkerParameters::small()
+        } else {
+            ChunkerParameters::large()
+        }
+    }
+
+    /// ½, 2 and 8 KiB, for systems up to 2 GiB: a changed row costs little more than itself.
+    pub fn fine() -> Self {
+        ChunkerParameters {
+            algorithm: ALGORITHM.to_owned(),
+            min_bytes: 512,
+            average_bytes: 2 << 10,
+            max_bytes: 8 << 10,
+        }
+    }
+
+    /// 1, 4 and 16 KiB, for systems up to 16 GiB: half the catalog.
     pub fn small() -> Self {
+        ChunkerParameters {
+            algorithm: ALGORITHM.to_owned(),
+            min_bytes: 1 << 10,
+            average_bytes: 4 << 10,
+            max_bytes: 16 << 10,
+        }
+    }
+
+    /// 4, 16 and 64 KiB, for larger systems: an eighth of the catalog.
+    pub fn large() -> Self {
         ChunkerParameters {
             algorithm: ALGORITHM.to_owned(),
             min_bytes: 4 << 10,
             average_bytes: 16 << 10,
             max_bytes: 64 << 10,
-        }
-    }
-
-    /// 16, 64 and 256 KiB: a fourth of the catalog for larger systems.
-    pub fn large() -> Self {
-        ChunkerParameters {
-            algorithm: ALGORITHM.to_owned(),
-            min_bytes: 16 << 10,
-            average_bytes: 64 << 10,
-            max_bytes: 256 << 10,
         }
     }
 
@@ -64,7 +90,8 @@ pub struct Chunker {
     max: usize,
     masks: (u64, u64),
     gear: (Cow<'static, [u64]>, Cow<'static, [u64]>),
-    buffer: Vec<u8>,
+    /// What came and is not cut yet, less than the longest chunk.
+    carry: Vec<u8>,
 }
 
 impl Chunker {
@@ -83,32 +110,61 @@ impl Chunker {
             max: parameters.max_bytes as usize,
             masks: select_masks(average, Normalization::Level1),
             gear: get_gear_with_seed(seed),
-            buffer: Vec::new(),
+            carry: Vec::new(),
         })
     }
 
-    /// Takes more of the stream and gives every chunk that is complete to `each`.
-    pub fn push(&mut self, data: &[u8], mut each: impl FnMut(&[u8])) {
-        self.buffer.extend_from_slice(data);
-        let mut done = 0;
-        // A cut is final only when the longest possible chunk lies in view.
-        while let Some(view) = self.buffer.get(done..).filter(|view| view.len() >= self.max) {
-            let length = self.cut(view);
-            each(view.get(..length).unwrap_or(view));
-            done += length;
+    /// Takes more of the stream and gives the chunks that are complete to `take`, in order.
+    ///
+    /// They are cut where `data` lies; only what goes over its edges, less than two of the longest chunks, is copied.
+    ///
+    /// # Errors
+    /// Those of `take`.
+    pub fn push<E>(&mut self, data: &[u8], mut take: impl FnMut(&[&[u8]]) -> Result<(), E>) -> Result<(), E> {
+        // A cut is final only when the longest possible chunk lies in view, and depends on nothing beyond that.
+        let (over, _) = data.split_at_checked(self.max).unwrap_or((data, &[]));
+        let held = self.carry.len();
+        self.carry.extend_from_slice(over);
+        if self.carry.len() < self.max {
+            return Ok(());
         }
-        self.buffer.drain(..done);
+        let (chunks, done) = self.chunks(&self.carry, self.max, held.max(1));
+        take(&chunks)?;
+        match data.get(done.saturating_sub(held)..) {
+            Some(rest) if done >= held => {
+                let (chunks, cut) = self.chunks(rest, self.max, rest.len());
+                take(&chunks)?;
+                self.carry.clear();
+                self.carry.extend_from_slice(rest.get(cut..).unwrap_or_default());
+            }
+            // So little came that the end of what was held is not final yet.
+            _ => {
+                self.carry.drain(..done);
+            }
+        }
+        Ok(())
     }
 
-    /// Ends the stream: gives what is left to `each`.
-    pub fn finish(mut self, mut each: impl FnMut(&[u8])) {
-        let rest = std::mem::take(&mut self.buffer);
-        let mut view = rest.as_slice();
-        while !view.is_empty() {
-            let (chunk, tail) = view.split_at_checked(self.cut(view)).unwrap_or((view, &[]));
-            each(chunk);
-            view = tail;
+    /// Ends the stream: gives what is left to `take`.
+    ///
+    /// # Errors
+    /// Those of `take`.
+    pub fn finish<E>(self, take: impl FnOnce(&[&[u8]]) -> Result<(), E>) -> Result<(), E> {
+        take(&self.chunks(&self.carry, 1, self.carry.len()).0)
+    }
+
+    /// The chunks that begin in the first `within` bytes of `view`, as long as `least` bytes are in view, and their length
+    /// together.
+    fn chunks<'a>(&self, view: &'a [u8], least: usize, within: usize) -> (Vec<&'a [u8]>, usize) {
+        let mut chunks = Vec::with_capacity(within / self.average + 1);
+        let (mut rest, mut done) = (view, 0);
+        while rest.len() >= least && done < within {
+            let (chunk, after) = rest.split_at_checked(self.cut(rest)).unwrap_or((rest, &[]));
+            chunks.push(chunk);
+            done += chunk.len();
+            rest = after;
         }
+        (chunks, done)
     }
 
     /// The length of the first chunk of `view`, at least 1.
@@ -137,11 +193,15 @@ mod tests {
 
     fn cuts(data: &[u8], seed: u64, step: usize) -> Vec<usize> {
         let mut lengths = Vec::new();
-        let mut chunker = Chunker::new(&ChunkerParameters::small(), seed).unwrap();
+        let mut take = |chunks: &[&[u8]]| -> Result<(), ()> {
+            lengths.extend(chunks.iter().map(|chunk| chunk.len()));
+            Ok(())
+        };
+        let mut chunker = Chunker::new(&ChunkerParameters::large(), seed).unwrap();
         for part in data.chunks(step) {
-            chunker.push(part, |chunk| lengths.push(chunk.len()));
+            chunker.push(part, &mut take).unwrap();
         }
-        chunker.finish(|chunk| lengths.push(chunk.len()));
+        chunker.finish(&mut take).unwrap();
         lengths
     }
 

@@ -9,10 +9,10 @@ mod pack;
 mod seal;
 
 pub use chunker::{Chunker, ChunkerParameters};
-pub use compress::{Codec, compress, decompress};
+pub use compress::{Codec, Compressor, Decompressor};
 pub use id::{ChunkId, ChunkIdKey};
-pub use pack::{PACK_TARGET_BYTES, PackBuilder, PackIndex, PackSlot};
-pub use seal::{open, seal};
+pub use pack::{FRAME_TARGET_BYTES, PACK_TARGET_BYTES, PackBuilder, PackReader, PackSlot};
+pub use seal::{open, open_seekable, seal};
 
 impl PipelineError {
     /// Whether a newer release would read it: it is not damaged.

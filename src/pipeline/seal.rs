@@ -2,7 +2,7 @@
 //!
 //! To X25519 recipients alone, which is what every epoch's is: no other program, no prompt, nothing but arithmetic.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Seek, Write};
 
 use super::PipelineError;
 use crate::keys::{Identity, Recipient};
@@ -40,6 +40,20 @@ pub fn open(identity: &Identity, sealed: &[u8]) -> Result<Vec<u8>, PipelineError
     let mut plain = Vec::with_capacity(sealed.len());
     reader.read_to_end(&mut plain).map_err(|e| wrong(&e))?;
     Ok(plain)
+}
+
+/// The age file `sealed`, opened with `identity` to be read here and there; each piece of 64 KiB is checked when it is read.
+///
+/// # Errors
+/// When `identity` is not X25519, or it is not sealed to it.
+pub fn open_seekable<R: BufRead + Seek>(
+    identity: &Identity,
+    sealed: R,
+) -> Result<impl Read + Seek + use<R>, PipelineError> {
+    let wrong = |e: &dyn std::fmt::Display| PipelineError::Open(e.to_string());
+    let decryptor = age::Decryptor::new_buffered(sealed).map_err(|e| wrong(&e))?;
+    let identity = identity.as_x25519().ok_or_else(|| wrong(&"an epoch's identity is X25519, and this one is not"))?;
+    decryptor.decrypt(std::iter::once(identity as &dyn age::Identity)).map_err(|e| wrong(&e))
 }
 
 #[cfg(test)]

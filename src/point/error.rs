@@ -1,5 +1,7 @@
 //! What can go wrong with a recovery point as a whole.
 
+use std::path::PathBuf;
+
 use crate::error::{Class, Explain};
 use crate::vault::layout::PointId;
 
@@ -13,6 +15,22 @@ pub enum PointError {
         site: String,
         /// The one that is live.
         live: String,
+    },
+    /// Both sites take points.
+    #[error("{other} has taken point {point} while {site} was the live site: two sites are live")]
+    TwoLive {
+        /// This site.
+        site: String,
+        /// The other one.
+        other: String,
+        /// What it took.
+        point: PointId,
+    },
+    /// What is to be released was not rescued.
+    #[error("{key:?} is not among the rescued objects")]
+    NotRescued {
+        /// The key.
+        key: String,
     },
     /// The keeper works on the spare only.
     #[error("{site} is the live site: the keeper works on the spare only")]
@@ -49,6 +67,14 @@ pub enum PointError {
         /// This site.
         site: String,
     },
+    /// What is remembered beside the mirror cannot be read or written.
+    #[error("the state {path} cannot be used")]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The vault has no point.
     #[error("there is no recovery point yet")]
     NoPoint,
@@ -84,19 +110,27 @@ impl Explain for PointError {
     fn class(&self) -> Class {
         match self {
             PointError::NotLive { .. }
+            | PointError::TwoLive { .. }
             | PointError::NotSpare { .. }
             | PointError::NewestDamaged { .. }
             | PointError::Newer { .. } => Class::Refused,
             PointError::HoldReason | PointError::NotHeldHere { .. } => Class::Usage,
-            PointError::NoSources { .. } | PointError::NoAddress { .. } | PointError::UnknownPoint { .. } => {
-                Class::Usage
-            }
-            PointError::NoPoint | PointError::Damaged { .. } => Class::Failed,
+            PointError::NoSources { .. }
+            | PointError::NoAddress { .. }
+            | PointError::NotRescued { .. }
+            | PointError::UnknownPoint { .. } => Class::Usage,
+            PointError::NoPoint | PointError::Damaged { .. } | PointError::State { .. } => Class::Failed,
         }
     }
 
     fn next_step(&self) -> Option<String> {
         Some(match self {
+            PointError::TwoLive { site, other, .. } => format!(
+                "Nothing was copied. Stop the application at one of them. If {other} is the live one now, write `live = \"{other}\"` here; \
+                 if it is {site}, write `live = \"{site}\"` there, and here, once, `live = \"{other}\"` for a `warmspare restore` or \
+                 `warmspare prune`: what this site remembers of {other} is then looked at anew."
+            ),
+            PointError::NotRescued { .. } => "Look at their keys: `warmspare mirror rescued`.".to_owned(),
             PointError::NotLive { live, .. } => format!("Run `warmspare capture` at {live}."),
             PointError::NotSpare { spare, .. } => {
                 format!("Run `warmspare prune` at {spare}: only the spare can see what packs are still needed.")
@@ -108,6 +142,9 @@ impl Explain for PointError {
             }
             PointError::NoSources { .. } | PointError::NoAddress { .. } => {
                 "Name databases, buckets or exports under both sites.".to_owned()
+            }
+            PointError::State { path, .. } => {
+                format!("Check owner, mode and free space of the folder of {}, then run it again.", path.display())
             }
             PointError::NoPoint => "Take one on the live site with `warmspare capture`.".to_owned(),
             PointError::NewestDamaged { usable: Some(usable), .. } => {

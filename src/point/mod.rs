@@ -4,22 +4,34 @@
 //! (changed: captured once more) → delta mirror, no deletes → headers, then the point, last. Registries write
 //! the artifact before its row, so whatever the database snapshot references is listed after it.
 
+mod attics;
+mod buckets;
+mod direction;
 mod error;
+mod mend;
 mod prune;
+mod reload;
+mod rescued;
 mod scrub;
 mod sources;
+pub mod spare;
 mod take;
 pub mod vault;
 
+pub use attics::BucketKeeping;
+pub use buckets::preview_mirrors;
 pub use error::PointError;
 pub use prune::{PruneFate, PruneReport, PruneRequest, hold, prune};
+pub use rescued::{RescuedOf, RescuedRequest, rescued};
 pub use scrub::{ScrubReport, ScrubRequest, Share, VerifyRequest, verify};
 pub use sources::{PointSummary, SourceSummary};
-pub use take::{Preview, preview, take};
+pub use take::{Preview, preview, take, take_accepting};
 pub use vault::{open_vault, open_vault_as_keeper};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+pub use crate::mirror::{Planned, PlannedWhy};
 
 use crate::clock::Clock;
 use crate::config::Here;
@@ -91,6 +103,12 @@ impl Points {
 }
 
 impl Points {
+    /// The newest point that `site` took.
+    pub fn newest_of(&self, site: &str) -> Option<PointId> {
+        let mut newest_first = self.listing.points.iter().rev();
+        newest_first.find(|point| point.record.writer == site).map(|point| point.id)
+    }
+
     fn refuse_newer(&self, point: PointId) -> Result<(), PointError> {
         match self.listing.unsupported_points.contains(&point) {
             true => Err(PointError::Newer { point }),

@@ -1,7 +1,9 @@
 //! `prune` and holds: the keeper's pass at the spare, and points that somebody wants kept.
 
+use futures_util::FutureExt;
 use serde::Serialize;
 
+use super::attics::{BucketKeeping, Keeper};
 use super::error::PointError;
 use super::{list, open_vault, open_vault_as_keeper};
 use crate::clock::Clock;
@@ -19,6 +21,8 @@ pub struct PruneRequest {
     pub dry_run: bool,
     /// The share that may go, instead of the configured one.
     pub share: Option<Percent>,
+    /// How many objects of a bucket a person has said were really deleted.
+    pub accepted_hides: u64,
 }
 
 /// What a pass did, or would do.
@@ -48,6 +52,8 @@ pub struct PruneReport {
     pub objects: u64,
     /// Objects that wait for the next pass.
     pub waiting: u64,
+    /// What became of this site's buckets and their attics.
+    pub buckets: Vec<BucketKeeping>,
     /// What is wrong with the vault, and was left alone.
     pub alarms: Vec<String>,
     /// What a person may wonder about.
@@ -95,13 +101,29 @@ pub async fn prune(here: &Here, request: PruneRequest, clock: &dyn Clock) -> Res
     };
     let mut plan = keeper::plan(&reader, &keeping).await?;
     plan.alarms.extend(points.listing.damaged.iter().cloned());
+    let apart = clock.now().duration_since(store_now);
+    let here_time = |at: jiff::Timestamp| at.saturating_add(apart).unwrap_or(at);
+    let stored = plan.fates.iter().map(|fate| (fate.id, here_time(fate.stored_at))).collect();
+    let keep = |points| Keeper {
+        here,
+        reader: &reader,
+        identity: &identity,
+        points,
+        clock,
+        stored: &stored,
+        dry_run: request.dry_run,
+        accepted: request.accepted_hides,
+    };
     if request.dry_run {
-        return Ok(report(system, &plan, true));
+        let buckets = keep(&points).keep().boxed_local().await?;
+        return Ok(PruneReport { buckets, ..report(system, &plan, true) });
     }
     keeper::seal(&keys, &reader, &plan, site, &signer, clock.now()).await?;
     plan.check_share(request.share.unwrap_or(here.config.retention.share_max))?;
     let removed = keeper::remove(&keys, &reader, &points.listing, &plan, site, &signer, clock.now()).await?;
-    Ok(PruneReport { pass: removed.map(|removed| removed.pass), ..report(system, &plan, false) })
+    // By what is left: a point that went names nothing any more.
+    let buckets = keep(&list(here).await?).keep().boxed_local().await?;
+    Ok(PruneReport { pass: removed.map(|removed| removed.pass), buckets, ..report(system, &plan, false) })
 }
 
 fn report(system: &str, plan: &Plan, dry_run: bool) -> PruneReport {
@@ -127,6 +149,7 @@ fn report(system: &str, plan: &Plan, dry_run: bool) -> PruneReport {
         epochs: plan.epochs.iter().map(|(id, _)| id.to_string()).collect(),
         objects: plan.objects(),
         waiting: plan.waiting,
+        buckets: Vec::new(),
         alarms,
         notes: plan.notes.clone(),
     }

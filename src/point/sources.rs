@@ -6,12 +6,10 @@ use serde_json::json;
 use super::take::Run;
 use crate::capture::database::{self, DatabaseOptions};
 use crate::capture::export;
-use crate::config::SourceName;
 use crate::config::address::{DatabaseAddress, ExportAddress};
+use crate::config::{CaptureConfig, SourceName};
 use crate::error::Error;
-use crate::mirror;
-use crate::store::Bucket;
-use crate::stream::{Attributes, Sink, SinkStream, StreamKind, StreamName};
+use crate::mirror::direction::Rescued;
 use crate::vault::SealedSnapshot;
 
 /// What a recovery point came to.
@@ -46,13 +44,8 @@ pub struct SourceSummary {
     pub summary: String,
     /// What the other site lacks of it, in words; empty when it lacks nothing.
     pub lacks: Vec<String>,
-}
-
-/// What could not be mirrored, object by object.
-fn lacks(pass: &mirror::Pass) -> Vec<String> {
-    let failed = pass.failed.first.iter().map(|object| format!("{:?}: {}", object.key, object.why));
-    let skipped = pass.skipped.first.iter().map(|object| format!("{:?}: {}", object.name, object.why));
-    failed.chain(skipped).collect()
+    /// What only the other site had when the roles were swapped.
+    pub rescued: Vec<Rescued>,
 }
 
 /// A source captured and sealed, its header still to be committed.
@@ -63,7 +56,7 @@ pub(super) struct SealedSource {
 }
 
 impl SealedSource {
-    fn new(
+    pub(super) fn new(
         source: &SourceName,
         sealed: SealedSnapshot,
         captured_at: jiff::Timestamp,
@@ -77,6 +70,7 @@ impl SealedSource {
             millis: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             summary,
             lacks: Vec::new(),
+            rescued: Vec::new(),
         };
         SealedSource { sealed, captured_at, summary }
     }
@@ -86,13 +80,17 @@ impl Run<'_> {
     pub(super) async fn database(&self, source: &SourceName, address: &DatabaseAddress) -> Result<SealedSource, Error> {
         let begun = std::time::Instant::now();
         let password = self.here.resolve(&format!("databases.{}.password", address.name), address.password.as_ref())?;
-        let options = DatabaseOptions { workers: self.here.config.capture.workers, ..DatabaseOptions::default() };
+        let CaptureConfig { workers, xmin_age_max, .. } = self.here.config.capture;
+        let options = DatabaseOptions { workers, xmin_age_max, ..DatabaseOptions::default() };
         let sinks = |_attempt: u32| async { Ok(self.writer.begin(source)) };
         let captured = database::capture(address, password, sinks, &options, &*self.clock, self.progress).await?;
         let facts = captured.facts;
         let mut summary = format!("{} rows in {} tables", facts.rows, facts.tables);
         if facts.without_passwords {
             summary += ", but NO passwords of roles: ours may not read them";
+        }
+        if !facts.scratch_schemas.is_empty() {
+            summary += &format!(", without the scratch schema {}", facts.scratch_schemas.join(", "));
         }
         let captured_at = facts.captured_at;
         let sealed = captured.sink.seal(captured_at, json!(facts)).await?;
@@ -120,61 +118,5 @@ impl Run<'_> {
         });
         let sealed = sink.seal(captured_at, counts).await?;
         Ok((SealedSource::new(source, sealed, captured_at, begun, summary), facts.digest))
-    }
-
-    /// Brings the other site's bucket up to this one's.
-    pub(super) async fn mirror(&self, source: &SourceName) -> Result<mirror::Pass, Error> {
-        let (from, to) = self.buckets(source)?;
-        let state = self.manifest_folder(source);
-        let options = mirror::PassOptions::default();
-        Ok(mirror::pass(&from, &to, &state, &options, &*self.clock, self.progress).await?)
-    }
-
-    /// The last pass of a point, and the manifest it leaves as a snapshot.
-    pub(super) async fn manifest(
-        &self,
-        source: &SourceName,
-        bulk: &mirror::Pass,
-        begun: std::time::Instant,
-    ) -> Result<SealedSource, Error> {
-        let delta = self.mirror(source).await?;
-        let captured_at = self.clock.now();
-        let sink = self.writer.begin(source);
-        let mut stream = sink.open(StreamName::new(StreamKind::Manifest, &source.name)).await?;
-        for block in mirror::published_lines(&mirror::manifest_path(&self.manifest_folder(source)))? {
-            stream.write(block?).await?;
-        }
-        stream.finish(Attributes::new()).await?;
-        let copied = bulk.copied + delta.copied;
-        let copied_bytes = bulk.copied_bytes + delta.copied_bytes;
-        let facts = json!({
-            "objects": delta.rows,
-            "object_bytes": delta.bytes,
-            "copied": copied,
-            "copied_bytes": copied_bytes,
-            "gone": bulk.gone + delta.gone,
-            "skipped": delta.skipped.total,
-            "failed": delta.failed.total,
-        });
-        let summary = format!("{} objects, {copied} copied ({})", delta.rows, crate::units::Bytes(copied_bytes));
-        let sealed = sink.seal(captured_at, facts).await?;
-        let mut sealed = SealedSource::new(source, sealed, captured_at, begun, summary);
-        sealed.summary.lacks = lacks(&delta);
-        Ok(sealed)
-    }
-
-    fn manifest_folder(&self, source: &SourceName) -> std::path::PathBuf {
-        self.here.site.state.join("mirror").join(&source.name)
-    }
-
-    /// This site's bucket and the other site's, both reached from here.
-    fn buckets(&self, source: &SourceName) -> Result<(Bucket, Bucket), Error> {
-        let open = |site: &crate::config::Site| -> Result<Bucket, Error> {
-            let address = site.buckets.get(&source.name).ok_or_else(|| self.no_address(source))?;
-            let key = format!("sites.{}.buckets.{}.credentials", site.name, source.name);
-            let credentials = self.here.resolve(&key, address.credentials.as_ref())?;
-            Ok(Bucket::open(address, credentials)?)
-        };
-        Ok((open(&self.here.site)?, open(&self.here.other)?))
     }
 }

@@ -7,16 +7,21 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use serde::Serialize;
 
+use super::buckets::Bulk;
+use super::direction::{Role, role, take_role};
 use super::error::PointError;
+use super::reload::Reload;
 use super::sources::{PointSummary, SealedSource};
 use super::{SharedClock, TERM_WITHOUT_WITNESS, open_vault};
+use crate::capture::database::disk_bytes;
 use crate::capture::export;
 use crate::clock::Clock;
-use crate::config::{Here, SourceKind, SourceName};
+use crate::config::address::Topology;
+use crate::config::{ChunkSize, Here, SourceKind, SourceName};
 use crate::error::Error;
 use crate::failpoint;
 use crate::keys::{Recipient, SigningKey};
-use crate::mirror;
+use crate::mirror::Limits;
 use crate::observe::Progress;
 use crate::pipeline::ChunkerParameters;
 use crate::store::Keys;
@@ -55,18 +60,29 @@ pub async fn preview(here: &Here, clock: &dyn Clock) -> Result<Preview, Error> {
     let signer = here.signing_key()?;
     let (keys, reader) = open_vault(here).await?;
     let (sealed_to, state) = (here.sealed_to(), here.vault_state());
-    SeenPoints::load(&state)?.check(&reader.points().await?, &here.config.system)?;
+    let points = reader.points().await?;
+    SeenPoints::load(&state)?.check(&points, &here.config.system)?;
+    // One of an earlier role is left for a new one.
+    let is_new = role(here, &points)? == Role::New && here.times_spare()?.is_some();
     let heads = reader.heads(TERM_WITHOUT_WITNESS).await?;
     let keeping = keeping(here, &signer, &sealed_to, &state);
     // One that is lost is left for a new one.
-    let lost = lost_epoch(here, &reader, &state).await?.is_some();
+    let lost = is_new || lost_epoch(here, &reader, &state).await?.is_some();
     let resumed = if lost { None } else { check_resume(&keeping, &heads, clock)? };
     if let Some((epoch, recipient)) = resumed {
         reader.check_epoch(epoch, &recipient).await?;
     }
     let place = |source: &SourceName| match source.kind {
         SourceKind::Database => here.site.databases.get(&source.name).map(|a| a.url.clone()),
-        SourceKind::Bucket => here.site.buckets.get(&source.name).map(|a| a.url.to_string()),
+        SourceKind::Bucket => here.site.buckets.get(&source.name).map(|own| match own.topology {
+            Topology::Mirror if is_new => format!(
+                "{}; the roles were swapped: what {} has is read and hashed first, and what only it has is rescued",
+                own.url, here.other.name
+            ),
+            Topology::Mirror => own.url.to_string(),
+            Topology::Shared => format!("{}, shared by both sites: listed and hashed, not copied", own.url),
+            Topology::External => format!("{}, replicated by its store: listed and hashed, not copied", own.url),
+        }),
         SourceKind::Export => here.site.exports.get(&source.name).map(|a| {
             let files = a.files.iter().cloned();
             let commands = a.commands.keys().map(|name| format!("command {name}"));
@@ -97,7 +113,14 @@ pub(super) struct Run<'a> {
     pub clock: SharedClock,
     pub progress: &'a Progress,
     pub writer: EpochWriter<Keys>,
-    reader: VaultReader<Keys>,
+    /// How many overwrites and deletes of each bucket a person has said are no mistake.
+    pub accepted: u64,
+    /// What the mirror may take, now.
+    pub limits: Arc<Limits>,
+    _reload: Reload,
+    pub reader: VaultReader<Keys>,
+    /// The points that there are when it begins.
+    pub points: crate::vault::PointListing,
 }
 
 /// Takes a recovery point of every source of the system.
@@ -105,16 +128,34 @@ pub(super) struct Run<'a> {
 /// # Errors
 /// When it is refused, or anything fails; nothing of it is listed then, and running it again is always right.
 pub async fn take(here: &Here, clock: SharedClock, progress: &Progress) -> Result<PointSummary, Error> {
+    take_accepting(here, 0, clock, progress).await
+}
+
+/// As [`take`], but a person has said that so many overwritten, and so many deleted, objects of a bucket are no mistake.
+///
+/// # Errors
+/// The same.
+pub async fn take_accepting(
+    here: &Here,
+    accepted: u64,
+    clock: SharedClock,
+    progress: &Progress,
+) -> Result<PointSummary, Error> {
     let begun = Instant::now();
+    if !here.is_live() {
+        // When it is live again, what it remembers of the other site's buckets is not believed.
+        here.mark_spare()?;
+    }
     let sources = refuse(here)?;
     let _lock = here.lock("warmspare capture")?;
     let started_at = clock.now();
-    let (run, mut seen, previous_points) = begin(here, &clock, progress).await?;
+    let (run, mut seen) = begin(here, &clock, progress).await?;
+    let run = Run { accepted, ..run };
 
     let sealed = run.capture_all(&sources).await?;
     failpoint::hit("point.captured");
 
-    let (id, previous) = seen.allocate(&previous_points, TERM_WITHOUT_WITNESS)?;
+    let (id, previous) = seen.allocate(&run.points, TERM_WITHOUT_WITNESS)?;
     let (record, sealed) = run.publish(id, previous, started_at, sealed).await?;
     tracing::info!(point = %id, "recovery point taken");
     Ok(PointSummary {
@@ -132,23 +173,31 @@ async fn begin<'a>(
     here: &'a Here,
     clock: &SharedClock,
     progress: &'a Progress,
-) -> Result<(Run<'a>, SeenPoints, crate::vault::PointListing), Error> {
+) -> Result<(Run<'a>, SeenPoints), Error> {
     let signer = Arc::new(here.signing_key()?);
     let (keys, reader) = open_vault(here).await?;
     let points = reader.points().await?;
     let mut seen = SeenPoints::load(&here.vault_state())?;
     seen.check(&points, &here.config.system)?;
+    take_role(here, &points)?;
     let heads = reader.heads(TERM_WITHOUT_WITNESS).await?;
     let (sealed_to, state) = (here.sealed_to(), here.vault_state());
-    let keeping = keeping(here, &signer, &sealed_to, &state);
+    let mut keeping = keeping(here, &signer, &sealed_to, &state);
     if let Some(why) = lost_epoch(here, &reader, &state).await? {
         tracing::warn!("{why}; a new one is opened, one full upload follows");
         abandon_epoch(&state)?;
     }
+    if keeping.chunker.is_none() && check_resume(&keeping, &heads, &**clock)?.is_none() {
+        keeping.chunker = chunker_for_new(here).await?;
+    }
     let epoch = open_epoch(&keys, &keeping, &heads, &**clock).await?;
     reader.check_epoch(epoch.id(), &epoch.recipient()).await?;
     let writer = EpochWriter::new(keys, &here.config.system, &here.site.name, epoch, signer, Arc::clone(clock));
-    Ok((Run { here, clock: Arc::clone(clock), progress, writer, reader }, seen, points))
+    let limits = Arc::new(Limits::new(here.config.mirror.limits.clone(), Arc::clone(clock)));
+    let reload = Reload::on_hangup(here.config.path.clone(), Arc::clone(&limits));
+    let clock = Arc::clone(clock);
+    let run = Run { here, clock, progress, writer, accepted: 0, limits, _reload: reload, reader, points };
+    Ok((run, seen))
 }
 
 /// Why the epoch of the state folder is to be forgotten: the keeper has sealed it, or the other site calls it damaged.
@@ -172,6 +221,26 @@ async fn lost_epoch(here: &Here, reader: &VaultReader<Keys>, state: &Path) -> Re
     Ok(found.map(|found| format!("{} calls epoch {epoch} damaged ({})", here.other.name, found.why)))
 }
 
+/// How a new epoch is cut where nobody said: as it suits the size that the databases have now.
+async fn chunker_for_new(here: &Here) -> Result<Option<ChunkerParameters>, Error> {
+    let mut bytes = 0;
+    for address in here.site.databases.values() {
+        let password = here.resolve(&format!("databases.{}.password", address.name), address.password.as_ref())?;
+        match disk_bytes(address, password).await {
+            Ok(more) => bytes += more,
+            // The buckets are mirrored whatever its database does; its capture will fail, and say so.
+            Err(error) => {
+                tracing::warn!(
+                    "the size of database {} is not known, and the new epoch not cut by it: {error}",
+                    address.name
+                );
+                return Ok(None);
+            }
+        }
+    }
+    Ok(Some(ChunkerParameters::for_bytes(bytes)))
+}
+
 /// How this site keeps its epoch.
 fn keeping<'a>(
     here: &'a Here,
@@ -179,13 +248,18 @@ fn keeping<'a>(
     sealed_to: &'a [Recipient],
     state: &'a Path,
 ) -> EpochKeeping<'a> {
-    let large = here.config.capture.large_chunks;
+    let chunker = match here.config.capture.chunks {
+        ChunkSize::Auto => None,
+        ChunkSize::Fine => Some(ChunkerParameters::fine()),
+        ChunkSize::Small => Some(ChunkerParameters::small()),
+        ChunkSize::Large => Some(ChunkerParameters::large()),
+    };
     EpochKeeping {
         system: &here.config.system,
         site: &here.site.name,
         term: TERM_WITHOUT_WITNESS,
         sealed_to,
-        chunker: if large { ChunkerParameters::large() } else { ChunkerParameters::small() },
+        chunker,
         signer,
         state,
     }
@@ -196,10 +270,9 @@ impl Run<'_> {
     /// Each capture is boxed and its type forgotten: a future that held them all is too deep for the compiler.
     async fn capture_all(&self, sources: &[SourceName]) -> Result<Vec<SealedSource>, Error> {
         let of = |kind: SourceKind| sources.iter().filter(move |source| source.kind == kind);
-        let mut mirrored: Vec<(&SourceName, mirror::Pass, Instant)> = Vec::new();
+        let mut mirrored: Vec<(&SourceName, Bulk)> = Vec::new();
         for source in of(SourceKind::Bucket) {
-            let begun = Instant::now();
-            mirrored.push((source, self.mirror(source).boxed_local().await?, begun));
+            mirrored.push((source, self.bulk(source).boxed_local().await?));
         }
         let mut exports = Vec::new();
         for source in of(SourceKind::Export) {
@@ -219,8 +292,8 @@ impl Run<'_> {
                 sealed.push(self.export(source, address).boxed_local().await?.0);
             }
         }
-        for (source, bulk, begun) in mirrored {
-            sealed.push(self.manifest(source, &bulk, begun).boxed_local().await?);
+        for (source, bulk) in mirrored {
+            sealed.push(self.manifest(source, &bulk).boxed_local().await?);
         }
         Ok(sealed)
     }

@@ -36,8 +36,9 @@ async fn open_with(
     credentials: Option<&Reference>,
 ) -> Result<(Keys, VaultReader<Keys>), Error> {
     let config = &here.config;
-    let keys = Keys::open(&here.site.vault, here.resolve(key, credentials)?)?;
+    let keys = Keys::open(&here.site.vault, here.resolve(key, credentials)?)?.under(&here.permit);
     let reader = VaultReader::new(keys.clone(), &config.system, config.vault.signers.clone());
+    let reader = reader.spooling_in(here.site.state.clone());
     reader.check_format().await?;
     Ok((keys, reader))
 }

@@ -7,17 +7,48 @@ use super::error::Error;
 use super::quote;
 use super::session::Session;
 
+/// How the name of a scratch schema begins, and how its comment does: by both it is known. It holds single tables of a point, beside
+/// what the application has (`restore --table`).
+pub const SCRATCH_NAME: &str = "warmspare_";
+/// See [`SCRATCH_NAME`].
+pub const SCRATCH_COMMENT: &str = "warmspare: single tables of point ";
+
+/// Rows of `pg_namespace n` that are scratch schemas; a test compares it with the two words above.
+macro_rules! scratch {
+    () => {
+        "(pg_catalog.starts_with(n.nspname::text, 'warmspare_') AND EXISTS (SELECT FROM pg_catalog.pg_description m \
+         WHERE m.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass AND m.objoid = n.oid AND m.objsubid = 0 \
+         AND pg_catalog.starts_with(m.description, 'warmspare: single tables of point ')))"
+    };
+}
+
+/// Rows of `pg_namespace n` that hold the operator's own: not the system's, and no copies that warmspare made.
+macro_rules! user_schema {
+    () => {
+        concat!("n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND NOT ", scratch!())
+    };
+}
+
+/// Rows of `pg_namespace n` that are scratch schemas.
+pub(super) const SCRATCH: &str = scratch!();
+
+/// Rows of `pg_namespace n` that hold the operator's own.
+pub(super) const USER_SCHEMA: &str = user_schema!();
+
 /// Rows of `pg_class c` joined with `pg_namespace n` that are the operator's own: not the system's, not an extension's.
-pub(super) const OWN_RELATION: &str = "\
-n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND NOT EXISTS (\
-SELECT FROM pg_catalog.pg_depend e WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass \
-AND e.objid = c.oid AND e.deptype = 'e')";
+pub(super) const OWN_RELATION: &str = concat!(
+    user_schema!(),
+    " AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+     AND e.objid = c.oid AND e.deptype = 'e')"
+);
 
 /// A relation that holds rows of its own, or the partitioned parent of such.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     /// Its object id; valid only in the database it was read from.
     pub oid: u32,
+    /// The number of the file its rows are in, 0 where it has none: every TRUNCATE and every rewrite gives it another.
+    pub file: u32,
     /// Its schema.
     pub schema: String,
     /// Its name.
@@ -96,7 +127,7 @@ pub async fn tables(session: &Session, sizes: Sizes) -> Result<Vec<Table>, Error
     let size = match sizes {
         Sizes::Unasked => "0::int8",
         // NULL for a table that vanishes while we look.
-        Sizes::OnDisk => "CASE WHEN c.relkind = 'r' THEN coalesce(pg_relation_size(c.oid), 0) ELSE 0 END",
+        Sizes::OnDisk => "CASE WHEN c.relkind = 'r' THEN coalesce(pg_table_size(c.oid), 0) ELSE 0 END",
     };
     let sql = format!(
         "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'r', \
@@ -105,7 +136,7 @@ pub async fn tables(session: &Session, sizes: Sizes) -> Result<Vec<Table>, Error
          AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY (SELECT r.attnum FROM pg_catalog.pg_attribute r \
          WHERE r.attrelid = w.root AND r.attname = a.attname), a.attnum), \
          e.condition, (SELECT s.nspname::text FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace s ON s.oid = r.relnamespace WHERE r.oid = w.root), \
-         (SELECT relname::text FROM pg_catalog.pg_class WHERE oid = w.root) \
+         (SELECT relname::text FROM pg_catalog.pg_class WHERE oid = w.root), c.relfilenode \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          CROSS JOIN LATERAL (SELECT ({CONDITION}) AS condition) e CROSS JOIN LATERAL (SELECT {THROUGH} AS root) w \
          WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND (e.condition IS NOT NULL OR {OWN_RELATION}) \
@@ -122,6 +153,7 @@ pub async fn tables(session: &Session, sizes: Sizes) -> Result<Vec<Table>, Error
             columns: session.cell(row, 5)?,
             condition: session.cell(row, 6)?,
             through: session.cell::<Option<String>>(row, 7)?.zip(session.cell(row, 8)?),
+            file: session.cell(row, 9)?,
         })
     };
     rows.iter().map(read).collect()
@@ -190,12 +222,22 @@ pub async fn materialized_views(session: &Session) -> Result<Vec<String>, Error>
          UNION SELECT reads.reader, depth.level + 1 FROM depth JOIN reads ON reads.read = depth.oid WHERE depth.level < 1000) \
          SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN depth ON depth.oid = c.oid \
-         WHERE c.relkind = 'm' AND c.relispopulated AND n.nspname !~ '^pg_' GROUP BY 1, 2 ORDER BY max(depth.level), 1, 2";
+         WHERE c.relkind = 'm' AND c.relispopulated AND ";
+    let sql = format!("{sql}{USER_SCHEMA} GROUP BY 1, 2 ORDER BY max(depth.level), 1, 2");
     let mut names = Vec::new();
-    for row in session.rows("ordering the materialized views", sql, &[]).await? {
+    for row in session.rows("ordering the materialized views", &sql, &[]).await? {
         names.push(quote::qualified(&session.cell::<String>(&row, 0)?, &session.cell::<String>(&row, 1)?));
     }
     Ok(names)
+}
+
+/// The scratch schemas, which are no part of a database: not captured, not compared.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn scratch_schemas(session: &Session) -> Result<Vec<String>, Error> {
+    let sql = format!("SELECT n.nspname::text FROM pg_catalog.pg_namespace n WHERE {SCRATCH} ORDER BY 1");
+    session.texts("looking for scratch schemas", &sql).await
 }
 
 /// The bytes of a relation's rows on disk; `name` is quoted.
@@ -243,12 +285,14 @@ pub async fn missing_extensions(session: &Session, wanted: &[Extension]) -> Resu
     Ok(missing)
 }
 
-/// The tablespaces of this server.
+/// The tablespaces of this server that our role may put something into.
 ///
 /// # Errors
 /// The server's, sorted.
 pub async fn tablespaces(session: &Session) -> Result<Vec<String>, Error> {
-    session.texts("listing the tablespaces", "SELECT spcname::text FROM pg_catalog.pg_tablespace ORDER BY 1").await
+    let sql =
+        "SELECT spcname::text FROM pg_catalog.pg_tablespace WHERE has_tablespace_privilege(oid, 'CREATE') ORDER BY 1";
+    session.texts("listing the tablespaces", sql).await
 }
 
 /// The tables that have parts at other servers: to sample them, `ANALYZE` would go there.
@@ -263,12 +307,25 @@ pub async fn parents_of_foreign_tables(session: &Session) -> Result<Vec<String>,
     session.texts("looking for tables with parts at other servers", sql).await
 }
 
-/// What `ANALYZE` of the whole database would go through, quoted where needed.
+/// What `ANALYZE` of the whole database would go through, quoted where needed; what takes longest first.
 ///
 /// # Errors
 /// The server's, sorted.
 pub async fn analyzable(session: &Session) -> Result<Vec<String>, Error> {
     let sql = "SELECT oid::pg_catalog.regclass::text FROM pg_catalog.pg_class \
-               WHERE relkind IN ('r', 'p', 'm') AND relpersistence <> 't' ORDER BY 1";
+               WHERE relkind IN ('r', 'p', 'm') AND relpersistence <> 't' \
+               ORDER BY relkind = 'p' DESC, pg_catalog.pg_relation_size(oid) DESC, 1";
     session.texts("listing what has statistics", sql).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scratch_schema_is_known_by_the_words_it_is_made_with() {
+        for words in [SCRATCH_NAME, SCRATCH_COMMENT] {
+            assert!(SCRATCH.contains(&format!(", '{words}')")), "{words}");
+        }
+    }
 }

@@ -30,7 +30,7 @@ pub struct Rights {
 /// # Errors
 /// The server's, sorted.
 pub async fn rights(session: &Session) -> Result<Rights, Error> {
-    let sql = "SELECT rolname::text, rolsuper, rolcreatedb, rolcreaterole, has_table_privilege('pg_catalog.pg_authid', 'SELECT') \
+    let sql = "SELECT rolname::text, rolsuper, rolcreatedb, rolcreaterole \
                FROM pg_catalog.pg_roles WHERE rolname = current_user";
     let row = session.one("asking what our role may do", sql, &[]).await?;
     Ok(Rights {
@@ -38,7 +38,7 @@ pub async fn rights(session: &Session) -> Result<Rights, Error> {
         superuser: session.cell(&row, 1)?,
         creates_databases: session.cell(&row, 2)?,
         creates_roles: session.cell(&row, 3)?,
-        reads_password_hashes: session.cell(&row, 4)?,
+        reads_password_hashes: super::access::reads_passwords(session).await?,
     })
 }
 
@@ -130,6 +130,39 @@ pub async fn data_folder(session: &Session) -> Result<Option<PathBuf>, Error> {
 pub async fn missing_roles(session: &Session, wanted: &[String]) -> Result<Vec<String>, Error> {
     let existing = super::roles::existing(session, wanted).await?;
     Ok(wanted.iter().filter(|role| !existing.contains(role)).cloned().collect())
+}
+
+/// The roles of `wanted` for which ours, which is no superuser, neither may act nor may make itself able to. Superusers are left
+/// out: for these nobody may.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn not_to_act_for(session: &Session, wanted: &[String]) -> Result<Vec<String>, Error> {
+    // Since PostgreSQL 16 a role administers those it made; before, every role with CREATEROLE all of them.
+    let may = match session.version() {
+        160_000.. => {
+            "pg_has_role(r.oid, 'USAGE') AND pg_has_role(r.oid, 'SET') OR pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION')"
+        }
+        _ => {
+            "pg_has_role(r.oid, 'USAGE') OR (SELECT o.rolcreaterole FROM pg_catalog.pg_roles o WHERE o.rolname = current_user)"
+        }
+    };
+    let sql = format!(
+        "SELECT r.rolname::text FROM pg_catalog.pg_roles r WHERE r.rolname = ANY($1::text[]) AND NOT r.rolsuper AND NOT ({may}) \
+         ORDER BY 1"
+    );
+    let rows = session.rows("asking for which roles ours may act", &sql, &[&wanted]).await?;
+    rows.iter().map(|row| session.cell(row, 0)).collect()
+}
+
+/// The role that owns a database; `None` when there is no such database.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn owner(session: &Session, database: &str) -> Result<Option<String>, Error> {
+    let sql = "SELECT pg_get_userbyid(datdba)::text FROM pg_catalog.pg_database WHERE datname = $1";
+    let rows = session.rows("looking whose the database is", sql, &[&database]).await?;
+    rows.first().map(|row| session.cell(row, 0)).transpose()
 }
 
 /// Whether the server's host has the locale a database is to be created with.

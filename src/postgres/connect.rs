@@ -383,7 +383,9 @@ mod tests {
             url: url.into(),
             password: None,
             application_roles: Vec::new(),
+            sequence_gap: 0,
             programs: None,
+            rate: None,
         };
         Server::new(&address, None)
     }

@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
-use super::quote::identifier;
+use super::quote::{identifier, literal};
+use super::refused::Refused;
 use super::session::Session;
 
 /// One such trigger.
@@ -63,17 +64,18 @@ pub async fn read(session: &Session) -> Result<Vec<ConstraintTrigger>, Error> {
     Ok(found)
 }
 
-/// Switches them as they were.
+/// Switches them as they were, which only a superuser may: what is refused to any other role comes back.
 ///
 /// # Errors
-/// The server's, sorted; only a superuser may.
-pub async fn switch(session: &Session, triggers: &[ConstraintTrigger]) -> Result<(), Error> {
+/// The server's, sorted.
+pub async fn switch(session: &Session, triggers: &[ConstraintTrigger]) -> Result<Vec<Refused>, Error> {
     let doing = "switching checks of constraints off as they were";
     let sql = format!(
         "SELECT g.tgname::text FROM {} AND g.tgrelid = $1::text::pg_catalog.regclass AND root.conname = $2 \
          AND root.conrelid = $3::text::pg_catalog.regclass AND g.tgfoid = $4::text::pg_catalog.regproc AND g.tgtype = $5",
         each()
     );
+    let mut refused = Vec::new();
     for each in triggers {
         let (table, constraint, of, function) = (&each.table, &each.constraint, &each.of, &each.function);
         let rows = session.rows(doing, &sql, &[table, constraint, of, function, &each.kind]).await?;
@@ -84,8 +86,19 @@ pub async fn switch(session: &Session, triggers: &[ConstraintTrigger]) -> Result
                 "R" => "ENABLE REPLICA",
                 _ => "ENABLE ALWAYS",
             };
-            session.execute(doing, &format!("ALTER TABLE ONLY {table} {word} TRIGGER {name}")).await?;
+            let sql = format!("ALTER TABLE ONLY {table} {word} TRIGGER {name}");
+            match session.execute(doing, &sql).await {
+                Ok(()) => {}
+                Err(Error::Permission { what: why, .. }) if !session.is_superuser() => {
+                    // The name it has in the inventory.
+                    let quoted = format!("SELECT quote_ident({})", literal(constraint));
+                    let name = format!("of {} on {table}", session.text(doing, &quoted).await?);
+                    refused.push(Refused { kind: "constraint trigger".to_owned(), name, why });
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
-    Ok(())
+    refused.dedup_by(|one, other| one.name == other.name);
+    Ok(refused)
 }

@@ -5,6 +5,7 @@
 //! be faster, since the ranges end up one after the other in one stream anyway.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
@@ -12,10 +13,14 @@ use tokio_postgres::{CopyInSink, CopyOutStream};
 
 use super::error::Error;
 use super::quote;
+use super::rate::Rate;
+use super::row_hash::{RowHash, RowHasher};
 use super::session::Session;
 
-/// Rows are handed on in pieces of about this size.
-const BATCH_BYTES: usize = 256 << 10;
+/// Rows are handed on in pieces of about this size: large enough for a step of the vault, small enough for a core's cache.
+const BATCH_BYTES: usize = 512 << 10;
+/// By so much the last row of a piece may go over it without the piece being copied.
+const BATCH_SLACK_BYTES: usize = 32 << 10;
 
 /// What a stream of rows amounts to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,23 +29,16 @@ pub struct Totals {
     pub rows: u64,
     /// Bytes, with each row's newline.
     pub bytes: u64,
-    /// The sum, modulo 2^128, of the first 128 bits of each row's BLAKE3: the same for the same rows in any order.
-    pub row_hash: u128,
+    /// The same for the same rows in any order.
+    pub row_hash: RowHash,
 }
 
 impl Totals {
     /// Counts one row.
     fn add(&mut self, row: &[u8]) {
-        let mut half = [0; 16];
-        half.iter_mut().zip(blake3::hash(row).as_bytes()).for_each(|(to, from)| *to = *from);
         self.rows += 1;
         self.bytes += row.len() as u64;
-        self.row_hash = self.row_hash.wrapping_add(u128::from_le_bytes(half));
-    }
-
-    /// The row hash as 32 hex digits.
-    pub fn row_hash_hex(&self) -> String {
-        format!("{:032x}", self.row_hash)
+        self.row_hash.add(row);
     }
 }
 
@@ -51,6 +49,7 @@ pub struct Rows<'a> {
     stream: Pin<Box<CopyOutStream>>,
     totals: Totals,
     ended: bool,
+    rate: Option<Arc<Rate>>,
 }
 
 /// Which rows of which table.
@@ -95,26 +94,57 @@ pub async fn copy_out_query<'a>(
 ///
 /// # Errors
 /// The server's, sorted.
-pub async fn count_view(session: &Session, view: &str, encoding: &str) -> Result<Totals, Error> {
+pub async fn count_view(
+    session: &Session,
+    view: &str,
+    encoding: &str,
+    rate: Option<Arc<Rate>>,
+    hasher: RowHasher,
+) -> Result<Totals, Error> {
     let doing = format!("reading materialized view {view}");
-    let mut rows = copy_out_query(session, &doing, &format!("SELECT * FROM {view}"), encoding).await?;
+    let rows = copy_out_query(session, &doing, &format!("SELECT * FROM {view}"), encoding).await?;
+    let mut rows = rows.at(rate).hashed_by(hasher);
     while rows.next().await?.is_some() {}
     Ok(rows.totals())
 }
 
 async fn begin<'a>(session: &'a Session, doing: String, from: &str, encoding: &str) -> Result<Rows<'a>, Error> {
     let sql = format!("COPY {from} TO STDOUT (ENCODING {})", quote::literal(encoding));
-    let stream = session.client().copy_out(&sql).await.map_err(|e| Error::of(session.place(), &doing, e))?;
-    Ok(Rows { session, doing, stream: Box::pin(stream), totals: Totals::default(), ended: false })
+    let stream = session.client().copy_out(&sql).await.map_err(|e| session.error(&doing, e))?;
+    Ok(Rows { session, doing, stream: Box::pin(stream), totals: Totals::default(), ended: false, rate: None })
 }
 
 impl Rows<'_> {
-    /// The next rows, whole ones, about 256 KiB of them; `None` after the last.
+    /// The same rows, but no faster than that.
+    pub fn at(mut self, rate: Option<Arc<Rate>>) -> Self {
+        self.rate = rate;
+        self
+    }
+
+    /// The same rows, hashed as some others were that they are compared with.
+    pub fn hashed_by(mut self, hasher: RowHasher) -> Self {
+        self.totals.row_hash = RowHash::new(hasher);
+        self
+    }
+
+    /// The next rows, whole ones, about half a MiB of them, as fast as they may come; `None` after the last.
     ///
     /// # Errors
     /// The server's, sorted; a connection that breaks is an error, never an end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
-        let mut batch = BytesMut::new();
+        let batch = self.batch().await?;
+        if let (Some(rate), Some(batch)) = (&self.rate, &batch) {
+            rate.pay(batch.len() as u64).await;
+        }
+        Ok(batch)
+    }
+
+    async fn batch(&mut self) -> Result<Option<Bytes>, Error> {
+        // Most tables are small; of the others, the first piece says that there is more.
+        let mut batch = match self.totals.rows {
+            0 => BytesMut::new(),
+            _ => BytesMut::with_capacity(BATCH_BYTES + BATCH_SLACK_BYTES),
+        };
         while !self.ended && batch.len() < BATCH_BYTES {
             match self.stream.next().await {
                 // One message is one row (protocol documentation, "COPY Operations").
@@ -125,7 +155,7 @@ impl Rows<'_> {
                     }
                     batch.extend_from_slice(&row);
                 }
-                Some(Err(error)) => return Err(Error::of(self.session.place(), &self.doing, error)),
+                Some(Err(error)) => return Err(self.session.error(&self.doing, error).of_row()),
                 None => self.ended = true,
             }
         }
@@ -208,22 +238,4 @@ fn list(columns: &[String]) -> String {
     }
     let quoted: Vec<String> = columns.iter().map(|column| quote::identifier(column)).collect();
     format!(" ({})", quoted.join(", "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_row_hash_ignores_order_but_not_rows() {
-        let totals = |rows: &[&[u8]]| {
-            let mut totals = Totals::default();
-            rows.iter().for_each(|row| totals.add(row));
-            totals
-        };
-        assert_eq!(totals(&[b"1\n", b"2\n"]), totals(&[b"2\n", b"1\n"]));
-        assert_ne!(totals(&[b"1\n", b"2\n"]).row_hash, totals(&[b"1\n", b"3\n"]).row_hash);
-        assert_ne!(totals(&[b"1\n"]).row_hash, totals(&[b"1\n", b"1\n"]).row_hash);
-        assert_eq!(totals(&[b"\n"]).row_hash_hex().len(), 32);
-    }
 }

@@ -107,6 +107,18 @@ pub enum Error {
         /// The statements by which a superuser lets it.
         statements: Vec<String>,
     },
+    /// What is restored, or replaced, belongs to a role for which ours may not act.
+    #[error("{place}: our role may not act for role {role}, whose objects it must make or rename: {what}")]
+    NotMember {
+        /// Where.
+        place: Place,
+        /// The other role, quoted.
+        role: String,
+        /// The statement by which somebody who administers it lets ours act for it.
+        grant: String,
+        /// The server's words.
+        what: String,
+    },
     /// A lock was not granted in time.
     #[error("{place}: a lock was not granted in time while {doing}: {what}")]
     LockTimeout {
@@ -141,6 +153,16 @@ pub enum Error {
         /// Where.
         place: Place,
         /// What was going on.
+        doing: String,
+        /// The server's words.
+        what: String,
+    },
+    /// A row does not fit into what PostgreSQL can send of it.
+    #[error("{place}: a row is too large while {doing}: {what}")]
+    RowTooLarge {
+        /// Where.
+        place: Place,
+        /// What was going on; names the table.
         doing: String,
         /// The server's words.
         what: String,
@@ -222,13 +244,20 @@ fn listed(list: &[impl fmt::Display]) -> String {
     named.chain((more > 0).then(|| format!("\n  and {more} more"))).collect()
 }
 
+const ROW_TOO_LARGE: &str = "PostgreSQL builds a row as text in one piece of memory of at most 1 GiB, in which a bytea takes twice its \
+     length, and so does pg_dump: nothing dumps such a row. Find it by octet_length() of the table's columns, and keep values of 512 MiB \
+     and more as large objects or in a bucket; then capture again.";
+
 impl Explain for Error {
     fn class(&self) -> Class {
         match self {
             Error::Address { .. } => Class::Usage,
-            Error::Access { .. } | Error::Unsupported { .. } | Error::ServerKind { .. } | Error::Program { .. } => {
-                Class::Refused
-            }
+            Error::Access { .. }
+            | Error::NotMember { .. }
+            | Error::RowTooLarge { .. }
+            | Error::Unsupported { .. }
+            | Error::ServerKind { .. }
+            | Error::Program { .. } => Class::Refused,
             _ => Class::Failed,
         }
     }
@@ -263,6 +292,9 @@ impl Explain for Error {
             Error::Access { statements, .. } => {
                 return Some(format!("As a superuser run in that database: {};", statements.join("; ")));
             }
+            Error::NotMember { role, grant, .. } => {
+                return Some(format!("As a role that administers {role} run: {grant}; and run the command again."));
+            }
             Error::LockTimeout { .. } => {
                 "Something holds an exclusive lock for long; find it in pg_stat_activity and pg_locks, and run the command \
                  again when it is done."
@@ -276,6 +308,7 @@ impl Explain for Error {
             Error::Exhausted { .. } => {
                 "Free the resource on the server (a restore needs about three times the database's size), then run the command again."
             }
+            Error::RowTooLarge { .. } => ROW_TOO_LARGE,
             Error::Server { .. } | Error::Answer { .. } => {
                 "The server's log says more; when what its words name is put right, run the command again."
             }
@@ -326,6 +359,19 @@ impl Error {
         }
     }
 
+    /// The same, of a row that was being read: PostgreSQL's limit of 1 GiB (`MaxAllocSize`) has no SQLSTATE of its own where a
+    /// single value meets it, and `program_limit_exceeded` where the whole row does.
+    pub(super) fn of_row(self) -> Error {
+        match self {
+            Error::Server { place, doing, sqlstate, what }
+                if sqlstate == "54000" || what.starts_with("invalid memory alloc request size") =>
+            {
+                Error::RowTooLarge { place, doing, what }
+            }
+            other => other,
+        }
+    }
+
     /// Sorts an error of the attempt to connect.
     pub(super) fn of_connect(place: &Place, user: &str, error: tokio_postgres::Error) -> Error {
         let place = place.clone();
@@ -360,13 +406,14 @@ impl Error {
     pub fn is_of_ddl(&self) -> bool {
         match self {
             Error::LockTimeout { .. } => true,
-            // Undefined table, column, function, object, schema.
+            // Deadlock; undefined table, column, function, object, schema.
             Error::Server { sqlstate, what, .. } => {
-                ["42P01", "42703", "42883", "42704", "3F000"].contains(&sqlstate.as_str()) || vanished(what)
+                ["40P01", "42P01", "42703", "42883", "42704", "3F000"].contains(&sqlstate.as_str()) || vanished(what)
             }
             Error::ProgramFailed { what, .. } => {
-                // pg_dump waits for locks by a statement timeout.
-                what.contains("lock timeout") || what.contains("statement timeout") || vanished(what)
+                // pg_dump waits for locks by a statement timeout, and asks for what its snapshot has by name.
+                let gone = what.contains("LOCK TABLE") && what.contains("does not exist");
+                gone || what.contains("lock timeout") || what.contains("statement timeout") || vanished(what)
             }
             _ => false,
         }

@@ -14,6 +14,16 @@ pub struct Identity {
     pub database_oid: u32,
 }
 
+/// The size of the database this session is in, with its indexes, on disk.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn disk_bytes(session: &Session) -> Result<u64, Error> {
+    let sql = "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())";
+    let row = session.one("asking for the size of the database", sql, &[]).await?;
+    Ok(session.cell::<i64>(&row, 0)?.unsigned_abs())
+}
+
 /// Reads the identity of the database this session is in.
 ///
 /// # Errors

@@ -8,15 +8,14 @@
 mod foreign;
 mod others;
 
+use super::catalog::{SCRATCH, USER_SCHEMA};
 use super::constraint_triggers::ROOT;
 use super::error::Error;
+use super::marking::COMMENT;
 use super::session::Session;
 
 /// The kind of the lines that say in which tablespace something is: a server may lack it.
 pub const TABLESPACE: &str = "tablespace";
-
-/// What every query below leaves out: the system's own schemas. `NS` is the alias of pg_namespace.
-const USER_SCHEMA: &str = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'";
 
 /// One object as the inventory tells it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,9 +70,21 @@ fn unescaped(text: &str) -> String {
 /// # Errors
 /// The server's, sorted.
 pub async fn read(session: &Session) -> Result<Vec<Line>, Error> {
+    lines(session, queries(session.version(), session.is_superuser())).await
+}
+
+/// The types, and what composite ones are made of, sorted: those lines of the inventory by which the server turns values into
+/// text. It takes no lock to tell them.
+///
+/// # Errors
+/// The server's, sorted.
+pub async fn read_types(session: &Session) -> Result<Vec<Line>, Error> {
+    lines(session, vec![("types", types_themselves()), ("parts of composite types", columns("'c'"))]).await
+}
+
+async fn lines(session: &Session, queries: Vec<(&'static str, String)>) -> Result<Vec<Line>, Error> {
     let mut lines = Vec::new();
-    let superuser = session.text("asking who we are", "SELECT current_setting('is_superuser')").await? == "on";
-    for (about, sql) in queries(session.version(), superuser) {
+    for (about, sql) in queries {
         for row in session.rows(&format!("listing the {about}"), &sql, &[]).await? {
             lines.push(Line {
                 kind: session.cell(&row, 0)?,
@@ -172,16 +183,12 @@ fn relations() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What relations are made of, and what hangs on them.
-fn parts_of_relations() -> Vec<(&'static str, String)> {
-    let own = own_relation();
-    vec![
-        (
-            "columns",
-            format!(
-                // A child of plain inheritance has, in a dump, its parents' columns first, whenever they were added; a partition
-                // keeps its order.
-                "SELECT 'column', {RELATION} || '.' || quote_ident(a.attname), concat_ws(' ', \
+/// The columns of the relations of `kinds`.
+fn columns(kinds: &str) -> String {
+    format!(
+        // A child of plain inheritance has, in a dump, its parents' columns first, whenever they were added; a partition
+        // keeps its order.
+        "SELECT 'column', {RELATION} || '.' || quote_ident(a.attname), concat_ws(' ', \
              CASE WHEN c.relispartition OR NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid) \
              THEN row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum) END, format_type(a.atttypid, a.atttypmod), \
              'collate ' || CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::pg_catalog.regcollation::text END, \
@@ -193,9 +200,16 @@ fn parts_of_relations() -> Vec<(&'static str, String)> {
              FROM {FROM_RELATION} JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
              JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
              LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
-             WHERE c.relkind IN ('r', 'p', 'v', 'm', 'c', 'f') AND {own}"
-            ),
-        ),
+             WHERE c.relkind IN ({kinds}) AND {}",
+        own_relation()
+    )
+}
+
+/// What relations are made of, and what hangs on them.
+fn parts_of_relations() -> Vec<(&'static str, String)> {
+    let own = own_relation();
+    vec![
+        ("columns", columns("'r', 'p', 'v', 'm', 'c', 'f'")),
         (
             "privileges of columns",
             format!(
@@ -301,20 +315,24 @@ fn code() -> Vec<(&'static str, String)> {
     ]
 }
 
-fn types() -> Vec<(&'static str, String)> {
-    let own = format!(
+/// The types that are the operator's own; `t` and `n` are the aliases of [`FROM_TYPE`].
+fn own_type() -> String {
+    format!(
         "{USER_SCHEMA} AND t.typcategory <> 'A' AND (t.typrelid = 0 OR (SELECT c.relkind FROM pg_catalog.pg_class c WHERE c.oid = t.typrelid) = 'c') \
          AND t.typtype <> 'm' AND {}",
         no_member("pg_type", "t.oid")
-    );
-    let from = "pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace";
-    let name = "quote_ident(n.nspname) || '.' || quote_ident(t.typname)";
-    vec![
-        (
-            "types",
-            format!(
-                "SELECT CASE t.typtype WHEN 'e' THEN 'enum' WHEN 'd' THEN 'domain' WHEN 'r' THEN 'range' WHEN 'c' THEN 'composite type' \
-             ELSE 'type' END, {name}, concat_ws(' ', \
+    )
+}
+
+const FROM_TYPE: &str = "pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace";
+
+/// The name of a type, quoted where needed.
+const TYPE: &str = "quote_ident(n.nspname) || '.' || quote_ident(t.typname)";
+
+fn types_themselves() -> String {
+    format!(
+        "SELECT CASE t.typtype WHEN 'e' THEN 'enum' WHEN 'd' THEN 'domain' WHEN 'r' THEN 'range' WHEN 'c' THEN 'composite type' \
+             ELSE 'type' END, {TYPE}, concat_ws(' ', \
              (SELECT string_agg(quote_literal(l.enumlabel), ', ' ORDER BY l.enumsortorder) FROM pg_catalog.pg_enum l WHERE l.enumtypid = t.oid), \
              CASE WHEN t.typtype = 'd' THEN format_type(t.typbasetype, t.typtypmod) END, CASE WHEN t.typnotnull THEN 'not null' END, \
              'default ' || t.typdefault, \
@@ -323,9 +341,15 @@ fn types() -> Vec<(&'static str, String)> {
              CASE WHEN t.typtype = 'b' THEN concat_ws(' ', t.typinput, t.typoutput, \
              t.typreceive, t.typsend, t.typmodin, t.typmodout, t.typanalyze, t.typlen, CASE WHEN t.typbyval THEN 'by value' END, t.typalign, \
              t.typstorage, t.typcategory, t.typispreferred, t.typdelim, NULLIF(t.typelem, 0)::pg_catalog.regtype) END, \
-             NULLIF(t.typcollation, 0)::pg_catalog.regcollation) FROM {from} WHERE {own}"
-            ),
-        ),
+             NULLIF(t.typcollation, 0)::pg_catalog.regcollation) FROM {FROM_TYPE} WHERE {}",
+        own_type()
+    )
+}
+
+fn types() -> Vec<(&'static str, String)> {
+    let (own, name, from) = (own_type(), TYPE, FROM_TYPE);
+    vec![
+        ("types", types_themselves()),
         (
             "owners and privileges of types",
             format!(
@@ -366,18 +390,19 @@ fn rest(version: u32) -> Vec<(&'static str, String)> {
         ("default privileges", "SELECT 'default privileges', concat_ws(' ', 'of', pg_get_userbyid(d.defaclrole), 'for', d.defaclobjtype, \
              'in ' || (SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE n.oid = d.defaclnamespace)), \
              array_to_string(ARRAY(SELECT x::text FROM unnest(d.defaclacl) x ORDER BY 1), ' ') FROM pg_catalog.pg_default_acl d".to_owned()),
-        ("comments", 
+        ("comments", format!(
             "SELECT 'comment', i.type || ' ' || CASE i.type WHEN 'transform' THEN replace(i.identity, ' on language ', ' language ') ELSE i.identity END, d.description FROM pg_catalog.pg_description d, \
              LATERAL pg_identify_object(d.classoid, d.objoid, d.objsubid) i \
              WHERE d.classoid <> 'pg_catalog.pg_largeobject'::pg_catalog.regclass AND (d.objoid >= 16384 OR d.classoid = 'pg_catalog.pg_namespace'::pg_catalog.regclass) AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e \
-             WHERE e.classid = d.classoid AND e.objid = d.objoid AND e.deptype = 'e') AND i.identity IS NOT NULL".to_owned()),
+             WHERE e.classid = d.classoid AND e.objid = d.objoid AND e.deptype = 'e') AND i.identity IS NOT NULL \
+             AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE quote_ident(n.nspname) = CASE i.type WHEN 'schema' THEN i.name ELSE i.schema END AND {SCRATCH})")),
         // PostgreSQL 16 began to write ICU's locales as language tags: `de_DE` became `de-DE`.
         ("properties of the database", format!(
             "SELECT 'database', p.name, p.value FROM pg_catalog.pg_database d, LATERAL (VALUES \
              ('encoding', pg_encoding_to_char(d.encoding)::text), ('collate', d.datcollate::text), ('ctype', d.datctype::text), \
              ('locale provider', {provider}), ('locale', coalesce(replace({locale}, '_', '-'), '')), \
              ('owner', pg_get_userbyid(d.datdba)::text), ('privileges', {}), ('connection limit', d.datconnlimit::text), \
-             ('comment', coalesce(shobj_description(d.oid, 'pg_database'), ''))) p(name, value) WHERE d.datname = current_database() UNION ALL \
+             ('comment', coalesce({COMMENT}, ''))) p(name, value) WHERE d.datname = current_database() UNION ALL \
              SELECT 'database setting', concat_ws(' ', split_part(s.pair, '=', 1), 'of ' || NULLIF(s.role, '')), \
              substr(s.pair, strpos(s.pair, '=') + 1) FROM (SELECT unnest(r.setconfig) AS pair, \
              CASE WHEN r.setrole = 0 THEN '' ELSE pg_get_userbyid(r.setrole)::text END AS role FROM pg_catalog.pg_db_role_setting r \

@@ -7,6 +7,7 @@
 use bytes::{Bytes, BytesMut};
 use futures_util::SinkExt;
 
+use super::allowance::Allowance;
 use super::copy::{self, Rows};
 use super::error::Error;
 use super::session::Session;
@@ -90,10 +91,10 @@ const STATEMENTS: &str = "\
 WITH r AS (SELECT loid, owner, acl, comment, labels FROM pg_temp.warmspare_rows), \
 s AS (SELECT loid, 1 AS step, 0::int8 AS part, format('ALTER LARGE OBJECT %s OWNER TO %I', loid, owner) AS sql FROM r \
 UNION ALL SELECT loid, 2, 0, format('REVOKE ALL ON LARGE OBJECT %s FROM PUBLIC, %I', loid, owner) FROM r WHERE acl IS NOT NULL \
-UNION ALL SELECT loid, 3, g.part, CASE WHEN g.by <> owner THEN format('SET SESSION AUTHORIZATION %I; ', g.by) ELSE '' END \
+UNION ALL SELECT loid, 3, g.part, CASE WHEN g.by <> owner THEN format('SET ROLE %I; ', g.by) ELSE '' END \
 || format('GRANT %s ON LARGE OBJECT %s TO ', g.privilege, loid) || coalesce(quote_ident(g.to), 'PUBLIC') \
 || CASE WHEN g.grantable THEN ' WITH GRANT OPTION' ELSE '' END \
-|| CASE WHEN g.by <> owner THEN '; RESET SESSION AUTHORIZATION' ELSE '' END \
+|| CASE WHEN g.by <> owner THEN '; RESET ROLE' ELSE '' END \
 FROM r, LATERAL (SELECT e ->> 'to' AS to, e ->> 'privilege' AS privilege, (e ->> 'grantable')::bool AS grantable, \
 e ->> 'by' AS by, part FROM jsonb_array_elements(acl) WITH ORDINALITY AS x(e, part)) g \
 UNION ALL SELECT loid, 4, 0, format('COMMENT ON LARGE OBJECT %s IS %L', loid, comment) FROM r WHERE comment IS NOT NULL \
@@ -123,6 +124,7 @@ pub struct Filling<'a> {
     session: &'a Session,
     becoming: Becoming,
     waiting: BytesMut,
+    allowance: Allowance,
 }
 
 /// Starts to write rows of one of the two streams.
@@ -135,7 +137,7 @@ pub async fn fill(session: &Session, becoming: Becoming) -> Result<Filling<'_>, 
         becoming.columns()
     );
     session.execute("making room for large objects", &sql).await?;
-    Ok(Filling { session, becoming, waiting: BytesMut::new() })
+    Ok(Filling { session, becoming, waiting: BytesMut::new(), allowance: Allowance::default() })
 }
 
 impl Filling<'_> {
@@ -153,18 +155,19 @@ impl Filling<'_> {
         self.apply(rows).await
     }
 
-    /// Takes what is left.
+    /// Takes what is left; back comes what our role was allowed meanwhile.
     ///
     /// # Errors
     /// The server's, sorted.
-    pub async fn finish(mut self) -> Result<(), Error> {
+    pub async fn finish(mut self) -> Result<Allowance, Error> {
         let rest = self.waiting.split().freeze();
         self.apply(rest).await?;
-        self.session.execute("making room for large objects", "DROP TABLE pg_temp.warmspare_rows").await
+        self.session.execute("making room for large objects", "DROP TABLE pg_temp.warmspare_rows").await?;
+        Ok(self.allowance)
     }
 
     /// Whole rows become large objects or bytes of such.
-    async fn apply(&self, rows: Bytes) -> Result<(), Error> {
+    async fn apply(&mut self, rows: Bytes) -> Result<(), Error> {
         let doing = "writing large objects";
         let fail = |e| Error::of(self.session.place(), doing, e);
         let into = format!("COPY pg_temp.warmspare_rows FROM STDIN (ENCODING '{ENCODING}')");
@@ -182,9 +185,16 @@ impl Filling<'_> {
         self.session.execute(doing, "TRUNCATE pg_temp.warmspare_rows").await
     }
 
-    async fn make(&self, doing: &str) -> Result<(), Error> {
+    async fn make(&mut self, doing: &str) -> Result<(), Error> {
         self.session.one(doing, MADE, &[]).await?;
-        for statements in self.session.texts(doing, STATEMENTS).await?.chunks(STATEMENTS_PER_BATCH) {
+        let all = self.session.texts(doing, STATEMENTS).await?;
+        if !self.session.is_superuser() {
+            for statement in &all {
+                self.allowance.run(self.session, doing, statement).await?;
+            }
+            return Ok(());
+        }
+        for statements in all.chunks(STATEMENTS_PER_BATCH) {
             self.session.execute(doing, &statements.join(";\n")).await?;
         }
         Ok(())

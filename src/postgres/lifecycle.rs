@@ -1,17 +1,15 @@
 //! Databases as wholes: which there are, which are ours, and how one takes the name of another.
 //!
-//! A database that warmspare made carries its origin as settings (`ALTER DATABASE … SET warmspare.point = …`): they
-//! live and move with the database, in the same transaction as a rename, and are no part of what is compared.
+//! A database that warmspare made carries its origin as [marks](super::marking): they live and move with the database, in the
+//! same transaction as a rename, and are no part of what is compared.
 
 use std::collections::BTreeMap;
 
 use super::connect::Server;
 use super::error::Error;
-use super::quote::{identifier, literal};
+use super::marking::{IN_COMMENT, Marking, Marks};
+use super::quote::identifier;
 use super::session::Session;
-
-/// The settings of ours that a database carries, without their prefix.
-pub type Marks = BTreeMap<String, String>;
 
 /// A session that keeps a database in use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,22 +43,14 @@ impl std::fmt::Display for InUse {
 /// # Errors
 /// The server's, sorted.
 pub async fn marks(session: &Session, database: &str) -> Result<Option<Marks>, Error> {
-    let sql = "SELECT coalesce((SELECT s.setconfig FROM pg_catalog.pg_db_role_setting s WHERE s.setdatabase = d.oid AND s.setrole = 0), '{}') \
-               FROM pg_catalog.pg_database d WHERE d.datname = $1";
-    let rows = session.rows("looking for the database", sql, &[&database]).await?;
+    let sql = format!(
+        "SELECT coalesce((SELECT s.setconfig FROM pg_catalog.pg_db_role_setting s WHERE s.setdatabase = d.oid AND s.setrole = 0), '{{}}'), \
+         {IN_COMMENT} FROM pg_catalog.pg_database d WHERE d.datname = $1"
+    );
+    let rows = session.rows("looking for the database", &sql, &[&database]).await?;
     let Some(row) = rows.first() else { return Ok(None) };
-    Ok(Some(ours(session.cell(row, 0)?)))
-}
-
-/// The statement that sets a mark.
-pub fn mark(database: &str, key: &str, value: &str) -> String {
-    let name = identifier(database);
-    format!("ALTER DATABASE {name} SET {}{key} = {};", super::properties::OWN_SETTINGS, literal(value))
-}
-
-/// The statement that takes a mark away.
-pub fn unmark(database: &str, key: &str) -> String {
-    format!("ALTER DATABASE {} RESET {}{key};", identifier(database), super::properties::OWN_SETTINGS)
+    let (settings, comment) = (session.cell::<Vec<String>>(row, 0)?, session.cell::<Option<&str>>(row, 1)?);
+    Ok(Some(Marking::of(session).read(&settings, comment)))
 }
 
 /// The statement that gives a database another name.
@@ -91,13 +81,16 @@ pub struct Marked {
 /// # Errors
 /// The server's, sorted.
 pub async fn marked(session: &Session) -> Result<Vec<Marked>, Error> {
-    let sql = "SELECT d.oid, d.datname::text, s.setconfig, CASE WHEN has_database_privilege(d.oid, 'CONNECT') \
-               OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(d.oid) END \
-               FROM pg_catalog.pg_database d JOIN pg_catalog.pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0 \
-               ORDER BY 2";
+    let sql = format!(
+        "SELECT d.oid, d.datname::text, coalesce(s.setconfig, '{{}}'), CASE WHEN has_database_privilege(d.oid, 'CONNECT') \
+         OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(d.oid) END, {IN_COMMENT} \
+         FROM pg_catalog.pg_database d LEFT JOIN pg_catalog.pg_db_role_setting s ON s.setdatabase = d.oid AND s.setrole = 0 \
+         ORDER BY 2"
+    );
     let mut found = Vec::new();
-    for row in session.rows("listing the databases", sql, &[]).await? {
-        let marks = ours(session.cell(&row, 2)?);
+    for row in session.rows("listing the databases", &sql, &[]).await? {
+        let settings: Vec<String> = session.cell(&row, 2)?;
+        let marks = Marking::of(session).read(&settings, session.cell(&row, 4)?);
         if marks.is_empty() {
             continue;
         }
@@ -105,11 +98,6 @@ pub async fn marked(session: &Session) -> Result<Vec<Marked>, Error> {
         found.push(Marked { oid: session.cell(&row, 0)?, name: session.cell(&row, 1)?, marks, bytes });
     }
     Ok(found)
-}
-
-fn ours(settings: Vec<String>) -> Marks {
-    let ours = settings.iter().filter_map(|pair| pair.strip_prefix(super::properties::OWN_SETTINGS)?.split_once('='));
-    ours.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 /// The names that databases bear now; one that is gone is left out.
@@ -145,16 +133,22 @@ pub async fn relations(session: &Session) -> Result<i64, Error> {
     session.cell(&row, 0)
 }
 
+/// The sessions in a database that are no part of the server: of those of other roles, who may not read their statistics sees
+/// no kind, and the server's own are then known by having no role.
+const OF_CLIENTS: &str = "pid <> pg_backend_pid() AND (backend_type IN ('client backend', 'walsender') \
+     OR backend_type IS NULL AND usesysid IS NOT NULL)";
+
 /// The sessions of others in a database.
 ///
 /// # Errors
 /// The server's, sorted.
 pub async fn in_use(session: &Session, database: &str) -> Result<Vec<InUse>, Error> {
-    let sql = "SELECT pid, coalesce(usename::text, ''), coalesce(application_name, ''), coalesce(host(client_addr), '') \
-               FROM pg_catalog.pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid() \
-               AND backend_type IN ('client backend', 'walsender') ORDER BY 1";
+    let sql = format!(
+        "SELECT pid, coalesce(usename::text, ''), coalesce(application_name, ''), coalesce(host(client_addr), '') \
+         FROM pg_catalog.pg_stat_activity WHERE datname = $1 AND {OF_CLIENTS} ORDER BY 1"
+    );
     let mut found = Vec::new();
-    for row in session.rows("listing the sessions", sql, &[&database]).await? {
+    for row in session.rows("listing the sessions", &sql, &[&database]).await? {
         found.push(InUse {
             pid: session.cell(&row, 0)?,
             user: session.cell(&row, 1)?,
@@ -165,14 +159,19 @@ pub async fn in_use(session: &Session, database: &str) -> Result<Vec<InUse>, Err
     Ok(found)
 }
 
-/// Ends the sessions of others in a database.
+/// Ends the sessions of others in a database, those that our role may end. The others are still [in use](in_use) of it.
 ///
 /// # Errors
 /// The server's, sorted.
 pub async fn terminate(session: &Session, database: &str) -> Result<(), Error> {
-    let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity \
-               WHERE datname = $1 AND pid <> pg_backend_pid() AND backend_type IN ('client backend', 'walsender')";
-    session.one("ending the sessions", sql, &[&database]).await.map(drop)
+    // One that may not be ended would be an error, and leave the rest alone, too.
+    let sql = format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity WHERE datname = $1 AND {OF_CLIENTS} \
+         AND (current_setting('is_superuser') = 'on' \
+         OR NOT coalesce((SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.oid = usesysid), true) \
+         AND (pg_has_role(usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))"
+    );
+    session.one("ending the sessions", &sql, &[&database]).await.map(drop)
 }
 
 /// Lets new sessions into a database, or none, not even a superuser's.

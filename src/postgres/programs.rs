@@ -10,8 +10,10 @@ use secrecy::ExposeSecret;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
+use super::catalog;
 use super::connect::Server;
 use super::error::Error;
+use super::quote;
 use super::session::Session;
 
 /// Where Debian's packages put every major's programs.
@@ -124,6 +126,9 @@ impl Programs {
             // Where large objects belong to a section depends on the version; they are carried natively.
             .args(["--section=pre-data", "--section=post-data", "--no-blobs"])
             .arg(format!("--lock-wait-timeout={lock_timeout_ms}"));
+        for schema in catalog::scratch_schemas(session).await? {
+            command.arg(format!("--exclude-schema={}", quote::identifier(&schema)));
+        }
         if let Some(snapshot) = snapshot {
             command.arg(format!("--snapshot={snapshot}"));
         }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::catalog::Extension;
 use super::constraint_triggers::ConstraintTrigger;
 use super::error::Error;
+use super::marking::{COMMENT, Marking};
 use super::quote::{identifier, literal};
 use super::session::Session;
 
@@ -132,7 +133,7 @@ pub async fn read(session: &Session) -> Result<Properties, Error> {
     };
     let sql = format!(
         "SELECT pg_encoding_to_char(d.encoding)::text, d.datcollate::text, d.datctype::text, pg_get_userbyid(d.datdba)::text, \
-         d.datacl IS NOT NULL, shobj_description(d.oid, 'pg_database'), d.datconnlimit, {locale}, \
+         d.datacl IS NOT NULL, {COMMENT}, d.datconnlimit, {locale}, \
          (SELECT t.spcname::text FROM pg_catalog.pg_tablespace t WHERE t.oid = d.dattablespace AND t.spcname <> 'pg_default'), \
          ARRAY(SELECT l.provider FROM {LABELS} ORDER BY 1), ARRAY(SELECT l.label FROM {LABELS} ORDER BY l.provider) \
          FROM pg_catalog.pg_database d WHERE d.datname = current_database()"
@@ -248,13 +249,13 @@ impl Properties {
 
     /// The statements that give the database `name` its owner, privileges, settings, limit and comment. Running them
     /// again changes nothing.
-    pub fn apply(&self, name: &str) -> Vec<String> {
+    pub fn apply(&self, name: &str, marking: Marking) -> Vec<String> {
         let database = identifier(name);
         let owner = identifier(&self.owner);
         let mut sql = vec![
             format!("ALTER DATABASE {database} OWNER TO {owner}"),
             format!("ALTER DATABASE {database} CONNECTION LIMIT {}", self.connection_limit),
-            format!("COMMENT ON DATABASE {database} IS {}", self.comment.as_deref().map_or("NULL".to_owned(), literal)),
+            marking.comment(name, self.comment.as_deref()),
         ];
         if let Some(grants) = &self.grants {
             sql.push(format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC, {owner}"));
@@ -288,14 +289,15 @@ impl PublicSchema {
 }
 
 /// Those of the settings `names` that this server does not have: PostgreSQL drops and renames some from one major version to
-/// the next. A role that may not see every setting gets none, and is then told by the statement that fails.
+/// the next.
 ///
 /// # Errors
 /// The server's, sorted.
 pub async fn unknown_settings(session: &Session, names: &[String]) -> Result<Vec<String>, Error> {
+    // Two are hidden from who may not read every setting (GUC_SUPERUSER_ONLY); such a role may not set them either.
     // A name with a dot belongs to an extension and may be set before it is loaded.
     let sql = "SELECT DISTINCT n FROM unnest($1::text[]) n WHERE strpos(n, '.') = 0 \
-               AND pg_has_role('pg_read_all_settings', 'USAGE') \
+               AND (pg_has_role('pg_read_all_settings', 'USAGE') OR lower(n) NOT IN ('dynamic_library_path', 'session_preload_libraries')) \
                AND NOT EXISTS (SELECT FROM pg_catalog.pg_settings s WHERE lower(s.name) = lower(n)) ORDER BY 1";
     let rows = session.rows("looking which settings the server has", sql, &[&names]).await?;
     rows.iter().map(|row| session.cell(row, 0)).collect()
@@ -307,7 +309,7 @@ impl Grant {
         let option = if self.grantable { " WITH GRANT OPTION" } else { "" };
         let sql = format!("GRANT {} ON {on} TO {to}{option}", self.privilege);
         match &self.by {
-            Some(by) => format!("SET SESSION AUTHORIZATION {}; {sql}; RESET SESSION AUTHORIZATION", identifier(by)),
+            Some(by) => format!("SET ROLE {}; {sql}; RESET ROLE", identifier(by)),
             None => sql,
         }
     }

@@ -3,7 +3,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::access::reads_passwords;
 use super::error::Error;
 use super::properties::{Label, setting_name, setting_value};
 use super::quote::{identifier, literal};
@@ -74,11 +73,14 @@ impl std::fmt::Debug for Role {
 /// `also`; their members, who inherit what they may; and the roles all of these are members of. PostgreSQL's own
 /// (`pg_…`) are left out, memberships in them are not.
 ///
+/// The hashes of their passwords come only `with_passwords`, for which our role must be able to
+/// [read](super::access::reads_passwords) them.
+///
 /// # Errors
-/// The server's, sorted. Where `pg_authid` may not be read the roles come without their passwords.
-pub async fn needed(session: &Session, also: &[String]) -> Result<Vec<Role>, Error> {
+/// The server's, sorted.
+pub async fn needed(session: &Session, also: &[String], with_passwords: bool) -> Result<Vec<Role>, Error> {
     let doing = "reading the roles";
-    let password = if reads_passwords(session).await? {
+    let password = if with_passwords {
         "(SELECT rolpassword FROM pg_catalog.pg_authid p WHERE p.oid = r.oid)"
     } else {
         "NULL::text"
@@ -159,11 +161,30 @@ pub async fn existing(session: &Session, names: &[String]) -> Result<Vec<String>
 pub struct Joining {
     /// The statement.
     pub sql: String,
+    unsigned: String,
     by: Option<String>,
     admin: bool,
 }
 
 impl Joining {
+    /// Makes it one. A role that is no superuser may not grant in another's name, and does it in its own; where it may not
+    /// grant that membership at all, that is told in words.
+    ///
+    /// # Errors
+    /// The server's, sorted.
+    pub async fn run(&self, session: &Session) -> Result<Option<String>, Error> {
+        let doing = "making the new roles members";
+        let may_help = |error: &Error| !session.is_superuser() && matches!(error, Error::Permission { .. });
+        match session.execute(doing, &self.sql).await {
+            Err(error) if may_help(&error) => {}
+            done => return done.map(|()| None),
+        }
+        match session.execute(doing, &self.unsigned).await {
+            Err(Error::Permission { what, .. }) => Ok(Some(format!("{} ({what})", self.unsigned))),
+            done => done.map(|()| None),
+        }
+    }
+
     /// Who grants must have been granted before: superusers' grants first, then those that may be passed on.
     pub fn order(&self) -> impl Ord + use<> {
         (self.by.is_some(), !self.admin)
@@ -171,7 +192,7 @@ impl Joining {
 }
 
 impl Membership {
-    fn sql(&self, member: &str) -> String {
+    fn sql(&self, member: &str, by: Option<&String>) -> String {
         let yes = |on: bool| if on { "TRUE" } else { "FALSE" };
         let mut options = Vec::new();
         if self.inherit.is_some() || self.set.is_some() {
@@ -185,7 +206,7 @@ impl Membership {
         if !options.is_empty() {
             sql.push_str(&format!(" WITH {}", options.join(", ")));
         }
-        if let Some(by) = &self.by {
+        if let Some(by) = by {
             sql.push_str(&format!(" GRANTED BY {}", identifier(by)));
         }
         sql
@@ -202,7 +223,12 @@ impl Role {
 
     /// The statements that make it a member of what it was a member of.
     pub fn join(&self) -> Vec<Joining> {
-        let joining = |each: &Membership| Joining { sql: each.sql(&self.name), by: each.by.clone(), admin: each.admin };
+        let joining = |each: &Membership| Joining {
+            sql: each.sql(&self.name, each.by.as_ref()),
+            unsigned: each.sql(&self.name, None),
+            by: each.by.clone(),
+            admin: each.admin,
+        };
         self.member_of.iter().map(joining).collect()
     }
 
@@ -216,51 +242,84 @@ impl Role {
         self.settings.retain(|pair| !names.iter().any(|name| name == setting_of(pair).0));
     }
 
+    /// The attributes that PostgreSQL has words for.
+    fn attributes(&self) -> [(&'static str, bool); 7] {
+        [
+            ("SUPERUSER", self.superuser),
+            ("INHERIT", self.inherit),
+            ("CREATEROLE", self.createrole),
+            ("CREATEDB", self.createdb),
+            ("LOGIN", self.login),
+            ("REPLICATION", self.replication),
+            ("BYPASSRLS", self.bypassrls),
+        ]
+    }
+
+    /// The statements that give it, at promotion, all but its password that the role of the same name does not have, one
+    /// thing each, so that one that is refused holds up no other. The first changes nothing for a role that has it all.
+    pub fn promote_from(&self, there: &Role) -> Vec<String> {
+        let name = identifier(&self.name);
+        let mut sql = vec![format!("ALTER ROLE {name} CONNECTION LIMIT {}", self.connection_limit)];
+        for ((word, here), (_, there)) in self.attributes().into_iter().zip(there.attributes()) {
+            if here != there {
+                sql.push(format!("ALTER ROLE {name} {}{word}", if here { "" } else { "NO" }));
+            }
+        }
+        if let Some(until) = self.valid_until.as_ref().filter(|until| there.valid_until.as_ref() != Some(until)) {
+            sql.push(format!("ALTER ROLE {name} VALID UNTIL {}", literal(until)));
+        }
+        sql.extend(self.set_settings(&there.settings));
+        if self.comment != there.comment {
+            sql.extend(self.comment.iter().map(|comment| format!("COMMENT ON ROLE {name} IS {}", literal(comment))));
+        }
+        sql.extend(
+            self.labels.iter().filter(|label| !there.labels.contains(label)).map(|l| l.sql(&format!("ROLE {name}"))),
+        );
+        sql
+    }
+
+    /// The statement that gives it its password, if that is known.
+    pub fn password(&self) -> Option<String> {
+        let hash = self.password_hash.as_ref()?;
+        Some(format!("ALTER ROLE {} PASSWORD {}", identifier(&self.name), literal(hash)))
+    }
+
+    /// The statements that set its settings, but those it has.
+    fn set_settings(&self, there: &[String]) -> Vec<String> {
+        let missing = self.settings.iter().filter(|setting| !there.contains(setting));
+        let set = |setting: &String| {
+            let (key, value) = setting_of(setting);
+            format!("ALTER ROLE {} SET {} = {}", identifier(&self.name), setting_name(key), setting_value(key, value))
+        };
+        missing.map(set).collect()
+    }
+
     /// The statements that give it, at promotion, its attributes, password and settings. They may hold the password's
     /// hash, so the session that runs them must keep them out of the server's log.
     pub fn promote(&self) -> Vec<String> {
         let name = identifier(&self.name);
-        let word = |on: bool, word: &str| if on { word.to_owned() } else { format!("NO{word}") };
-        let mut attributes = vec![
-            word(self.superuser, "SUPERUSER"),
-            word(self.inherit, "INHERIT"),
-            word(self.createrole, "CREATEROLE"),
-            word(self.createdb, "CREATEDB"),
-            word(self.login, "LOGIN"),
-            word(self.replication, "REPLICATION"),
-            word(self.bypassrls, "BYPASSRLS"),
-            format!("CONNECTION LIMIT {}", self.connection_limit),
-        ];
+        let word = |(word, on): (&str, bool)| if on { word.to_owned() } else { format!("NO{word}") };
+        let mut attributes: Vec<String> = self.attributes().into_iter().map(word).collect();
+        attributes.push(format!("CONNECTION LIMIT {}", self.connection_limit));
         attributes.extend(self.password_hash.iter().map(|hash| format!("PASSWORD {}", literal(hash))));
         attributes.extend(self.valid_until.iter().map(|until| format!("VALID UNTIL {}", literal(until))));
         let mut sql = vec![format!("ALTER ROLE {name} {}", attributes.join(" "))];
-        for setting in &self.settings {
-            let (key, value) = setting_of(setting);
-            sql.push(format!("ALTER ROLE {name} SET {} = {}", setting_name(key), setting_value(key, value)));
-        }
+        sql.extend(self.set_settings(&[]));
         sql.extend(self.comment.iter().map(|comment| format!("COMMENT ON ROLE {name} IS {}", literal(comment))));
         sql.extend(self.labels.iter().map(|label| label.sql(&format!("ROLE {name}"))));
         sql
     }
 
     /// How the role of the same name on the spare differs, for a person; nothing if it does not, as far as it matters
-    /// before a promotion.
-    pub fn differs_from(&self, there: &Role) -> Option<String> {
+    /// before a promotion. `passwords`: whether those of both could be read.
+    pub fn differs_from(&self, there: &Role, passwords: bool) -> Option<String> {
         let mut words = Vec::new();
-        for (word, here, there) in [
-            ("SUPERUSER", self.superuser, there.superuser),
-            ("INHERIT", self.inherit, there.inherit),
-            ("CREATEROLE", self.createrole, there.createrole),
-            ("CREATEDB", self.createdb, there.createdb),
-            ("LOGIN", self.login, there.login),
-            ("REPLICATION", self.replication, there.replication),
-            ("BYPASSRLS", self.bypassrls, there.bypassrls),
-        ] {
+        for ((word, here), (_, there)) in self.attributes().into_iter().zip(there.attributes()) {
             if here != there {
                 words.push(format!("{word} was {}, is {}", yes(here), yes(there)));
             }
         }
-        if self.password_hash.is_some() && self.password_hash != there.password_hash {
+        if passwords && self.password_hash.is_some() && self.password_hash != there.password_hash {
             words.push("its password is another".to_owned());
         }
         let same = |(one, other): (&Membership, &Membership)| one.is_same(other);

@@ -77,7 +77,7 @@ impl ParameterGrant {
         let option = if self.grantable { " WITH GRANT OPTION" } else { "" };
         let sql = format!("GRANT {} ON PARAMETER {} TO {to}{option}", self.privilege, setting_name(&self.parameter));
         match &self.by {
-            Some(by) => format!("SET SESSION AUTHORIZATION {}; {sql}; RESET SESSION AUTHORIZATION", identifier(by)),
+            Some(by) => format!("SET ROLE {}; {sql}; RESET ROLE", identifier(by)),
             None => sql,
         }
     }

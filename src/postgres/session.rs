@@ -36,6 +36,7 @@ pub struct Session {
     pid: i32,
     version: u32,
     standby: bool,
+    superuser: bool,
 }
 
 impl Session {
@@ -45,15 +46,18 @@ impl Session {
         ending: Arc<OnceLock<tokio_postgres::Error>>,
         place: Place,
     ) -> Result<Session, Error> {
-        let mut session = Session { client, connection, place, ending, pid: 0, version: 0, standby: false };
+        let mut session =
+            Session { client, connection, place, ending, pid: 0, version: 0, standby: false, superuser: false };
         let doing = "pinning the session's settings";
         session.execute(doing, PINS).await?;
         session.execute(doing, NEWER_PINS).await?;
-        let sql = "SELECT pg_backend_pid(), current_setting('server_version_num')::int4, pg_is_in_recovery()";
+        let sql = "SELECT pg_backend_pid(), current_setting('server_version_num')::int4, pg_is_in_recovery(), \
+                   current_setting('is_superuser') = 'on'";
         let row = session.one("asking the server's version", sql, &[]).await?;
         session.pid = session.cell(&row, 0)?;
         session.version = session.cell::<i32>(&row, 1)?.unsigned_abs();
         session.standby = session.cell(&row, 2)?;
+        session.superuser = session.cell(&row, 3)?;
         Ok(session)
     }
 
@@ -77,9 +81,14 @@ impl Session {
         self.standby
     }
 
+    /// Whether our role may do everything. At a managed server nobody's may.
+    pub fn is_superuser(&self) -> bool {
+        self.superuser
+    }
+
     /// Sorts an error of the driver. An idle session learns only by the next question that it was ended; why, the server had
     /// said before.
-    fn error(&self, doing: &str, error: tokio_postgres::Error) -> Error {
+    pub(super) fn error(&self, doing: &str, error: tokio_postgres::Error) -> Error {
         match self.ending.get().filter(|ending| error.is_closed() && ending.as_db_error().is_some()) {
             Some(ending) => Error::of(&self.place, doing, ending),
             None => Error::of(&self.place, doing, error),

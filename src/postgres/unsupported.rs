@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::catalog::OWN_RELATION;
+use super::catalog::{OWN_RELATION, SCRATCH};
 use super::error::Error;
 use super::session::Session;
 
@@ -74,6 +74,18 @@ fn queries() -> Vec<(String, &'static str)> {
              WHERE u.umoptions IS NULL AND NOT (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)"
                 .to_owned(),
             "only a superuser, or the owner of its server, sees its options: let warmspare connect as one",
+        ),
+        (
+            format!(
+                "SELECT 'view', v.oid::pg_catalog.regclass::text FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid \
+                 JOIN pg_catalog.pg_class v ON v.oid = r.ev_class JOIN pg_catalog.pg_class c ON c.oid = d.refobjid \
+                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass \
+                 AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND v.relnamespace <> n.oid AND {SCRATCH} \
+                 UNION SELECT 'foreign key', quote_ident(k.conname) || ' on ' || k.conrelid::pg_catalog.regclass FROM pg_catalog.pg_constraint k \
+                 JOIN pg_catalog.pg_class c ON c.oid = k.confrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                 JOIN pg_catalog.pg_class o ON o.oid = k.conrelid AND o.relnamespace <> n.oid WHERE {SCRATCH}"
+            ),
+            "it needs a table of a scratch schema, which is not captured: move that table to a schema of the application's",
         ),
     ]
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::finding::Findings;
 use super::limit::{self, LimitError};
 use super::{buckets, vault};
-use crate::config::address::BucketUrl;
+use crate::config::address::{BucketUrl, Topology};
 use crate::config::{Here, Site};
 
 /// Something whose loss is one event, and whose it is.
@@ -55,7 +55,8 @@ fn things(here: &Here, data: &[PathBuf]) -> Vec<(Thing, PathBuf)> {
     }
     // The other site's folders are seen from the live site only, which writes into them.
     for site in [Some(own), here.is_live().then_some(&here.other)].into_iter().flatten() {
-        for address in site.buckets.values() {
+        // That both use the same one is meant, and told where the bucket is looked at.
+        for address in site.buckets.values().filter(|address| address.topology != Topology::Shared) {
             if let BucketUrl::Folder(folder) = &address.url {
                 things.push(thing(&site.name, buckets::object(site, address), folder));
             }
@@ -74,7 +75,11 @@ fn together(things: &[Thing]) -> Option<String> {
 fn endpoints(here: &Here, findings: &mut Findings) -> bool {
     let mut apart = true;
     let of = |site: &Site| -> Vec<String> {
-        site.buckets.values().filter_map(|address| address.endpoint.as_deref().map(host)).collect()
+        site.buckets
+            .values()
+            .filter(|address| address.topology != Topology::Shared)
+            .filter_map(|address| address.endpoint.as_deref().map(host))
+            .collect()
     };
     let (own, theirs) = (of(&here.site), of(&here.other));
     if let Some(vault) = here.site.vault.endpoint.as_deref().map(host) {

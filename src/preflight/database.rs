@@ -19,8 +19,9 @@ use crate::postgres::condition::{self, Rights};
 use crate::postgres::programs::Programs;
 use crate::postgres::{self, Server, Session, access, catalog, identity, unsupported};
 
-/// Sessions of a capture or restore beside its workers: the leader, the watcher, pg_dump, and one that looks again.
-const SESSIONS_BESIDE_WORKERS: u64 = 4;
+/// Sessions of a capture or restore beside its workers: the leader, the watcher, pg_dump, one that reads views and large objects,
+/// and one that looks again.
+const SESSIONS_BESIDE_WORKERS: u64 = 5;
 
 const ABOUT: &str = "database";
 
@@ -113,7 +114,8 @@ impl Look<'_> {
                 let found = format!("role {role} may not read pg_authid: passwords of roles are not captured");
                 let role = postgres::quote::identifier(role);
                 let next = format!(
-                    "As a superuser run: GRANT pg_read_all_data TO {role}; or set new passwords after a restore."
+                    "As a superuser run: GRANT pg_read_all_data TO {role}; at a managed server, where nobody may, set new passwords \
+                     after a restore."
                 );
                 self.findings.warning("rights", object, found, next);
             }
@@ -123,8 +125,10 @@ impl Look<'_> {
         let lacks = [(rights.creates_databases, "CREATEDB"), (rights.creates_roles, "CREATEROLE")];
         let lacks: Vec<&str> = lacks.iter().filter(|(has, _)| !has).map(|(_, word)| *word).collect();
         if lacks.is_empty() {
-            let found = format!("role {role} is no superuser: objects of roles it is no member of cannot be restored");
-            self.findings.warning("rights", object, found, "Let warmspare connect to the spare as a superuser.");
+            let found = format!("role {role} is no superuser: what the server keeps for that one does not come back");
+            let next = "Let warmspare connect as a superuser; at a managed server, where there is none, nothing: further lines name what \
+                        will be missing.";
+            self.findings.warning("rights", object, found, next);
         } else {
             let next = format!("Let warmspare connect as a superuser, or: ALTER ROLE {role} {}", lacks.join(" "));
             self.findings.failure("rights", object, format!("role {role} lacks {}", lacks.join(" and ")), next);

@@ -6,6 +6,7 @@
 //!
 //! The room comes last in the order because it looks at all the others, and none of them looks at it.
 
+mod abilities;
 mod apart;
 mod buckets;
 mod database;
@@ -19,6 +20,7 @@ mod site;
 pub mod space;
 mod vault;
 
+pub use abilities::Tried;
 pub use finding::{Finding, Level};
 pub use peer::PeerSaid;
 
@@ -54,6 +56,8 @@ pub struct Report {
     pub warnings: u64,
     /// Everything that was looked at, in order.
     pub findings: Vec<Finding>,
+    /// What each bucket can do that was looked at.
+    pub buckets: Vec<Tried>,
     /// What the other site says of itself; nothing when it said nothing that can be believed.
     pub peer: Option<PeerSaid>,
 }
@@ -63,7 +67,7 @@ pub struct Report {
 pub enum Telling {
     /// The verdict is put into the vault for the other site to read.
     Say,
-    /// Nothing is written.
+    /// Nothing is written, to no bucket either.
     KeepQuiet,
 }
 
@@ -75,7 +79,8 @@ pub async fn check(here: &Here, clock: &dyn Clock, telling: Telling) -> Report {
     let secrets = site::secrets(here, &mut findings).await;
     let seen = vault::look(here, clock, &mut findings).await;
     let data = databases(here, clock, &secrets, seen.as_ref(), &mut findings).await;
-    buckets::look(here, &secrets, seen.as_ref(), &mut findings).await;
+    let look = buckets::Look { here, clock, secrets: &secrets, seen: seen.as_ref(), telling };
+    let buckets = look.run(&mut findings).await;
     if here.is_live() {
         exports::look(here, &mut findings).await;
     }
@@ -100,7 +105,7 @@ pub async fn check(here: &Here, clock: &dyn Clock, telling: Telling) -> Report {
     let CheckVerdict { at, ready, failures, warnings } = verdict(&findings, clock);
     let (system, site) = (here.config.system.clone(), here.site.name.clone());
     let findings = findings.into_list();
-    Report { system, site, live: here.is_live(), at, ready, failures, warnings, findings, peer }
+    Report { system, site, live: here.is_live(), at, ready, failures, warnings, findings, buckets, peer }
 }
 
 fn verdict(findings: &Findings, clock: &dyn Clock) -> CheckVerdict {

@@ -12,8 +12,11 @@ use super::journal::{Entry, Journal, Phase};
 use super::latest::{begun_last, latest, set_latest};
 use super::plan::{self, Placing, PlannedStep};
 use super::report::{RestoreReport, StepReport};
+use super::status::tell;
 use super::step::{Compared, Left, Loaded, Step, Surroundings, Swapped};
+use super::steps::database::Lived;
 use crate::clock::Clock;
+use crate::config::address::BucketUrl;
 use crate::config::{Config, Here, SourceKind, SourceName};
 use crate::durable;
 use crate::error::Error;
@@ -23,8 +26,8 @@ use crate::observe::Progress;
 use crate::point;
 use crate::store::Keys;
 use crate::vault::layout::PointId;
-use crate::vault::v1::{StatusRecord, Verdict};
-use crate::vault::{ListedPoint, NewProof, StatusKeeping, VaultReader, put_proof, update_status};
+use crate::vault::v1::Verdict;
+use crate::vault::{ListedPoint, NewProof, VaultReader, put_proof};
 
 /// What is asked of a restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +82,7 @@ struct Decided {
     keys: Keys,
     identity: Identity,
     point: ListedPoint,
+    lived: Option<Lived>,
     steps: Vec<PlannedStep>,
 }
 
@@ -162,7 +166,8 @@ async fn decide(here: &Here, request: &RestoreRequest) -> Result<Decided, Error>
     let id = request.point.as_deref().map(str::parse::<PointId>).transpose()?;
     let point = points.choose(id)?.clone();
     let steps = choose_steps(here, request, &point)?;
-    Ok(Decided { reader, keys, identity, point, steps })
+    let lived = if here.is_live() { Some(Lived::Now) } else { points.newest_of(&here.site.name).map(Lived::At) };
+    Ok(Decided { reader, keys, identity, point, lived, steps })
 }
 
 /// Refuses to replace the data of the `live` site, unless a person typed its name, or everything goes `beside` them.
@@ -191,8 +196,10 @@ fn choose_steps(here: &Here, request: &RestoreRequest, point: &ListedPoint) -> R
     if let Some(into) = &request.into {
         let wrong = |what: &str| RestoreError::Into { into: into.clone(), what: what.to_owned() };
         match steps.as_slice() {
-            [step] if step.source.kind == SourceKind::Bucket => {
-                return Err(wrong("a mirrored bucket is checked where it is").into());
+            [step] if step.source.kind == SourceKind::Bucket && BucketUrl::parse(into).is_none() => {
+                return Err(
+                    wrong("a bucket goes into a folder, written from the root, or s3://, gs:// or az://").into()
+                );
             }
             [step] if step.source.kind == SourceKind::Export && !into.starts_with('/') => {
                 return Err(wrong("an export goes into a folder, written from the root").into());
@@ -215,9 +222,10 @@ fn choose_steps(here: &Here, request: &RestoreRequest, point: &ListedPoint) -> R
 
 impl Decided {
     fn around<'a>(&'a self, here: &'a Here, request: &'a RestoreRequest, folder: &'a Path) -> Surroundings<'a> {
-        let Decided { reader, identity, point, .. } = self;
+        let Decided { reader, identity, point, lived, .. } = self;
         let since = jiff::Timestamp::UNIX_EPOCH;
-        Surroundings { here, into: request.into.as_deref(), reader, identity, point, folder, since }
+        let (into, replace, asked) = (request.into.as_deref(), request.replace, !request.only.is_empty());
+        Surroundings { here, into, reader, identity, point, lived: *lived, replace, asked, folder, since }
     }
 
     /// The steps of one kind of place, in the plan's order, each with its report.
@@ -412,11 +420,12 @@ impl Run {
                 (compared, millis) =
                     self.now(&planned.to_string(), Phase::Proven, clock, step.prove(progress).boxed_local()).await?;
             }
-            let Compared { summary, differences, total } = compared;
+            let Compared { summary, differences, total, refused } = compared;
             report.prove_millis = millis;
             report.compared = summary;
             report.differences = differences;
             report.differences_total = total;
+            report.refused = refused;
         }
         Ok(())
     }
@@ -431,6 +440,14 @@ impl Run {
     ) -> Result<(), Error> {
         let folder = self.folder.clone();
         let around = Surroundings { since: self.started_at, ..decided.around(here, request, &folder) };
+        if !request.replace {
+            for planned in &decided.steps {
+                if !self.held(planned)? && self.journal.done::<Swapped>(&planned.to_string(), Phase::Swapped)?.is_none()
+                {
+                    Step::new(&around, planned)?.refuse_in_use().boxed_local().await?;
+                }
+            }
+        }
         if !self.swapping()? {
             self.now("", Phase::Swapping, clock, async { Ok(()) }).await?;
         }
@@ -523,7 +540,7 @@ impl Run {
                 Some(signed.map_err(|cause| RestoreError::Unsigned { point: *id, verdict, folder, cause })?);
             self.write_report(&report)?;
             if report.complete && verdict == Verdict::Equal {
-                tell(here, decided, signer, clock).await?;
+                tell(here, &decided.keys, &decided.reader, *id, signer, clock).await?;
             }
         }
         let value = serde_json::to_value(&report).map_err(RestoreError::Value)?;
@@ -579,18 +596,4 @@ impl Run {
         }
         Ok(())
     }
-}
-
-/// Says in this site's status that the point is proven, unless a newer one is. The other site sees it there without
-/// reading every proof, and misses the proof if somebody takes it away.
-async fn tell(here: &Here, decided: &Decided, signer: &SigningKey, clock: &dyn Clock) -> Result<(), Error> {
-    let (system, site, state) = (here.config.system.as_str(), here.site.name.as_str(), here.vault_state());
-    let keeping = StatusKeeping { system, site, signer, state: &state };
-    let id = decided.point.id;
-    let change = |status: &mut StatusRecord| {
-        let told: Option<PointId> = status.newest_proven.as_deref().and_then(|told| told.parse().ok());
-        status.newest_proven = told.max(Some(id)).map(|newest| newest.to_string());
-    };
-    update_status(&decided.keys, &decided.reader, &keeping, clock, change).await?;
-    Ok(())
 }

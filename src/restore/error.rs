@@ -96,6 +96,14 @@ pub enum RestoreError {
         /// Of which sources.
         sources: String,
     },
+    /// The database that bears the name is not one that a restore put there.
+    #[error("{source_name} of {site} was not restored from a recovery point: there is nothing to promote")]
+    NotRestored {
+        /// The source asked for.
+        source_name: String,
+        /// This site.
+        site: String,
+    },
     /// The state folder failed.
     #[error("restore folder {path}")]
     Folder {
@@ -122,7 +130,8 @@ impl Explain for RestoreError {
             RestoreError::LiveSite { .. }
             | RestoreError::WrongSite { .. }
             | RestoreError::WouldReplace { .. }
-            | RestoreError::NothingKept { .. } => Class::Refused,
+            | RestoreError::NothingKept { .. }
+            | RestoreError::NotRestored { .. } => Class::Refused,
             RestoreError::Into { .. }
             | RestoreError::NotInPoint { .. }
             | RestoreError::NoPlace { .. }
@@ -144,7 +153,7 @@ impl Explain for RestoreError {
                 "Choose a newer point, or say --replace; what stands there is kept under another name.".to_owned()
             }
             RestoreError::Into { .. } => {
-                "Use --only database.NAME --into NEW_DATABASE, or --only export.NAME --into /new/folder.".to_owned()
+                "Use --only database.NAME --into NEW_DATABASE, --only export.NAME --into /new/folder, or --only bucket.NAME --into s3://NEW_BUCKET.".to_owned()
             }
             RestoreError::NotInPoint { point, .. } => format!("`warmspare points show {point}` lists what it has."),
             RestoreError::NoPlace { site, .. } => {
@@ -155,6 +164,9 @@ impl Explain for RestoreError {
             }
             RestoreError::NotUndone { .. } => {
                 "Name one as database.NAME. The files that a restore replaced lie in `kept` of its folder.".to_owned()
+            }
+            RestoreError::NotRestored { .. } => {
+                "`warmspare restore --kept` lists what restores have put where; restore a point first.".to_owned()
             }
             RestoreError::NothingKept { .. } => {
                 "`warmspare restore --kept` lists what there is; an older point comes back with `warmspare restore --point ID --replace`."

@@ -33,6 +33,10 @@ pub enum Phase {
     Swapped,
     /// The databases that earlier runs replaced are dropped next; its value names them.
     Dropping,
+    /// The sequences of the database jump next; its value says how far each.
+    Advancing,
+    /// Roles and sequences of the database are those of a live one.
+    Promoted,
     /// The proof is in the vault.
     Signed,
     /// The run is over.

@@ -19,6 +19,8 @@ pub struct KeptDatabase {
     pub part: Part,
     /// The point it was restored from; absent for one that a restore replaced but did not make.
     pub point: Option<String>,
+    /// Whether the application may have written to it what no point has, because this site was the live one with it.
+    pub written: bool,
     /// What took its place: a point, or `undo`.
     pub replaced_by: Option<String>,
     /// The run of which it is, the name of a folder below `restores/` in the state folder.
@@ -61,11 +63,7 @@ pub(super) fn server(here: &Here, source: &SourceName) -> Result<Option<Server>,
 }
 
 fn told(source: &SourceName, found: Remaining) -> KeptDatabase {
-    let Remaining { database, part, point, replaced_by, run, since, bytes, .. } = found;
-    let goes = match part {
-        Part::Unfinished => true,
-        Part::Replaced => point.is_some(),
-        Part::InPlace | Part::Scratch => false,
-    };
-    KeptDatabase { source: source.to_string(), database, part, point, replaced_by, run, since, bytes, goes }
+    let goes = found.goes();
+    let Remaining { database, part, point, written, replaced_by, run, since, bytes, .. } = found;
+    KeptDatabase { source: source.to_string(), database, part, point, written, replaced_by, run, since, bytes, goes }
 }

@@ -54,6 +54,10 @@ pub struct StepReport {
     pub differences: Vec<String>,
     /// How many differences there are; the list may be shorter.
     pub differences_total: u64,
+    /// What the server refused to a role that is no superuser: the only things that are not as they were captured, or did not
+    /// come back, though nothing differs.
+    #[serde(default)]
+    pub refused: Vec<String>,
     /// What took whose place, where something did.
     pub swapped: Option<String>,
     /// What was kept of what stood there before.
@@ -74,6 +78,7 @@ impl StepReport {
             prove_millis: 0,
             differences: Vec::new(),
             differences_total: 0,
+            refused: Vec::new(),
             swapped: None,
             kept: Vec::new(),
             dropped: Vec::new(),
@@ -82,9 +87,13 @@ impl StepReport {
 
     /// The step as the proof records it.
     pub fn to_proof(&self) -> ProofStep {
+        let mut summary = format!("{}; {}", self.loaded, self.compared);
+        if !self.refused.is_empty() {
+            summary += &format!("; REFUSED by the server: {}", self.refused.join("; "));
+        }
         ProofStep {
             step: self.step.clone(),
-            summary: format!("{}; {}", self.loaded, self.compared),
+            summary,
             millis: self.load_millis + self.prove_millis,
             differences: self.differences_total,
         }
@@ -95,6 +104,9 @@ impl RestoreReport {
     /// The report as a person reads it.
     pub fn to_text(&self) -> String {
         let verdict = match self.verdict {
+            Verdict::Equal if self.steps.iter().any(|step| !step.refused.is_empty()) => {
+                "EQUAL, but for what is REFUSED here: the server keeps it for its superuser"
+            }
             Verdict::Equal => "EQUAL: what stands here is what was captured",
             Verdict::Different => "DIFFERENT: do not take this for a good restore",
         };
@@ -108,6 +120,7 @@ impl RestoreReport {
             lines.push(step.step.clone());
             lines.push(format!("  loaded   {} in {}", step.loaded, seconds(step.load_millis)));
             lines.push(format!("  compared {} in {}", step.compared, seconds(step.prove_millis)));
+            lines.extend(step.refused.iter().map(|refused| format!("  REFUSED  {refused}")));
             lines.extend(step.swapped.iter().map(|swapped| format!("  swapped  {swapped}")));
             lines.extend(step.kept.iter().map(|kept| format!("  kept     {kept}")));
             lines.extend(step.dropped.iter().map(|dropped| match &dropped.failed {

@@ -4,25 +4,32 @@
 
 use std::path::{Path, PathBuf};
 
+use futures_util::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
 
 use super::error::RestoreError;
 use super::plan::{PlannedStep, StepKind};
 use super::steps::bucket_check;
-use super::steps::database::{self, Dropped, Origin, Owner, Sessions, Standing, Target};
+use super::steps::bucket_rebuild::{Rebuild, Rebuilt};
+use super::steps::database::{self, Dropped, Lived, Origin, Owner, Prepared, Sessions, Standing, Target};
 use super::steps::files::{self, Effect, Places};
 use crate::capture::database::DatabaseFacts;
-use crate::config::address::{BucketAddress, DatabaseAddress, ExportAddress};
+use crate::config::address::{BucketAddress, BucketUrl, DatabaseAddress, ExportAddress, Topology};
 use crate::config::{Here, SourceName};
+use crate::durable;
 use crate::error::Error;
 use crate::keys::Identity;
+use crate::mirror::published_rows;
 use crate::observe::Progress;
+use crate::point::spare;
 use crate::store::{Bucket, Keys};
+use crate::stream::{Source, StreamKind, StreamName};
 use crate::units::Bytes;
 use crate::vault::layout::{PointId, SnapshotId};
 use crate::vault::v1::SnapshotHeader;
 use crate::vault::{ListedPoint, SnapshotReader, VaultReader};
 use crate::verify;
+use crate::verify::object::{ObjectDifference, ObjectFault};
 
 /// Differences kept of one step; the count is always complete.
 const DIFFERENCES_KEPT: usize = 200;
@@ -61,13 +68,58 @@ pub(super) struct Compared {
     pub differences: Vec<String>,
     /// How many there are.
     pub total: u64,
+    /// What the server refused to a role that is no superuser, and is therefore not as it was captured.
+    #[serde(default)]
+    pub refused: Vec<String>,
 }
 
 impl Compared {
     fn new(summary: String, differences: impl ExactSizeIterator<Item = String>) -> Self {
         let total = differences.len() as u64;
-        Compared { summary, differences: differences.take(DIFFERENCES_KEPT).collect(), total }
+        Compared { summary, differences: differences.take(DIFFERENCES_KEPT).collect(), total, refused: Vec::new() }
     }
+}
+
+/// What was loaded, in words and counts.
+fn words_of(prepared: &Prepared, loaded: &database::Loaded, without_passwords: bool) -> String {
+    let mut words = format!("{} rows in {} tables ({})", loaded.rows, loaded.tables, Bytes(loaded.bytes));
+    let mut tell = |what: &str, names: Vec<&str>| {
+        if !names.is_empty() {
+            words += &format!("; {what}: {}", names.join(", "));
+        }
+    };
+    fn all(names: &[String]) -> Vec<&str> {
+        names.iter().map(String::as_str).collect()
+    }
+    // The application cannot log in with them until a person lets it.
+    tell("roles made here without login", all(&prepared.created_roles));
+    tell(
+        "memberships of roles that the server refused to ours, which is no superuser",
+        all(&prepared.refused_memberships),
+    );
+    let joined = prepared.joined_roles.iter().chain(&loaded.allowance.joined).map(String::as_str).collect();
+    tell("our role, which is no superuser, became a member of the roles that own something", joined);
+    tell("settings this server does not have, and which were not set", all(&loaded.unknown_settings));
+    if without_passwords {
+        words += "; the point has NO passwords of roles: set them before these roles are to log in";
+    }
+    words
+}
+
+/// What a rebuild did, in words and counts.
+fn rebuilt_words(done: &Rebuilt) -> String {
+    let mut words = format!("{} objects brought ({}), {} were there", done.brought, Bytes(done.bytes), done.unchanged);
+    let mut tell = |count: u64, what: &str| {
+        if count > 0 {
+            words += &format!("; {count} {what}");
+        }
+    };
+    tell(done.replaced, "replaced others, which are in the attic");
+    tell(done.removed, "that the point does not have were taken away into the attic");
+    tell(done.different, "ARE OTHERS and were left: --replace puts them into the attic");
+    tell(done.extra, "that the point does not have were left");
+    tell(done.lost, "ARE LOST: no copy of their content is left here");
+    words
 }
 
 /// What took whose place.
@@ -100,10 +152,30 @@ pub(super) struct Surroundings<'a> {
     pub reader: &'a VaultReader<Keys>,
     pub identity: &'a Identity,
     pub point: &'a ListedPoint,
+    /// When this site has been the live one.
+    pub lived: Option<Lived>,
+    /// Whether what is newer or foreign may be replaced.
+    pub replace: bool,
+    /// Whether single sources were asked for: a bucket is rebuilt only then.
+    pub asked: bool,
     /// The run's own folder.
     pub folder: &'a Path,
     /// When the run began.
     pub since: jiff::Timestamp,
+}
+
+impl<'a> Surroundings<'a> {
+    /// Those of a step that is looked at, or done by itself, beside any run: in its own place, replacing nothing.
+    pub fn beside(
+        here: &'a Here,
+        reader: &'a VaultReader<Keys>,
+        identity: &'a Identity,
+        point: &'a ListedPoint,
+        since: jiff::Timestamp,
+    ) -> Self {
+        let (into, lived, replace, asked, folder) = (None, None, false, false, Path::new(""));
+        Surroundings { here, into, reader, identity, point, lived, replace, asked, folder, since }
+    }
 }
 
 /// A step and what it works on.
@@ -167,25 +239,85 @@ impl<'a> Step<'a> {
     }
 
     fn origin(&self) -> Origin {
-        let Surroundings { here, into, folder, since, .. } = self.around;
+        let Surroundings { here, into, lived, folder, since, .. } = self.around;
         Origin {
             owner: owner(here, &self.planned.source),
             run: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             since: since.to_string(),
             snapshot: format!("{} {}", self.id, self.header.body.blake3),
             scratch: into.is_some(),
+            lived: *lived,
         }
     }
 
-    fn captured(&self) -> Result<DatabaseFacts, Error> {
+    /// What its capture wrote down of the database.
+    ///
+    /// # Errors
+    /// When this release does not understand it.
+    pub fn captured(&self) -> Result<DatabaseFacts, Error> {
         Ok(serde_json::from_value(self.header.facts.clone()).map_err(RestoreError::Value)?)
     }
 
-    fn bucket(&self) -> Result<Bucket, Error> {
-        let address = self.bucket_address()?;
-        let key = format!("buckets.{}.credentials", address.name);
-        let credentials = self.around.here.resolve(&key, address.credentials.as_ref())?;
-        Ok(Bucket::open(address, credentials)?)
+    /// The bucket given with `--into`, reached as the site's own is; a folder that is not there is made, or is none.
+    fn bucket_into(&self, make: bool) -> Result<Option<Bucket>, Error> {
+        let Some(into) = self.around.into else { return Ok(None) };
+        let wrong = |what: &str| RestoreError::Into { into: into.to_owned(), what: what.to_owned() };
+        let url = BucketUrl::parse(into)
+            .ok_or_else(|| wrong("a bucket goes into a folder, from the root, or s3://, gs:// or az://"))?;
+        let own = self.bucket_address()?;
+        if own.url.overlaps(&url) || own.attic_address().is_some_and(|attic| attic.url.overlaps(&url)) {
+            return Err(wrong("it lies in the bucket itself or its attic, or around it").into());
+        }
+        if let (BucketUrl::Folder(path), true) = (&url, make) {
+            durable::private_folder(path).map_err(|source| RestoreError::Folder { path: path.clone(), source })?;
+        }
+        if matches!(&url, BucketUrl::Folder(path) if !path.exists()) {
+            return Ok(None);
+        }
+        let here = self.around.here;
+        Ok(Some(spare::open(here, &here.site, &BucketAddress { url, ..own.clone() })?))
+    }
+
+    /// Whether a bucket is rebuilt, and not only looked at. Nothing of ours is written to one that we do not mirror.
+    fn rebuilds(&self) -> Result<bool, RestoreError> {
+        let is_ours = self.bucket_address()?.topology == Topology::Mirror;
+        Ok(self.around.asked && (is_ours || self.around.into.is_some()))
+    }
+
+    /// Rebuilds the bucket from what is at this site.
+    async fn rebuild(&self, progress: &Progress) -> Result<Loaded, Error> {
+        let (here, address) = (self.around.here, self.bucket_address()?);
+        let (bucket, attic) = spare::open_with_attic(here, &here.site, address, self.around.since).await?;
+        let into = self.bucket_into(true)?;
+        let rebuild = Rebuild {
+            spare: &bucket,
+            attic: &attic,
+            into: into.as_ref(),
+            replace: self.around.replace,
+            now: self.around.since,
+        };
+        let snapshot = self.snapshot().await?;
+        let manifest = snapshot.read(&StreamName::new(StreamKind::Manifest, &self.planned.source.name)).await?;
+        let done = rebuild.run(published_rows(manifest), progress).await?;
+        Ok(Loaded { summary: rebuilt_words(&done), kept: Vec::new(), held: false })
+    }
+
+    async fn prove_bucket(&self, snapshot: &SnapshotReader<Keys>, progress: &Progress) -> Result<Compared, Error> {
+        let (name, here) = (&self.planned.source.name, self.around.here);
+        let own = spare::open(here, &here.site, self.bucket_address()?)?;
+        let bucket = self.bucket_into(true)?.unwrap_or_else(|| own.clone());
+        let found = bucket_check::check(&bucket, snapshot, name, progress).await?;
+        let summary = format!("{} objects re-read ({})", found.checked, Bytes(found.bytes));
+        let told = |difference: &ObjectDifference| match difference.what {
+            ObjectFault::Missing if self.around.asked => format!(
+                "{difference}: nothing has its content, neither {} under its key or among its versions, nor the attic",
+                own.name()
+            ),
+            _ => difference.to_string(),
+        };
+        let mut compared = Compared::new(summary, found.differences.first.iter().map(told));
+        compared.total = found.differences.total;
+        Ok(compared)
     }
 
     fn places(&self) -> Places {
@@ -221,7 +353,20 @@ impl<'a> Step<'a> {
                 let root = self.around.into.map_or(address.root.clone(), PathBuf::from);
                 Ok(format!("{}: {} to write, {} as captured", root.display(), would.written.len(), would.unchanged))
             }
-            StepKind::BucketCheck => Ok(format!("{}: looked at where it is", self.bucket_address()?.url)),
+            StepKind::BucketCheck => Ok(match (self.around.into, self.bucket_address()?) {
+                (Some(into), _) => format!("{into}: rebuilt there"),
+                (None, address) if address.topology != Topology::Mirror => {
+                    format!(
+                        "{}: looked at where it is; nothing is written to a bucket that is not mirrored",
+                        address.url
+                    )
+                }
+                (None, address) if self.around.asked && self.around.replace => {
+                    format!("{}: rebuilt; what is another, or too much, goes into the attic", address.url)
+                }
+                (None, address) if self.around.asked => format!("{}: what is missing is brought", address.url),
+                (None, address) => format!("{}: looked at where it is", address.url),
+            }),
         }
     }
 
@@ -269,6 +414,13 @@ impl<'a> Step<'a> {
         Ok(first.map(|_| (format!("folder {}", into.display()), what)))
     }
 
+    /// As [`Step::occupied`], of a bucket.
+    async fn occupied_bucket(&self) -> Result<Option<(String, String)>, Error> {
+        let Some(bucket) = self.bucket_into(false)? else { return Ok(None) };
+        let what = "objects already; --into takes a new or empty bucket or folder".to_owned();
+        Ok(bucket.list(None).next().await.transpose()?.map(|_| (bucket.name().to_owned(), what)))
+    }
+
     /// What a restore without permission to replace must not replace: its name and what it holds. A run that is
     /// `resumed` finds what it put there itself.
     ///
@@ -278,6 +430,7 @@ impl<'a> Step<'a> {
         match self.planned.kind {
             StepKind::Database => {}
             StepKind::Files if !resumed => return Ok(self.occupied()?),
+            StepKind::BucketCheck if !resumed => return self.occupied_bucket().await,
             StepKind::Files | StepKind::BucketCheck => return Ok(None),
         }
         let target = self.target()?;
@@ -315,19 +468,7 @@ impl<'a> Step<'a> {
                     tracing::warn!("there is no tablespace {tablespace} here: what was in it goes to the default one");
                 }
                 let loaded = database::load(&target, &snapshot, progress).await?;
-                let bytes = Bytes(loaded.bytes);
-                let mut summary = format!("{} rows in {} tables ({bytes})", loaded.rows, loaded.tables);
-                if !prepared.created_roles.is_empty() {
-                    // The application cannot log in with them until a person lets it.
-                    summary += &format!("; roles made here without login: {}", prepared.created_roles.join(", "));
-                }
-                if captured.without_passwords {
-                    summary += "; the point has NO passwords of roles: set them before these roles are to log in";
-                }
-                if !loaded.unknown_settings.is_empty() {
-                    let names = loaded.unknown_settings.join(", ");
-                    summary += &format!("; settings this server does not have, and which were not set: {names}");
-                }
+                let summary = words_of(&prepared, &loaded, captured.without_passwords);
                 Ok(Loaded { summary, kept: Vec::new(), held: false })
             }
             StepKind::Files => {
@@ -340,6 +481,7 @@ impl<'a> Step<'a> {
                 let kept = done.kept.iter().map(|(path, kept)| format!("{} as {}", path.display(), kept.display()));
                 Ok(Loaded { summary, kept: kept.collect(), held: false })
             }
+            StepKind::BucketCheck if self.rebuilds()? => self.rebuild(progress).boxed_local().await,
             StepKind::BucketCheck => {
                 let count = |key: &str| self.header.facts.get(key).and_then(serde_json::Value::as_u64).unwrap_or(0);
                 let mut summary = format!("{} objects were mirrored before", count("objects"));
@@ -368,7 +510,9 @@ impl<'a> Step<'a> {
                 if !found.not_compared.is_empty() {
                     summary += &format!("; NOT compared: {}", found.not_compared.join("; "));
                 }
-                Ok(Compared::new(summary, found.differences.iter().map(ToString::to_string)))
+                let mut compared = Compared::new(summary, found.differences.iter().map(ToString::to_string));
+                compared.refused = found.refused.iter().map(ToString::to_string).collect();
+                Ok(compared)
             }
             StepKind::Files => {
                 let into = self.around.into.map(Path::new);
@@ -376,14 +520,18 @@ impl<'a> Step<'a> {
                 let summary = "content, mode and owner of every file".to_owned();
                 Ok(Compared::new(summary, found.iter().map(ToString::to_string)))
             }
-            StepKind::BucketCheck => {
-                let name = &self.planned.source.name;
-                let found = bucket_check::check(&self.bucket()?, &snapshot, name, progress).await?;
-                let summary = format!("{} objects re-read ({})", found.checked, Bytes(found.bytes));
-                let mut compared = Compared::new(summary, found.differences.first.iter().map(ToString::to_string));
-                compared.total = found.differences.total;
-                Ok(compared)
-            }
+            StepKind::BucketCheck => self.prove_bucket(&snapshot, progress).await,
+        }
+    }
+
+    /// Refuses when what a swap would replace is in use.
+    ///
+    /// # Errors
+    /// That, naming the sessions; the server's.
+    pub async fn refuse_in_use(&self) -> Result<(), Error> {
+        match self.planned.kind {
+            StepKind::Database => database::refuse_in_use(&self.target()?).await,
+            StepKind::Files | StepKind::BucketCheck => Ok(()),
         }
     }
 

@@ -91,9 +91,7 @@ pub async fn tables(
     let points = point::list(here).await?;
     let id = request.point.as_deref().map(str::parse::<PointId>).transpose()?;
     let point = points.choose(id)?;
-    let folder = std::path::Path::new("");
-    let (reader, identity) = (&reader, &identity);
-    let around = Surroundings { here, into: None, reader, identity, point, folder, since: clock.now() };
+    let around = Surroundings::beside(here, &reader, &identity, point, clock.now());
     let step = Step::new(&around, &planned)?;
     let (target, snapshot) = (step.target()?, step.snapshot().await?);
     let found = single::find(&target, &snapshot, &names).await?;

@@ -14,7 +14,7 @@ use super::journal::{Entry, Journal, Phase};
 use super::kept::server;
 use super::latest::{begun_last, latest, set_latest};
 use super::step::{Loaded, owner};
-use super::steps::database::{Exchange, Origin, Side, exchange_of};
+use super::steps::database::{Exchange, Lived, Origin, Side, exchange_of};
 use crate::clock::Clock;
 use crate::config::{Config, Here, SourceKind, SourceName};
 use crate::durable;
@@ -133,7 +133,8 @@ async fn swap_back(here: &Here, one: &UndoneDatabase, folder: &Path, since: jiff
     let source: SourceName = one.source.parse().map_err(|_| not_undone(here, &one.source))?;
     let server = server(here, &source)?.ok_or_else(|| not_undone(here, &one.source))?;
     let run = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let origin = Origin { owner: owner(here, &source), run, since: since.to_string(), ..Origin::default() };
+    let lived = here.is_live().then_some(Lived::Now);
+    let origin = Origin { owner: owner(here, &source), run, since: since.to_string(), lived, ..Origin::default() };
     one.exchange.run(&server, &origin).await
 }
 

@@ -4,9 +4,10 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Class, Explain};
+use crate::permit::Withdrawn;
 
 /// Why, in the words of the system that refused.
 pub type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
@@ -105,6 +106,24 @@ pub enum StoreError {
         /// The most the caller takes.
         limit_bytes: u64,
     },
+    /// This site may not write now: nothing was sent.
+    #[error("cannot {at}: this site may not write now")]
+    Withdrawn {
+        /// Where.
+        at: Place,
+        /// Why.
+        source: Withdrawn,
+    },
+    /// The file of the authorities to trust cannot be used.
+    #[error("cannot {at}: its ca_file {file} cannot be used")]
+    Authorities {
+        /// Where.
+        at: Place,
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: Cause,
+    },
     /// Anything else; the source has the store's words.
     #[error("cannot {at}")]
     Other {
@@ -127,6 +146,8 @@ impl StoreError {
             | StoreError::NoSpace { at }
             | StoreError::BadKey { at, .. }
             | StoreError::TooLarge { at, .. }
+            | StoreError::Withdrawn { at, .. }
+            | StoreError::Authorities { at, .. }
             | StoreError::Other { at, .. } => at,
         }
     }
@@ -174,7 +195,10 @@ impl StoreError {
 
 impl Explain for StoreError {
     fn class(&self) -> Class {
-        Class::Failed
+        match self {
+            StoreError::Withdrawn { source, .. } => source.class(),
+            _ => Class::Failed,
+        }
     }
 
     fn next_step(&self) -> Option<String> {
@@ -204,8 +228,15 @@ impl Explain for StoreError {
                     at.store
                 )
             }
+            StoreError::Withdrawn { source, .. } => return source.next_step(),
             StoreError::TooLarge { at, .. } => {
                 format!("Look at the object in {}: it is not what warmspare writes there.", at.store)
+            }
+            StoreError::Authorities { file, .. } => {
+                let file = file.display();
+                format!(
+                    "Make {file} a PEM file with the certificates of the authorities, readable for the user warmspare runs as."
+                )
             }
             StoreError::Other { at, .. } => {
                 format!("Read the cause above; it is the answer of {} itself.", at.store)

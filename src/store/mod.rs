@@ -3,16 +3,28 @@
 //! Two doors. [`keys`] is the control plane: our own small records, created once, under plain names.
 //! [`bucket`] is the data plane: other people's objects under whatever keys they chose.
 
+mod abilities;
+mod authorities;
 pub mod bucket;
+pub mod cloud;
 pub mod error;
 pub mod folder;
 pub mod keys;
 pub mod object;
+mod parts;
 pub mod probe;
+mod read_only;
+mod removing;
 pub mod s3;
 
+pub use abilities::{Abilities, Ability, TriedBy};
 pub use bucket::Bucket;
 pub use error::{Place, StoreError};
 pub use keys::{Create, Created, Delete, Keys, ListedKey, Read, Replace};
-pub use object::{Attributes, Body, Head, Listed, Skipped, SourceVersion, WriteError};
-pub use probe::{Canary, Protection, StoreProbe};
+pub use object::{
+    Attributes, Body, Cursor, Head, Keeps, Layout, Listed, Names, Original, Page, Skipped, SourceVersion, Tags,
+    WriteError, Written,
+};
+pub use probe::{Canary, Protection, StoreProbe, Versions};
+pub use read_only::ReadOnly;
+pub use removing::Removing;

@@ -35,6 +35,8 @@ pub struct TrialRequest {
     pub url: String,
     /// Its password; where libpq would find it when absent.
     pub password: Option<Reference>,
+    /// Bytes a second that are read from it; without a limit when absent.
+    pub rate: Option<Bytes>,
     /// What becomes of what was captured.
     pub restore: TrialRestore,
 }
@@ -229,7 +231,7 @@ async fn whole(
     progress: &Progress,
 ) -> Result<TrialReport, Error> {
     let begun = Instant::now();
-    let tried = source::address("database", &request.url, request.password.clone())?;
+    let tried = source::address("database", &request.url, request.password.clone(), request.rate)?;
     let server = source::server(&tried)?.read_only();
     let name = if is_plain_name(server.database()) { server.database() } else { "database" };
     let tried = DatabaseAddress { name: name.to_owned(), ..tried };
@@ -294,7 +296,7 @@ async fn target(
     match &request.restore {
         TrialRestore::No => Ok(Err("--no-restore was said".to_owned())),
         TrialRestore::Into { url, password } => {
-            let address = source::address(&tried.name, url, password.clone())?;
+            let address = source::address(&tried.name, url, password.clone(), None)?;
             let server = source::server(&address)?;
             let session = server.connect().await?;
             let itself = identity::read(&session).await?;

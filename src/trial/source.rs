@@ -6,6 +6,7 @@ use crate::config::password_file::PasswordLine;
 use crate::config::reference::{Reference, ReferenceError};
 use crate::error::Error;
 use crate::postgres::Server;
+use crate::units::Bytes;
 
 /// The variable libpq reads a password from.
 const PGPASSWORD: &str = "PGPASSWORD";
@@ -15,13 +16,20 @@ const PGPASSWORD: &str = "PGPASSWORD";
 ///
 /// # Errors
 /// When the URL cannot be used, or the password is named and is not there.
-pub(super) fn address(name: &str, url: &str, password: Option<Reference>) -> Result<DatabaseAddress, Error> {
+pub(super) fn address(
+    name: &str,
+    url: &str,
+    password: Option<Reference>,
+    rate: Option<Bytes>,
+) -> Result<DatabaseAddress, Error> {
     let mut address = DatabaseAddress {
         name: name.to_owned(),
         url: url.to_owned(),
         password: None,
         application_roles: Vec::new(),
+        sequence_gap: 0,
         programs: None,
+        rate,
     };
     let server = Server::new(&address, None)?;
     address.password = match password {

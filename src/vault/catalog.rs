@@ -97,12 +97,18 @@ impl Catalog {
         }
     }
 
-    /// Where the chunk `id` lies, if it is in a confirmed pack. A row that does not fit its own check is none:
-    /// the chunk is stored once more.
-    pub fn find(&self, id: &ChunkId) -> Result<Option<Place>, VaultError> {
-        let row = self.read(|transaction| Ok(transaction.open_table(CHUNKS)?.get(&id.0)?.map(|row| row.value())))?;
-        let place = row.map(|(pack, slot, offset, bytes, check)| (Place { pack, slot, offset, bytes }, check));
-        Ok(place.filter(|(place, check)| place.check(id) == *check).map(|(place, _)| place))
+    /// Where those chunks of `ids` lie that have no place yet and are in a confirmed pack. A row that does not fit its own
+    /// check is none: the chunk is stored once more.
+    pub fn find_missing(&self, ids: &[ChunkId], places: &mut [Option<Place>]) -> Result<(), VaultError> {
+        self.read(|transaction| {
+            let chunks = transaction.open_table(CHUNKS)?;
+            for (id, place) in ids.iter().zip(places).filter(|(_, place)| place.is_none()) {
+                let row = chunks.get(&id.0)?.map(|row| row.value());
+                let found = row.map(|(pack, slot, offset, bytes, check)| (Place { pack, slot, offset, bytes }, check));
+                *place = found.filter(|(found, check)| found.check(id) == *check).map(|(found, _)| found);
+            }
+            Ok(())
+        })
     }
 
     /// The name of pack `number`, if it is confirmed.
@@ -126,11 +132,17 @@ impl Catalog {
             let sum = check(&number.to_le_bytes(), name.as_bytes());
             transaction.open_table(PACKS)?.insert(number, (name.as_bytes(), sum))?;
             let mut chunks = transaction.open_table(CHUNKS)?;
+            let mut rows = Vec::with_capacity(slots.len());
             let mut offset = 0;
             for (slot, at) in slots.iter().zip(0u32..) {
-                let place = Place { pack: number, slot: at, offset, bytes: slot.plain_bytes };
-                chunks.insert(&slot.id.0, (number, at, offset, slot.plain_bytes, place.check(&slot.id)))?;
+                rows.push((&slot.id, Place { pack: number, slot: at, offset, bytes: slot.plain_bytes }));
                 offset += u64::from(slot.plain_bytes);
+            }
+            // Neighbours in the tree one after the other: ids are random, and each page is touched once.
+            rows.sort_unstable_by_key(|(id, _)| id.0);
+            for (id, place) in rows {
+                let Place { pack, slot, offset, bytes } = place;
+                chunks.insert(&id.0, (pack, slot, offset, bytes, place.check(id)))?;
             }
             Ok(())
         })
@@ -231,6 +243,12 @@ mod tests {
 
     const EPOCH: EpochId = EpochId { term: 0, epoch: 1 };
 
+    fn find(catalog: &Catalog, byte: u8) -> Option<Place> {
+        let mut places = [None];
+        catalog.find_missing(&[ChunkId([byte; 32])], &mut places).unwrap();
+        places[0]
+    }
+
     fn slot(byte: u8) -> PackSlot {
         PackSlot { id: ChunkId([byte; 32]), codec: Codec::Zstd, plain_bytes: 10, frame_bytes: 5 }
     }
@@ -240,7 +258,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("catalog.redb");
         let catalog = Catalog::create(&path, EPOCH).unwrap();
-        assert_eq!(catalog.find(&ChunkId([2; 32])).unwrap(), None);
+        assert_eq!(find(&catalog, 2), None);
         assert_eq!(catalog.allocate("pack").unwrap(), 1);
         catalog.add_pack(1, &blake3::hash(b"pack"), &[slot(1), slot(2)]).unwrap();
         catalog.intend_header(4, &blake3::hash(b"header")).unwrap();
@@ -250,7 +268,7 @@ mod tests {
 
         let catalog = Catalog::open(&path, EPOCH).unwrap();
         let place = Place { pack: 1, slot: 1, offset: 10, bytes: 10 };
-        assert_eq!(catalog.find(&ChunkId([2; 32])).unwrap(), Some(place));
+        assert_eq!(find(&catalog, 2), Some(place));
         assert_eq!(catalog.pack(1).unwrap(), Some(blake3::hash(b"pack")));
         assert_eq!(catalog.allocate("pack").unwrap(), 2);
         assert_eq!((catalog.head().unwrap(), catalog.pending().unwrap()), (Some((4, blake3::hash(b"header"))), None));
@@ -283,8 +301,8 @@ mod tests {
             Ok(())
         };
         catalog.write(change).unwrap();
-        assert_eq!(catalog.find(&ChunkId([2; 32])).unwrap(), None);
-        assert!(catalog.find(&ChunkId([1; 32])).unwrap().is_some());
+        assert_eq!(find(&catalog, 2), None);
+        assert!(find(&catalog, 1).is_some());
         let error = catalog.pack(1).unwrap_err();
         assert!(error.to_string().contains("row of pack 1"), "{error}");
         assert!(!path.exists(), "the next run must open a new epoch");

@@ -51,12 +51,19 @@ pub struct EpochKeeping<'a> {
     pub term: Term,
     /// The other site and the escrow.
     pub sealed_to: &'a [Recipient],
-    /// How streams are cut.
-    pub chunker: ChunkerParameters,
+    /// How streams are cut; `None` for as in the open epoch, and in a new one [`ChunkerParameters::small`].
+    pub chunker: Option<ChunkerParameters>,
     /// This site's signing key.
     pub signer: &'a SigningKey,
     /// The folder `vault/` of the state folder.
     pub state: &'a Path,
+}
+
+impl EpochKeeping<'_> {
+    /// How the streams of a new epoch are cut.
+    fn chunker(&self) -> ChunkerParameters {
+        self.chunker.clone().unwrap_or_else(ChunkerParameters::small)
+    }
 }
 
 /// An epoch that is open here.
@@ -180,7 +187,7 @@ fn usable(state: &StateFile, keeping: &EpochKeeping, clock: &dyn Clock) -> bool 
     state.format == FORMAT
         && state.term == keeping.term
         && state.sealed_to == sealed_to
-        && state.chunker == keeping.chunker
+        && keeping.chunker.as_ref().is_none_or(|chunker| *chunker == state.chunker)
         && jiff::SignedDuration::try_from(LONGEST_RUN).is_ok_and(|longest| time_left > longest)
         // One with more time left than an epoch has was opened by a clock that was ahead.
         && jiff::SignedDuration::try_from(EPOCH_LENGTH + CLOCK_SLACK).is_ok_and(|length| time_left <= length)
@@ -334,7 +341,7 @@ async fn claim_number<C: Create>(
             term: id.term,
             epoch,
             writer: keeping.site.to_owned(),
-            chunker: keeping.chunker.clone(),
+            chunker: keeping.chunker(),
             recipient: secrets.recipient.to_string(),
             sealed_to: keeping.sealed_to.iter().map(Recipient::to_string).collect(),
             created_at,
@@ -368,7 +375,7 @@ fn remember(
         epoch: id.epoch,
         recipient: recipient.to_string(),
         sealed_to: keeping.sealed_to.iter().map(Recipient::to_string).collect(),
-        chunker: keeping.chunker.clone(),
+        chunker: keeping.chunker(),
         not_after,
         chunk_id_key: chunk_id_key.to_hex(),
     };
@@ -382,7 +389,7 @@ fn remember(
         id,
         recipient: recipient.clone(),
         chunk_id_key: chunk_id_key.clone(),
-        chunker: keeping.chunker.clone(),
+        chunker: keeping.chunker(),
         not_after,
         catalog,
     })

@@ -22,6 +22,7 @@ mod seal;
 mod secrets;
 mod seen;
 mod snapshot;
+mod spool;
 mod status;
 pub mod v1;
 mod writer;

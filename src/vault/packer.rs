@@ -22,12 +22,12 @@ use crate::store::Create;
 /// Packs being sealed and uploaded at once; each holds about twice [`crate::pipeline::PACK_TARGET_BYTES`].
 const UPLOADS_MAX: usize = 2;
 
-/// A chunk on its way into a pack.
+/// New chunks on their way into a pack, compressed together.
 pub(super) struct Frame {
-    pub id: ChunkId,
     pub codec: Codec,
     pub bytes: Vec<u8>,
-    pub plain_bytes: u32,
+    /// Each chunk's id and length.
+    pub chunks: Vec<(ChunkId, u32)>,
 }
 
 /// Fills and uploads packs for all streams of a writer.
@@ -70,27 +70,26 @@ impl<C: Create + Clone + 'static> Packer<C> {
         }
     }
 
-    /// Where the chunk `id` lies, in a pack of this run or of an earlier one.
-    pub fn find(&self, id: &ChunkId) -> Result<Option<Place>, VaultError> {
+    /// Where each of the chunks `ids` lies, in a pack of this run or of an earlier one.
+    pub fn find(&self, ids: &[ChunkId]) -> Result<Vec<Option<Place>>, VaultError> {
         // In this order: a pack confirmed in between is in both, never in neither.
-        let unconfirmed = lock(&self.filling).unconfirmed.get(id).copied();
-        match unconfirmed {
-            Some(place) => Ok(Some(place)),
-            None => self.epoch.catalog.find(id),
-        }
+        let mut places: Vec<Option<Place>> = {
+            let filling = lock(&self.filling);
+            ids.iter().map(|id| filling.unconfirmed.get(id).copied()).collect()
+        };
+        self.epoch.catalog.find_missing(ids, &mut places)?;
+        Ok(places)
     }
 
-    /// Puts `frames` next to each other into the current pack and says where each lies.
+    /// Puts `frames` next to each other into the current pack and says where each of their chunks lies.
     /// Called from a blocking thread; waits while too many packs are being uploaded.
     pub fn add(self: &Arc<Self>, frames: Vec<Frame>) -> Result<Vec<Place>, VaultError> {
-        let mut places = Vec::with_capacity(frames.len());
+        let mut places = Vec::new();
         let mut full = Vec::new();
         {
             let mut filling = lock(&self.filling);
             for frame in frames {
-                let (place, done) = self.add_one(&mut filling, frame)?;
-                places.push(place);
-                full.extend(done);
+                full.extend(self.add_one(&mut filling, &frame, &mut places)?);
             }
         }
         let runtime = tokio::runtime::Handle::current();
@@ -100,10 +99,20 @@ impl<C: Create + Clone + 'static> Packer<C> {
         Ok(places)
     }
 
-    fn add_one(&self, filling: &mut Filling, frame: Frame) -> Result<(Place, Option<(u64, PackBuilder)>), VaultError> {
-        // Another stream may have brought the same chunk while this one was being compressed.
-        if let Some(place) = filling.unconfirmed.get(&frame.id) {
-            return Ok((*place, None));
+    /// Appends the places of the frame's chunks to `places`; returns the pack if that has filled it.
+    fn add_one(
+        &self,
+        filling: &mut Filling,
+        frame: &Frame,
+        places: &mut Vec<Place>,
+    ) -> Result<Option<(u64, PackBuilder)>, VaultError> {
+        // Another stream may have brought the same chunks while these were being compressed. If only some of them, those
+        // are stored twice, which harms nobody.
+        let known: Option<Vec<Place>> =
+            frame.chunks.iter().map(|(id, _)| filling.unconfirmed.get(id).copied()).collect();
+        if let Some(known) = known {
+            places.extend(known);
+            return Ok(None);
         }
         let (number, pack) = match &mut filling.pack {
             Some((number, pack)) => (*number, pack),
@@ -113,11 +122,16 @@ impl<C: Create + Clone + 'static> Packer<C> {
                 (*number, pack)
             }
         };
-        let (slot, offset) = pack.push(frame.id, frame.codec, &frame.bytes, frame.plain_bytes);
-        let place = Place { pack: number, slot, offset, bytes: frame.plain_bytes };
+        let (mut slot, mut offset) = pack.push(frame.codec, &frame.bytes, &frame.chunks);
         let full = pack.is_full();
-        filling.unconfirmed.insert(frame.id, place);
-        Ok((place, if full { filling.pack.take() } else { None }))
+        for &(id, bytes) in &frame.chunks {
+            let place = Place { pack: number, slot, offset, bytes };
+            filling.unconfirmed.insert(id, place);
+            places.push(place);
+            slot = slot.saturating_add(1);
+            offset += u64::from(bytes);
+        }
+        Ok(if full { filling.pack.take() } else { None })
     }
 
     /// Uploads what is left and waits until the store has confirmed every pack.

@@ -1,6 +1,7 @@
 //! Reading the clear records: points, headers, proofs. Nothing is believed that a pinned signer did not sign.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use futures_util::{StreamExt, stream};
 use serde::de::DeserializeOwned;
@@ -24,6 +25,7 @@ pub struct VaultReader<R> {
     pub(super) layout: Layout,
     system: String,
     pub(super) signers: Signers,
+    pub(super) spool: Option<PathBuf>,
 }
 
 /// A recovery point whose signature, and whose headers, hold.
@@ -130,7 +132,14 @@ pub struct LastHeader {
 impl<R: Read> VaultReader<R> {
     /// A reader of `system` that believes `signers` alone.
     pub fn new(keys: R, system: &str, signers: impl Into<Signers>) -> Self {
-        VaultReader { keys, layout: Layout::new(system), system: system.to_owned(), signers: signers.into() }
+        let (layout, system, signers) = (Layout::new(system), system.to_owned(), signers.into());
+        VaultReader { keys, layout, system, signers, spool: None }
+    }
+
+    /// The same reader; sealed packs of what it reads are kept in `folder` meanwhile, in files without names.
+    #[must_use]
+    pub fn spooling_in(self, folder: PathBuf) -> Self {
+        VaultReader { spool: Some(folder), ..self }
     }
 
     /// Checks that the vault is of a format this release reads; an empty vault is fine. A damaged `vault.json` is no

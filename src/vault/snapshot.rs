@@ -4,7 +4,7 @@
 //! BLAKE3 in its name and each chunk's keyed id, and at the end of a stream its length and BLAKE3.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Mutex;
@@ -12,17 +12,16 @@ use tokio::sync::Mutex;
 use super::VaultError;
 use super::layout::{EpochId, Layout, SnapshotId};
 use super::reader::VaultReader;
+use super::spool::{Opened, Spool};
 use super::v1::body::{self, Extent, StoredStream};
 use super::v1::{BodyLink, SnapshotHeader, Unverified};
 use crate::config::SourceName;
 use crate::error::Error;
 use crate::keys::Identity;
-use crate::pipeline::{ChunkIdKey, PackIndex, PipelineError, open};
+use crate::pipeline::{ChunkIdKey, Decompressor, FRAME_TARGET_BYTES, PipelineError, open};
 use crate::store::Read;
 use crate::stream::{Source, SourceStream, StreamEntry, StreamName};
 
-/// Opened packs kept for streams that share them.
-const PACKS_KEPT: usize = 4;
 /// No pack is larger than this, whatever its object says.
 pub(super) const PACK_BYTES_MAX: u64 = 256 << 20;
 /// No body is larger than this.
@@ -47,7 +46,7 @@ struct Packs<R> {
     epoch: EpochId,
     identity: Identity,
     chunk_id_key: ChunkIdKey,
-    opened: Mutex<VecDeque<(blake3::Hash, Arc<PackIndex>)>>,
+    spool: Mutex<Spool>,
 }
 
 impl<R: Read + Clone + 'static> VaultReader<R> {
@@ -81,7 +80,7 @@ impl<R: Read + Clone + 'static> VaultReader<R> {
             epoch: id.epoch,
             identity: secrets.identity,
             chunk_id_key: secrets.chunk_id_key,
-            opened: Mutex::default(),
+            spool: Mutex::new(Spool::new(self.spool.clone())),
         };
         let entries = streams.iter().map(|stream| stream.entry.clone()).collect();
         Ok(SnapshotReader { packs: Arc::new(packs), name: format!("{source} {id}"), entries, streams })
@@ -117,31 +116,33 @@ fn parse_body(key: &str, frame: &[u8]) -> Result<Vec<StoredStream>, VaultError> 
 }
 
 impl<R: Read> Packs<R> {
-    async fn get(&self, name: &blake3::Hash) -> Result<Arc<PackIndex>, VaultError> {
+    async fn get(&self, name: &blake3::Hash) -> Result<Arc<Pack>, VaultError> {
         // Held while fetching: streams that share a pack wait for one download instead of making two.
-        let mut opened = self.opened.lock().await;
-        if let Some((_, pack)) = opened.iter().find(|(kept, _)| kept == name) {
-            return Ok(Arc::clone(pack));
+        let mut spool = self.spool.lock().await;
+        if let Some(pack) = spool.opened(name) {
+            return Ok(pack);
         }
         let key = self.layout.pack(self.epoch, name);
-        let sealed = self.keys.get_limited(&key, PACK_BYTES_MAX).await?;
+        let fetched = if spool.has(name) { None } else { Some(self.keys.get_limited(&key, PACK_BYTES_MAX).await?) };
         let (identity, name) = (self.identity.clone(), *name);
+        let mut held = std::mem::take(&mut *spool);
         let opening = tokio::task::spawn_blocking(move || {
-            if blake3::hash(&sealed) != name {
-                return Err(None);
-            }
-            open(&identity, &sealed).and_then(PackIndex::parse).map_err(Some)
+            let opened = match fetched {
+                Some(sealed) if blake3::hash(&sealed) != name => Err(None),
+                Some(sealed) => {
+                    held.keep(name, sealed);
+                    held.open(name, &identity).map_err(Some)
+                }
+                None => held.open(name, &identity).map_err(Some),
+            };
+            (held, opened)
         });
-        let pack = opening.await.map_err(|e| VaultError::Machine(e.to_string()))?;
-        let pack = Arc::new(pack.map_err(|damage| match damage {
+        let (held, opened) = opening.await.map_err(|e| VaultError::Machine(e.to_string()))?;
+        *spool = held;
+        opened.map_err(|damage| match damage {
             Some(source) => VaultError::Object { key, source },
             None => VaultError::Mismatch { key, what: "its BLAKE3 is not its name".to_owned() },
-        })?);
-        if opened.len() >= PACKS_KEPT {
-            opened.pop_front();
-        }
-        opened.push_back((name, Arc::clone(&pack)));
-        Ok(pack)
+        })
     }
 }
 
@@ -172,6 +173,7 @@ impl<R> SnapshotReader<R> {
             extents: extents.clone().into(),
             slot: 0,
             hasher: blake3::Hasher::new(),
+            decompressor: None,
             bytes: 0,
         }
     }
@@ -186,27 +188,42 @@ pub struct SnapshotStream<R> {
     /// Slots of the first extent already given out.
     slot: u32,
     hasher: blake3::Hasher,
+    decompressor: Option<Decompressor>,
     bytes: u64,
 }
 
 impl<R: Read> SnapshotStream<R> {
-    /// The next run of chunks, about [`STEP_BYTES`] of them.
+    /// The next chunks, about [`STEP_BYTES`] of them, from as many extents as that takes.
     async fn step(&mut self) -> Result<Option<Bytes>, VaultError> {
-        let Some(extent) = self.extents.front().cloned() else { return Ok(None) };
-        let pack = self.packs.get(&extent.pack).await?;
-        let key = self.packs.chunk_id_key.clone();
-        let first = u64::from(extent.first) + u64::from(self.slot);
-        let slots = extent.slots - self.slot;
-        let decoded = tokio::task::spawn_blocking(move || decode_run(&pack, &key, first, slots)).await;
-        let decoded = decoded.map_err(|e| VaultError::Machine(e.to_string()))?;
-        let object = self.packs.layout.pack(self.packs.epoch, &extent.pack);
-        let (data, done) = decoded.map_err(|source| VaultError::Object { key: object, source })?;
-        self.slot += done;
-        if self.slot == extent.slots {
-            self.extents.pop_front();
-            self.slot = 0;
+        let (mut runs, mut bytes) = (Vec::new(), 0);
+        for extent in &self.extents {
+            if bytes >= STEP_BYTES {
+                break;
+            }
+            let pack = self.packs.get(&extent.pack).await?;
+            // Of the first one some may have been given out: then fewer bytes come than were counted, and more the next time.
+            let done = if runs.is_empty() { self.slot } else { 0 };
+            runs.push(Run { pack, name: extent.pack, first: u64::from(extent.first), done, slots: extent.slots });
+            bytes += extent.bytes;
         }
-        self.hasher.update(&data);
+        if runs.is_empty() {
+            return Ok(None);
+        }
+        let key = self.packs.chunk_id_key.clone();
+        let (mut hasher, with) = (std::mem::take(&mut self.hasher), self.decompressor.take());
+        let decoded = tokio::task::spawn_blocking(move || {
+            let mut with = with.map_or_else(Decompressor::new, Ok).map_err(|source| (None, source))?;
+            let (data, whole, slot) = decode(&runs, bytes, &key, &mut with).map_err(|(name, e)| (Some(name), e))?;
+            hasher.update(&data);
+            Ok::<_, (Option<blake3::Hash>, PipelineError)>((data, whole, slot, hasher, with))
+        });
+        let decoded = decoded.await.map_err(|e| VaultError::Machine(e.to_string()))?;
+        let (data, whole, slot, hasher, with) = decoded.map_err(|(name, source)| match name {
+            Some(name) => VaultError::Object { key: self.packs.layout.pack(self.packs.epoch, &name), source },
+            None => VaultError::Machine(source.to_string()),
+        })?;
+        self.extents.drain(..whole);
+        (self.slot, self.hasher, self.decompressor) = (slot, hasher, Some(with));
         self.bytes += data.len() as u64;
         Ok(Some(Bytes::from(data)))
     }
@@ -228,19 +245,44 @@ impl<R: Read> SnapshotStream<R> {
     }
 }
 
-fn decode_run(pack: &PackIndex, key: &ChunkIdKey, first: u64, slots: u32) -> Result<(Vec<u8>, u32), PipelineError> {
-    let mut data = Vec::new();
-    let mut done = 0;
-    while done < slots && (data.len() as u64) < STEP_BYTES {
-        let slot = u32::try_from(first + u64::from(done)).map_err(|_| PipelineError::Toc("no such slot"))?;
-        let (id, chunk) = pack.chunk(slot)?;
-        if key.id(&chunk) != id {
-            return Err(PipelineError::Frame(format!("chunk {slot} is not the one its id names")));
+/// A pack that is open, for one stream at a time.
+type Pack = std::sync::Mutex<Opened>;
+
+/// Neighbouring chunks of a pack, of which some were given out already.
+struct Run {
+    pack: Arc<Pack>,
+    name: blake3::Hash,
+    first: u64,
+    done: u32,
+    slots: u32,
+}
+
+/// Chunks of `runs`, `bytes` of them or about [`STEP_BYTES`]; how many runs they are to the end, and how many chunks of the next.
+/// An error names the pack.
+fn decode(
+    runs: &[Run],
+    bytes: u64,
+    key: &ChunkIdKey,
+    with: &mut Decompressor,
+) -> Result<(Vec<u8>, usize, u32), (blake3::Hash, PipelineError)> {
+    // The last frame may go over it.
+    let expected = usize::try_from(bytes.min(STEP_BYTES)).unwrap_or_default() + FRAME_TARGET_BYTES;
+    let mut data = Vec::with_capacity(expected);
+    for (whole, run) in runs.iter().enumerate() {
+        let mut pack = run.pack.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut done = run.done;
+        while done < run.slots {
+            if data.len() as u64 >= STEP_BYTES {
+                return Ok((data, whole, done));
+            }
+            let failed = |error| (run.name, error);
+            let slot = u32::try_from(run.first + u64::from(done));
+            let slot = slot.map_err(|_| failed(PipelineError::Toc("no such slot")))?;
+            let more = pack.append(slot, (run.slots - done) as usize, key, with, &mut data).map_err(failed)?;
+            done += u32::try_from(more).unwrap_or(u32::MAX);
         }
-        data.extend_from_slice(&chunk);
-        done += 1;
     }
-    Ok((data, done))
+    Ok((data, runs.len(), 0))
 }
 
 impl<R: Read + Clone + 'static> SourceStream for SnapshotStream<R> {

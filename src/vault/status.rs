@@ -182,6 +182,7 @@ fn first(keeping: &StatusKeeping, clock: &dyn Clock) -> StatusRecord {
         check: None,
         scrub: None,
         probe: None,
+        buckets: Vec::new(),
         software: SOFTWARE.to_owned(),
     }
 }

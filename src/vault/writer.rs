@@ -3,13 +3,14 @@
 //! It holds [`Create`] and nothing else. The order is packs → body → header → point, each confirmed before the
 //! next; a writer killed anywhere leaves nothing that a reader would list.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use tokio::task::JoinHandle;
 
 use super::VaultError;
+use super::catalog::Place;
 use super::epoch::OpenEpoch;
 use super::layout::{EpochId, Layout, PointId, SnapshotId};
 use super::packer::{Frame, Packer, Run, append};
@@ -20,7 +21,7 @@ use crate::config::SourceName;
 use crate::error::Error;
 use crate::failpoint;
 use crate::keys::SigningKey;
-use crate::pipeline::{ChunkId, Chunker, compress, seal};
+use crate::pipeline::{ChunkId, Chunker, Compressor, FRAME_TARGET_BYTES, seal};
 use crate::store::{Create, Created};
 use crate::stream::{Attributes, Sink, SinkStream, StreamEntry, StreamName};
 
@@ -312,7 +313,8 @@ impl<C: Create + Clone + 'static> Sink for SnapshotWriter<C> {
         let epoch = &self.shared.packer.epoch;
         let chunker = Chunker::new(&epoch.chunker, epoch.chunk_id_key.chunker_seed())
             .map_err(|e| VaultError::Machine(e.to_string()))?;
-        let cutting = Cutting { chunker, hasher: blake3::Hasher::new(), bytes: 0, runs: Vec::new() };
+        let hasher = blake3::Hasher::new();
+        let cutting = Cutting { chunker, hasher, bytes: 0, runs: Vec::new(), compressor: None };
         Ok(StreamWriter {
             packer: Arc::clone(&self.shared.packer),
             state: Arc::clone(&self.state),
@@ -338,6 +340,8 @@ struct Cutting {
     hasher: blake3::Hasher,
     bytes: u64,
     runs: Vec<Run>,
+    /// Made with the first new chunk; its memory is worth keeping.
+    compressor: Option<Compressor>,
 }
 
 enum Work {
@@ -357,10 +361,9 @@ impl<C: Create + Clone + 'static> StreamWriter<C> {
         }
     }
 
-    /// Starts to cut what is buffered; the next one can be filled meanwhile.
-    async fn step(&mut self) -> Result<(), VaultError> {
+    /// Starts to cut `data`; what comes next can be gathered meanwhile.
+    async fn step(&mut self, data: Bytes) -> Result<(), VaultError> {
         let mut cutting = self.settle().await?;
-        let data = self.buffer.split().freeze();
         let packer = Arc::clone(&self.packer);
         self.work = Work::Running(tokio::task::spawn_blocking(move || {
             cutting.absorb(&packer, &data)?;
@@ -368,27 +371,28 @@ impl<C: Create + Clone + 'static> StreamWriter<C> {
         }));
         Ok(())
     }
+
+    /// Starts to cut what was gathered, if anything was.
+    async fn step_gathered(&mut self) -> Result<(), VaultError> {
+        let data = std::mem::take(&mut self.buffer).freeze();
+        if data.is_empty() { Ok(()) } else { self.step(data).await }
+    }
 }
 
 impl Cutting {
     fn absorb<C: Create + Clone + 'static>(&mut self, packer: &Arc<Packer<C>>, data: &[u8]) -> Result<(), VaultError> {
         self.hasher.update(data);
         self.bytes += data.len() as u64;
-        let mut chunks = Vec::with_capacity(data.len() / 8192);
-        let key = &packer.epoch.chunk_id_key;
-        self.chunker.push(data, |chunk| chunks.push((key.id(chunk), chunk.to_vec())));
-        place_chunks(packer, chunks, &mut self.runs)
+        let (runs, compressor) = (&mut self.runs, &mut self.compressor);
+        self.chunker.push(data, |chunks| place_chunks(packer, chunks, runs, compressor))
     }
 
     fn finish<C: Create + Clone + 'static>(
         self,
         packer: &Arc<Packer<C>>,
     ) -> Result<(u64, blake3::Hash, Vec<Run>), VaultError> {
-        let Cutting { chunker, hasher, bytes, mut runs } = self;
-        let mut chunks = Vec::new();
-        let key = &packer.epoch.chunk_id_key;
-        chunker.finish(|chunk| chunks.push((key.id(chunk), chunk.to_vec())));
-        place_chunks(packer, chunks, &mut runs)?;
+        let Cutting { chunker, hasher, bytes, mut runs, mut compressor } = self;
+        chunker.finish(|chunks| place_chunks(packer, chunks, &mut runs, &mut compressor))?;
         Ok((bytes, hasher.finalize(), runs))
     }
 }
@@ -396,40 +400,87 @@ impl Cutting {
 /// Appends the places of `chunks`, in order: known ones where they lie, the others compressed and packed side by side.
 fn place_chunks<C: Create + Clone + 'static>(
     packer: &Arc<Packer<C>>,
-    chunks: Vec<(ChunkId, Vec<u8>)>,
+    chunks: &[&[u8]],
     runs: &mut Vec<Run>,
+    compressor: &mut Option<Compressor>,
 ) -> Result<(), VaultError> {
-    let mut known = Vec::with_capacity(chunks.len());
-    let mut frames = Vec::new();
-    for (id, chunk) in chunks {
-        let place = packer.find(&id)?;
-        if place.is_none() {
-            let wrong = |source| VaultError::Object { key: format!("chunk {id:?}"), source };
-            let (codec, bytes) = compress(&chunk).map_err(wrong)?;
-            let plain_bytes = u32::try_from(chunk.len()).map_err(|e| VaultError::Machine(e.to_string()))?;
-            frames.push(Frame { id, codec, bytes, plain_bytes });
-        }
-        known.push(place);
+    let key = &packer.epoch.chunk_id_key;
+    let ids: Vec<ChunkId> = chunks.iter().map(|chunk| key.id(chunk)).collect();
+    let known = packer.find(&ids)?;
+    let mut frames = Frames::new(compressor);
+    for ((id, chunk), _) in ids.iter().zip(chunks).zip(&known).filter(|(_, place)| place.is_none()) {
+        frames.add(*id, chunk)?;
     }
-    let mut packed = packer.add(frames)?.into_iter();
-    for place in known {
-        let place = place.or_else(|| packed.next());
+    let frames = frames.finish()?;
+    let new: Vec<ChunkId> = frames.iter().flat_map(|frame| &frame.chunks).map(|(id, _)| *id).collect();
+    let packed: HashMap<ChunkId, Place> = new.into_iter().zip(packer.add(frames)?).collect();
+    for (id, place) in ids.iter().zip(known) {
+        let place = place.or_else(|| packed.get(id).copied());
         append(runs, place.ok_or_else(|| VaultError::Machine("a chunk was not packed".to_owned()))?);
     }
     Ok(())
 }
 
+/// New chunks, compressed some at a time.
+struct Frames<'a> {
+    done: Vec<Frame>,
+    compressor: &'a mut Option<Compressor>,
+    plain: Vec<u8>,
+    chunks: Vec<(ChunkId, u32)>,
+    /// The same chunk may come twice before it lies anywhere.
+    seen: HashSet<ChunkId>,
+}
+
+impl<'a> Frames<'a> {
+    fn new(compressor: &'a mut Option<Compressor>) -> Self {
+        Frames { done: Vec::new(), compressor, plain: Vec::new(), chunks: Vec::new(), seen: HashSet::new() }
+    }
+
+    fn add(&mut self, id: ChunkId, chunk: &[u8]) -> Result<(), VaultError> {
+        if !self.seen.insert(id) {
+            return Ok(());
+        }
+        self.plain.extend_from_slice(chunk);
+        self.chunks.push((id, u32::try_from(chunk.len()).map_err(|e| VaultError::Machine(e.to_string()))?));
+        if self.plain.len() >= FRAME_TARGET_BYTES { self.close() } else { Ok(()) }
+    }
+
+    fn close(&mut self) -> Result<(), VaultError> {
+        let chunks = std::mem::take(&mut self.chunks);
+        let Some((first, _)) = chunks.first() else { return Ok(()) };
+        let wrong = |source| VaultError::Object { key: format!("chunk {first:?}"), source };
+        let compressor = match self.compressor.take() {
+            Some(used) => used,
+            None => Compressor::new().map_err(wrong)?,
+        };
+        let (codec, bytes) = self.compressor.insert(compressor).compress(&self.plain).map_err(wrong)?;
+        self.plain.clear();
+        self.done.push(Frame { codec, bytes, chunks });
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Vec<Frame>, VaultError> {
+        self.close()?;
+        Ok(self.done)
+    }
+}
+
 impl<C: Create + Clone + 'static> SinkStream for StreamWriter<C> {
     async fn write(&mut self, data: Bytes) -> Result<(), Error> {
+        // What comes in large pieces is cut where it lies.
+        if data.len() >= STEP_BYTES / 2 {
+            self.step_gathered().await?;
+            return Ok(self.step(data).await?);
+        }
         self.buffer.extend_from_slice(&data);
         if self.buffer.len() >= STEP_BYTES {
-            self.step().await?;
+            self.step_gathered().await?;
         }
         Ok(())
     }
 
     async fn finish(mut self, attributes: Attributes) -> Result<StreamEntry, Error> {
-        self.step().await?;
+        self.step_gathered().await?;
         let cutting = self.settle().await?;
         let packer = Arc::clone(&self.packer);
         let finished = tokio::task::spawn_blocking(move || cutting.finish(&packer)).await;

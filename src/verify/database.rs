@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 
 use futures_util::future::try_join_all;
 
+use super::excused::Excused;
 use super::large_objects;
 use super::majors::Majors;
 use super::materialized_views;
@@ -27,7 +28,9 @@ use crate::postgres::copy::Selection;
 use crate::postgres::inventory::{self, Line};
 use crate::postgres::programs::Programs;
 use crate::postgres::properties::unknown_settings;
-use crate::postgres::{self, Server, Session, copy, snapshot};
+use crate::postgres::refused::Refused;
+use crate::postgres::row_hash::RowHash;
+use crate::postgres::{self, Server, Session, access, copy, snapshot};
 use crate::stream::{Source, StreamEntry};
 
 /// One thing that is not as it was captured.
@@ -82,12 +85,17 @@ pub struct Comparison {
     pub differences: Vec<Difference>,
     /// What could not be compared between these two servers, each in words.
     pub not_compared: Vec<String>,
+    /// What the server refused to the role that restored, which is no superuser: it did not come back, or came back
+    /// otherwise.
+    pub refused: Vec<Refused>,
 }
 
-/// Compares the database called `name` at `address` with the snapshot. No difference means proven.
+/// Compares the database called `name` at `address` with the snapshot. No difference means proven. What the restore wrote down as
+/// `refused` is no difference, and told beside.
 ///
 /// # Errors
 /// When the server or the snapshot cannot be read. A difference is no error.
+#[expect(clippy::too_many_arguments, reason = "two sides, and what is known of both")]
 pub async fn prove<S: Source>(
     server: &Server,
     name: &str,
@@ -95,9 +103,12 @@ pub async fn prove<S: Source>(
     source: &S,
     captured: &DatabaseFacts,
     workers: usize,
+    refused: &[Refused],
     progress: &Progress,
 ) -> Result<Comparison, Error> {
     let session = snapshot::alone(server, name).await?;
+    access::refuse_unreadable(&session).await?;
+    let excused = Excused::of(&session, refused).await?;
     let majors = Majors::of(captured.server_version_num, session.version());
     let mut differences = tables(server, name, source, workers, progress).await?;
     differences.extend(large_objects::compare(&session, source).await?);
@@ -108,18 +119,24 @@ pub async fn prove<S: Source>(
     // What this server does not have was left out on purpose.
     objects.captured.retain(|line| !sets_one_of(line, &unknown) && !is_in_one_of(line, &lacking));
     let mut not_compared = objects.not_compared;
+    not_compared.extend(excused.unseen(&mut objects.captured, &mut objects.found));
     differences.extend(lines(&objects.captured, &objects.found, majors));
     not_compared.extend(unknown.iter().map(|name| format!("setting {name}, which this server does not have")));
     not_compared.extend(lacking.iter().map(|name| format!("tablespace {name}, which this server does not have")));
     let encoding = layout::properties(source).await?.encoding;
     not_compared.extend(materialized_views::compare(&session, source, &encoding).await?);
-    match definitions(server, &session, address, source, captured, majors).await? {
+    let words = match excused.has_other_owners() {
+        true => Words::Others("pg_dump's own words, which name the owners".to_owned()),
+        false => definitions(server, &session, address, source, captured, majors).await?,
+    };
+    match words {
         Words::Compared(different) => differences.extend(different),
         Words::Others(why) => not_compared.push(why),
     }
     session.close().await;
+    differences.retain(|difference| !excused.excuses(difference));
     differences.sort();
-    Ok(Comparison { differences, not_compared })
+    Ok(Comparison { differences, not_compared, refused: excused.into_refused() })
 }
 
 /// Settings of the captured database that this server does not have; a restore leaves them out and says so.
@@ -157,15 +174,22 @@ struct Work<'a> {
 /// Rows of a table whose partitions share them otherwise in every database: only their sum is compared.
 #[derive(Clone, Copy, Default)]
 struct Sides {
-    captured: (u64, u128),
-    found: (u64, u128),
+    captured: Option<(u64, RowHash)>,
+    found: Option<(u64, RowHash)>,
 }
 
 impl Sides {
     fn difference(self, root: &str) -> Option<Difference> {
-        let words = |(rows, hash): (u64, u128)| Some(format!("{rows} rows in all partitions, row hash {hash:032x}"));
+        let words = |side: Option<(u64, RowHash)>| {
+            side.map(|(rows, hash)| format!("{rows} rows in all partitions, row hash {hash}"))
+        };
         (self.captured != self.found).then(|| difference("table", root, words(self.captured), words(self.found)))
     }
+}
+
+/// The rows of one more partition.
+fn with(others: Option<(u64, RowHash)>, (rows, hash): (u64, RowHash)) -> Option<(u64, RowHash)> {
+    Some(others.map_or((rows, hash), |(before, sum)| (before + rows, sum.plus(hash))))
 }
 
 async fn tables<S: Source>(
@@ -227,7 +251,8 @@ async fn compare(
 ) -> Result<Option<Difference>, postgres::Error> {
     let name = postgres::quote::qualified(&facts.schema, &facts.table);
     let selection = Selection { table: &name, columns: &facts.columns, condition: facts.condition.as_deref() };
-    let mut rows = copy::copy_out(session, selection, &work.encoding).await?;
+    let rows = copy::copy_out(session, selection, &work.encoding).await?;
+    let mut rows = rows.hashed_by(facts.row_hash.hasher());
     let mut hasher = blake3::Hasher::new();
     while let Some(batch) = rows.next().await? {
         hasher.update(&batch);
@@ -237,15 +262,14 @@ async fn compare(
     if facts.through.is_some() {
         let mut spread = work.spread.lock().unwrap_or_else(PoisonError::into_inner);
         let sides = spread.entry(facts.destination()).or_default();
-        let hash = u128::from_str_radix(&facts.row_hash, 16).unwrap_or_default();
-        sides.captured = (sides.captured.0 + facts.rows, sides.captured.1.wrapping_add(hash));
-        sides.found = (sides.found.0 + totals.rows, sides.found.1.wrapping_add(totals.row_hash));
+        sides.captured = with(sides.captured, (facts.rows, facts.row_hash));
+        sides.found = with(sides.found, (totals.rows, totals.row_hash));
         return Ok(None);
     }
     if totals.bytes == entry.bytes && hasher.finalize() == entry.blake3 {
         return Ok(None);
     }
-    if totals.rows == facts.rows && totals.row_hash_hex() == facts.row_hash {
+    if totals.rows == facts.rows && totals.row_hash == facts.row_hash {
         if facts.condition.is_some() {
             // They went among the extension's own rows, wherever there was room.
             return Ok(None);
@@ -253,9 +277,9 @@ async fn compare(
         let (expected, found) = ("rows in the captured order".to_owned(), "the same rows in another order".to_owned());
         return Ok(Some(difference("table", &name, Some(expected), Some(found))));
     }
-    let words = |rows: u64, bytes: u64, hash: &str| format!("{rows} rows, {bytes} bytes, row hash {hash}");
-    let expected = words(facts.rows, entry.bytes, &facts.row_hash);
-    let found = words(totals.rows, totals.bytes, &totals.row_hash_hex());
+    let words = |rows: u64, bytes: u64, hash: RowHash| format!("{rows} rows, {bytes} bytes, row hash {hash}");
+    let expected = words(facts.rows, entry.bytes, facts.row_hash);
+    let found = words(totals.rows, totals.bytes, totals.row_hash);
     Ok(Some(difference("table", &name, Some(expected), Some(found))))
 }
 

@@ -6,6 +6,7 @@
 
 use crate::capture::layout::{self, ViewContents};
 use crate::error::Error;
+use crate::postgres::row_hash::RowHash;
 use crate::postgres::{self, Session, copy};
 use crate::stream::Source;
 
@@ -19,7 +20,7 @@ pub(super) async fn compare<S: Source>(session: &Session, source: &S, encoding: 
         let view = &facts.view;
         let difference = match &facts.contents {
             ViewContents::NotRead { why } => Some(format!("which {why}")),
-            ViewContents::Read { rows, row_hash } => differs(session, view, encoding, *rows, row_hash).await?,
+            ViewContents::Read { rows, row_hash } => differs(session, view, encoding, *rows, *row_hash).await?,
         };
         told.extend(difference.map(|words| format!("the contents of materialized view {view}, {words}")));
     }
@@ -31,11 +32,11 @@ async fn differs(
     view: &str,
     encoding: &str,
     rows: u64,
-    row_hash: &str,
+    row_hash: RowHash,
 ) -> Result<Option<String>, postgres::Error> {
     // One that is gone would spoil the transaction; the inventory names it.
     session.execute("comparing", "SAVEPOINT before_view").await?;
-    let totals = match copy::count_view(session, view, encoding).await {
+    let totals = match copy::count_view(session, view, encoding, None, row_hash.hasher()).await {
         Ok(totals) => totals,
         Err(error) if error.is_of_ddl() || error.sqlstate() == Some(NOT_POPULATED) => {
             session.execute("comparing", "ROLLBACK TO before_view").await?;
@@ -43,7 +44,7 @@ async fn differs(
         }
         Err(error) => return Err(error),
     };
-    let same = totals.rows == rows && totals.row_hash_hex() == row_hash;
+    let same = totals.rows == rows && totals.row_hash == row_hash;
     let counts = format!("rows captured: {rows}, here: {}", totals.rows);
     Ok((!same).then(|| format!("which came out otherwise ({counts}): it was not fresh, or depends on the time")))
 }

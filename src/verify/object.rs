@@ -3,7 +3,7 @@
 //! Objects that the bucket has besides are no difference: a mirror keeps what its source has deleted.
 
 use futures_util::{Stream, TryStreamExt};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::mirror::{Kept, PublishedRow};
@@ -34,7 +34,7 @@ pub struct ObjectDifference {
 }
 
 /// In what an object differs from what was recorded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ObjectFault {
     /// It is not there.
@@ -130,7 +130,7 @@ async fn read(bucket: &Bucket, row: &PublishedRow, meter: &dyn Meter) -> Result<
     hash(body, meter).await
 }
 
-async fn hash(mut body: Body, meter: &dyn Meter) -> Result<(u64, blake3::Hash), StoreError> {
+pub(super) async fn hash(mut body: Body, meter: &dyn Meter) -> Result<(u64, blake3::Hash), StoreError> {
     let mut hasher = blake3::Hasher::new();
     while let Some(block) = body.try_next().await? {
         hasher.update(&block);
@@ -140,7 +140,7 @@ async fn hash(mut body: Body, meter: &dyn Meter) -> Result<(u64, blake3::Hash), 
 }
 
 /// What an error says about the object; an error that it returns says nothing about it.
-fn fault(error: StoreError) -> Result<ObjectFault, StoreError> {
+pub(super) fn fault(error: StoreError) -> Result<ObjectFault, StoreError> {
     match error {
         StoreError::NotFound { ref at } if at.key.is_some() => Ok(ObjectFault::Missing),
         StoreError::BadKey { why, .. } => Ok(ObjectFault::NotCarried { why }),

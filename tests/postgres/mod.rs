@@ -3,6 +3,9 @@
 mod addresses;
 mod everything;
 mod fixture;
+mod limits;
+mod load;
+mod managed;
 mod plain_role;
 mod proof;
 mod races;

@@ -2,6 +2,7 @@
 
 use super::{Captured, MemorySink, Target, bring_back, differences, fixture, take, target, words};
 use crate::support::postgres::PostgresServer;
+use warmspare::postgres::marking::Marking;
 
 /// What is changed in the restored database, and the words that must name it.
 const PLANTED: [(&str, &str); 26] = [
@@ -104,7 +105,7 @@ async fn restore_pristine(server: &PostgresServer, target: &Target, captured: &C
     for (key, value) in [("point", super::POINT), ("term", "0"), ("state", "loaded")] {
         sql.push_str(&format!("ALTER DATABASE \"{fresh}\" SET warmspare.{key} = '{value}';"));
     }
-    for statement in properties.apply(&fresh) {
+    for statement in properties.apply(&fresh, Marking::Settings) {
         sql.push_str(&format!("{statement};"));
     }
     server.sql("postgres", &sql).await;

@@ -9,6 +9,7 @@ use warmspare::capture::database::DatabaseOptions;
 use warmspare::postgres::Session;
 use warmspare::stream::{StreamKind, StreamName};
 
+use super::load::Running;
 use super::{bring_back, differences, options, take, take_with, target, words};
 use crate::support::postgres::PostgresServer;
 
@@ -88,6 +89,9 @@ async fn truncate_alter_and_drop_racing_the_capture_never_give_a_wrong_snapshot_
     assert!(longest < 6_000, "an application statement took {longest} ms");
 }
 
+/// Sessions that wait for a lock on the table.
+const WAITING: &str = "SELECT count(*)::text FROM pg_locks WHERE NOT granted AND relation = 'public.t'::regclass";
+
 /// The incident of facts: an ALTER waits for the leader, a worker waits for the ALTER, every SELECT waits behind it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alter_that_waits_for_us_wins_within_six_seconds_and_the_capture_starts_over() {
@@ -120,7 +124,9 @@ async fn an_alter_that_waits_for_us_wins_within_six_seconds_and_the_capture_star
     let (altering, reading) = (server.session("app").await, server.session("app").await);
     let begun = Instant::now();
     let (altered, read) = tokio::join!(altering.execute("", "ALTER TABLE public.t ADD COLUMN b int"), async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        while reading.text("", WAITING).await.unwrap() == "0" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         reading.text("", "SELECT count(*)::text FROM public.t").await
     });
     let waited = begun.elapsed();
@@ -135,13 +141,64 @@ async fn an_alter_that_waits_for_us_wins_within_six_seconds_and_the_capture_star
     assert!(bytes.starts_with(b"1\t\\N\n"), "the second attempt has the new column");
 }
 
+/// A leader that held a and waited for b, while a migration held b and asked for a, made PostgreSQL end the migration.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_that_locks_one_table_after_another_meets_no_deadlock_and_hardly_waits() {
+    let server = Arc::new(PostgresServer::start());
+    server.create("app", "CREATE TABLE a (a int); CREATE TABLE b (a int)").await;
+    let migration = server.session("app").await;
+    let mut longest = Duration::ZERO;
+    for _ in 0..3 {
+        migration.execute("", "BEGIN; ALTER TABLE public.b ADD COLUMN x int").await.unwrap();
+        let capturing = server.clone();
+        let captured = tokio::spawn(async move { take(&capturing, "app").await });
+        while server.value("app", TRYING).await == "0" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let begun = Instant::now();
+        let last = "ALTER TABLE public.a ADD COLUMN x int; ALTER TABLE public.b DROP COLUMN x; ALTER TABLE public.a DROP COLUMN x; COMMIT";
+        migration.execute("", last).await.unwrap();
+        longest = longest.max(begun.elapsed());
+        assert_eq!(captured.await.unwrap().unwrap().facts.attempts, 1);
+    }
+    println!("the migration waited {longest:?}");
+    assert!(longest < Duration::from_secs(1), "PostgreSQL looks for deadlocks after a second: {longest:?}");
+}
+
+/// Sessions of a capture.
+const TRYING: &str = "SELECT count(*)::text FROM pg_stat_activity WHERE application_name LIKE 'warmspare capture %' \
+    AND query LIKE '%exclusively%'";
+
+/// A nightly REFRESH took ten minutes, and every capture of those was lost after eight attempts, each of which held locks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_refresh_of_a_materialized_view_is_waited_for_in_one_attempt_that_holds_nothing() {
+    let server = Arc::new(PostgresServer::start());
+    let sql = "CREATE TABLE t AS SELECT 1 AS a; CREATE MATERIALIZED VIEW sums AS SELECT sum(a) AS a FROM t";
+    server.create("app", sql).await;
+    let refreshing = server.session("app").await;
+    refreshing.execute("", "BEGIN; REFRESH MATERIALIZED VIEW public.sums").await.unwrap();
+    let hasty = DatabaseOptions { attempts: 2, lock_tries: 3, ..options() };
+    let error = take_with(&server, &server.address("app"), &hasty).await.unwrap_err().to_string();
+    assert!(error.contains(".sums is locked exclusively by process ") && error.contains(": BEGIN; REFRESH"), "{error}");
+    let capturing = server.clone();
+    let captured = tokio::spawn(async move { take(&capturing, "app").await });
+    while server.value("app", TRYING).await == "0" {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let held = "SELECT count(*)::text FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid \
+                WHERE a.application_name LIKE 'warmspare capture %' AND l.relation = 'public.t'::regclass";
+    assert_eq!(server.value("app", held).await, "0");
+    refreshing.execute("", "COMMIT").await.unwrap();
+    assert_eq!(captured.await.unwrap().unwrap().facts.attempts, 1);
+}
+
 #[tokio::test]
 async fn a_table_locked_for_long_ends_the_capture_with_its_name() {
     let server = PostgresServer::start();
     server.create("app", "CREATE TABLE busy (a int)").await;
     let holder = server.session("app").await;
     holder.execute("", "BEGIN; LOCK TABLE public.busy IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    let hasty = DatabaseOptions { attempts: 2, lock_timeout: Duration::from_millis(200), ..options() };
+    let hasty = DatabaseOptions { attempts: 2, lock_tries: 3, ..options() };
     let error = take_with(&server, &server.address("app"), &hasty).await.unwrap_err();
     let text = error.to_string();
     assert!(
@@ -159,37 +216,19 @@ async fn pgbench_writing_during_the_capture_gives_one_transactionally_consistent
     live.create("bench", "SELECT 1").await;
     let made = live.program("pgbench", "bench").args(["-i", "-q", "-s", "10"]).stderr(Stdio::null()).status().unwrap();
     assert!(made.success());
-    let writing = live
-        .program("pgbench", "bench")
-        .args(["-n", "-c", "4", "-T", "600"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let mut writing = Ended(writing.unwrap());
+    let mut writing = Running::spawn(live.program("pgbench", "bench").args(["-n", "-c", "4", "-T", "600"]));
     while live.value("bench", "SELECT count(*)::text FROM public.pgbench_history").await == "0" {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let captured = take(&live, "bench").await.unwrap();
-    assert!(writing.0.try_wait().unwrap().is_none(), "pgbench wrote during the whole capture");
+    assert!(writing.is_running(), "pgbench wrote during the whole capture");
     drop(writing);
     assert_ne!(captured.facts.lsn_before, captured.facts.lsn_after.replace("0/", "-"), "{:?}", captured.facts);
     let target = target(&spare, "bench");
     bring_back(&target, &captured).await;
     assert_eq!(words(&differences(&target, &captured).await), "");
-    let sums = "SELECT concat_ws(' ', (SELECT sum(abalance) FROM public.pgbench_accounts), (SELECT sum(bbalance) FROM public.pgbench_branches), \
-                (SELECT sum(tbalance) FROM public.pgbench_tellers), (SELECT sum(delta) FROM public.pgbench_history))";
-    let sums = spare.value(&target.fresh(), sums).await;
+    let sums = spare.value(&target.fresh(), super::load::SUMS).await;
     let all: Vec<&str> = sums.split(' ').collect();
     assert!(all.len() == 4 && all.iter().all(|sum| *sum == all[0]), "{sums}");
     println!("sums {sums}; {} rows in {} attempts", captured.facts.rows, captured.facts.attempts);
-}
-
-/// A child that does not outlive its test.
-struct Ended(std::process::Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -22,13 +22,17 @@ use crate::support::postgres::PostgresServer;
 const PAIR: &str = "CREATE TABLE t (a int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 1000);";
 
 /// A capture that holds its locks and its snapshot, in its first attempt, until it is let go.
-struct Held {
+pub(super) struct Held {
     running: JoinHandle<Result<Taken, Error>>,
     go: Arc<AtomicBool>,
 }
 
 impl Held {
-    async fn begin(address: DatabaseAddress, password: Option<SecretString>, options: DatabaseOptions) -> Held {
+    pub(super) async fn begin(
+        address: DatabaseAddress,
+        password: Option<SecretString>,
+        options: DatabaseOptions,
+    ) -> Held {
         let (opened, go) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
         let (told, released) = (opened.clone(), go.clone());
         let running = tokio::spawn(async move {
@@ -48,7 +52,11 @@ impl Held {
         Held { running, go }
     }
 
-    async fn end(self) -> Result<Taken, Error> {
+    pub(super) fn has_ended(&self) -> bool {
+        self.running.is_finished()
+    }
+
+    pub(super) async fn end(self) -> Result<Taken, Error> {
         self.go.store(true, Ordering::SeqCst);
         self.running.await.unwrap()
     }

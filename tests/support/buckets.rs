@@ -7,27 +7,18 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use secrecy::SecretString;
 use warmspare::config::address::{BucketAddress, BucketUrl};
+use warmspare::mirror::{PublishedParser, PublishedRow, manifest_path, published_lines};
 use warmspare::store::{Attributes, Body, Bucket, Head, Listed, StoreError, WriteError};
 
 /// A folder as a bucket.
 pub fn folder(path: &Path) -> Bucket {
-    Bucket::open(&address(BucketUrl::Folder(path.to_owned()), None), None).unwrap()
+    Bucket::open(&BucketAddress::at("artifacts", BucketUrl::Folder(path.to_owned())), None).unwrap()
 }
 
 /// A bucket (or a prefix of it) of an S3 server.
 pub fn s3(endpoint: &str, bucket: &str, prefix: &str, credentials: Option<&str>) -> Bucket {
     let url = BucketUrl::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() };
-    Bucket::open(&address(url, Some(endpoint)), credentials.map(SecretString::from)).unwrap()
-}
-
-fn address(url: BucketUrl, endpoint: Option<&str>) -> BucketAddress {
-    BucketAddress {
-        name: "artifacts".to_owned(),
-        url,
-        endpoint: endpoint.map(str::to_owned),
-        region: "us-east-1".to_owned(),
-        credentials: None,
-    }
+    Bucket::open(&BucketAddress::at("artifacts", url).on_server(endpoint), credentials.map(SecretString::from)).unwrap()
 }
 
 /// A body of these bytes, in small blocks.
@@ -37,9 +28,11 @@ pub fn body(content: impl Into<Bytes>) -> Body {
     stream::iter(blocks).boxed()
 }
 
+/// Writes it, and looks at what is there then.
 pub async fn put(bucket: &Bucket, key: &str, content: impl Into<Bytes>) -> Result<Head, WriteError> {
     let content: Bytes = content.into();
-    bucket.write(key, &Attributes::default(), content.len() as u64, body(content)).await
+    bucket.write(key, &Attributes::default(), content.len() as u64, body(content)).await?;
+    Ok(bucket.head(key).await?)
 }
 
 pub async fn get(bucket: &Bucket, key: &str) -> Result<Bytes, StoreError> {
@@ -71,4 +64,33 @@ pub fn noise(seed: u8, length: usize) -> Bytes {
     let mut bytes = vec![0; length];
     blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
     bytes.into()
+}
+
+/// What a recovery point would say of the bucket whose mirror has this state.
+pub fn published(state: &Path) -> Vec<PublishedRow> {
+    let mut parser = PublishedParser::default();
+    let blocks = published_lines(&manifest_path(state)).unwrap();
+    let rows: Vec<Vec<_>> = blocks.map(|block| parser.feed(&block.unwrap()).unwrap()).collect();
+    parser.finish().unwrap();
+    rows.concat()
+}
+
+/// Everything in a folder, read without any of our code.
+pub fn read_plainly(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            match entry.file_type().unwrap().is_dir() {
+                true if entry.file_name() == ".warmspare-tmp" => {}
+                true => folders.push(path),
+                false => {
+                    let key = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
+                    found.insert(key, std::fs::read(&path).unwrap());
+                }
+            }
+        }
+    }
+    found
 }

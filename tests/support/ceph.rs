@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// Key and secret of the one user, as the configuration writes them.
 pub const CREDENTIALS: &str = "AKTEST:SKTEST";
+/// The name that the servers know themselves by: the first label before it is a bucket.
+pub const HOST: &str = "s3.warmspare.test";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The ARN by which a policy names a user of these servers.
@@ -31,6 +33,7 @@ pub struct Ceph {
     daemons: Vec<Child>,
     watcher: Option<Child>,
     endpoint: String,
+    tls_port: u16,
     users: Mutex<BTreeSet<String>>,
 }
 
@@ -56,9 +59,36 @@ impl Ceph {
         share(&SHARED, Programs::newest)
     }
 
+    /// One more of the newest, for whoever needs two.
+    pub fn another_newest() -> Arc<Ceph> {
+        static SHARED: Mutex<Weak<Ceph>> = Mutex::new(Weak::new());
+        share(&SHARED, Programs::newest)
+    }
+
+    /// The CPU time that its daemons have taken so far.
+    pub fn cpu_seconds(&self) -> f64 {
+        let of = |daemon: &Child| {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.id())).unwrap_or_default();
+            let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+            let ticks = |number: usize| fields.get(number).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+            (ticks(11) + ticks(12)) / 100.0
+        };
+        self.daemons.iter().map(of).sum()
+    }
+
     /// `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// The port at which it speaks TLS, under the names `127.0.0.1`, [`HOST`] and `*.HOST`.
+    pub fn tls_port(&self) -> u16 {
+        self.tls_port
+    }
+
+    /// The authority that its certificate is of.
+    pub fn authority(&self) -> PathBuf {
+        self.path("ca.pem")
     }
 
     /// Makes an empty bucket of a name that no other test has.
@@ -148,16 +178,22 @@ impl Ceph {
 
     fn start(programs: Programs) -> Ceph {
         let folder = tempfile::tempdir().unwrap();
-        let (monitor_port, port) = (free_port(), free_port());
+        let (monitor_port, port, tls_port) = (free_port(), free_port(), free_port());
         let endpoint = format!("http://127.0.0.1:{port}");
         let users = Mutex::new(BTreeSet::new());
-        let mut ceph = Ceph { programs, folder, daemons: Vec::new(), watcher: None, endpoint, users };
+        let mut ceph = Ceph { programs, folder, daemons: Vec::new(), watcher: None, endpoint, tls_port, users };
         ceph.prepare(monitor_port);
+        ceph.certify();
         ceph.daemon("ceph-mon", &["-i", "a"]);
         ceph.add_disk();
         ceph.daemon("ceph-osd", &["-i", "0"]);
         await_that("the disk to come up", || ceph.ceph(&["osd", "stat"]).contains("1 up"));
-        let frontend = format!("beast endpoint=127.0.0.1:{port}");
+        let (certificate, key) = (ceph.path("server.pem"), ceph.path("server.key"));
+        let frontend = format!(
+            "beast endpoint=127.0.0.1:{port} ssl_endpoint=127.0.0.1:{tls_port} ssl_certificate={} ssl_private_key={}",
+            certificate.display(),
+            key.display()
+        );
         ceph.daemon("radosgw", &["-n", "client.rgw.1", "--rgw-frontends", &frontend]);
         await_that("the gateway to answer", || {
             let answer = Command::new("curl").args(["-s", "-o", "/dev/null", &ceph.endpoint]).status();
@@ -185,7 +221,8 @@ impl Ceph {
             .replace("@FOLDER@", &self.folder.path().display().to_string())
             .replace("@MONITOR@", &monitor_port.to_string())
             .replace("@PLUGINS@", &self.programs.plugins())
-            .replace("@FSID@", &fsid);
+            .replace("@FSID@", &fsid)
+            .replace("@HOST@", HOST);
         fs::write(self.conf(), conf).unwrap();
         let keyring = self.path("keyring");
         let all = ["--cap", "mon", "allow *", "--cap", "osd", "allow *", "--cap", "mgr", "allow *"];
@@ -210,6 +247,19 @@ impl Ceph {
             .arg(map)
             .arg("--keyring")
             .arg(keyring));
+    }
+
+    /// Makes an authority, and a certificate of it for the server.
+    fn certify(&self) {
+        let names = format!("subjectAltName=IP:127.0.0.1,DNS:{HOST},DNS:*.{HOST}\n");
+        fs::write(self.path("names"), names).unwrap();
+        let openssl = |words: &str| run(Command::new("openssl").args(words.split(' ')).current_dir(self.folder.path()));
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+        openssl(&format!("req -x509 {key} -days 2 -subj /CN=ours -keyout ca.key -out ca.pem"));
+        openssl(&format!("req {key} -subj /CN=s3 -keyout server.key -out server.csr"));
+        openssl(
+            "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.pem",
+        );
     }
 
     fn add_disk(&self) {

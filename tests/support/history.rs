@@ -102,7 +102,7 @@ impl History {
             site: "ams",
             term: 0,
             sealed_to: &sealed_to,
-            chunker: ChunkerParameters::small(),
+            chunker: Some(ChunkerParameters::small()),
             signer: &signer,
             state: &state,
         };

@@ -2,14 +2,17 @@
 
 #![allow(dead_code, reason = "each test module uses its part of the support")]
 
+pub mod bucket_sites;
 pub mod buckets;
 pub mod ceph;
 pub mod debs;
 pub mod history;
 pub mod keys_conformance;
+pub mod managed;
 pub mod memory;
 pub mod postgres;
 pub mod proxy;
 pub mod sites;
+pub mod synthetic;
 pub mod vaults;
 pub mod witness_conformance;

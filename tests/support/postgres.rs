@@ -130,7 +130,9 @@ impl PostgresServer {
             url: self.cluster.url(database),
             password: None,
             application_roles: Vec::new(),
+            sequence_gap: 0,
             programs: Some(programs(self.major)),
+            rate: None,
         }
     }
 

@@ -3,8 +3,9 @@
 //!
 //! Every connection carries one request: the head is rewritten, the rest is passed on as it is.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,20 +17,39 @@ pub enum Fault {
     /// Takes signature and conditions out of every request, so that the store behind it ignores both, as Garage ignores
     /// conditions. (They are signed; without them the signature would be wrong. The bucket has to be open to all.)
     IgnoresConditions,
-    /// Speaks to S3 what was said to Google: the condition by its other name, and no signature.
+    /// Speaks to S3 what was said to Google: condition, metadata and a copy's source by their other names, and no signature.
     SpeaksGoogle,
     /// The reply to this many requests with a body is lost after the server has sent it.
     LosesReplies(usize),
     /// Of this many requests with a body it says 500 after the server has done them.
     SaysFailed(usize),
+    /// Answers every request to copy with this, and does not pass it on.
+    AnswersCopiesItself(&'static str),
     /// Dies after so many bytes of the first upload.
     DiesAfter(usize),
+    /// Changes the last byte of the body number so many, from 1.
+    SpoilsBody(usize),
+    /// Refuses whatever is not signed with its content, as a policy of AWS can.
+    RefusesUnsigned,
+    /// Keeps every reply to what changes something for so long.
+    DelaysReplies(Duration),
+}
+
+/// A request that changes something, as the proxy saw it.
+#[derive(Clone, Debug)]
+pub struct Write {
+    pub began: Instant,
+    /// When it was answered, or the client gave it up.
+    pub ended: Option<Instant>,
+    pub line: String,
 }
 
 /// A running proxy; it ends when it is dropped.
 pub struct Proxy {
     endpoint: String,
     task: JoinHandle<()>,
+    counted: Arc<AtomicUsize>,
+    writes: Arc<Mutex<Vec<Write>>>,
 }
 
 impl Proxy {
@@ -39,23 +59,62 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let lost = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&lost);
+        let writes: Arc<Mutex<Vec<Write>>> = Arc::default();
+        let log = Arc::clone(&writes);
         let task = tokio::spawn(async move {
             loop {
                 let (mut client, _) = listener.accept().await.unwrap();
                 let (server, lost) = (server.clone(), Arc::clone(&lost));
                 // A connection that breaks is the client's to notice.
                 let Ok(head) = head_of(&mut client).await else { continue };
+                if is_write(&head) {
+                    let line = head.lines().next().unwrap_or_default().to_owned();
+                    log.lock().unwrap().push(Write { began: Instant::now(), ended: None, line });
+                }
+                let (log, number) = (Arc::clone(&log), log.lock().unwrap().len());
+                let ended = move || {
+                    let mut log = log.lock().unwrap();
+                    let written = number.checked_sub(1).and_then(|number| log.get_mut(number));
+                    written.map(|write| write.ended = Some(Instant::now()))
+                };
+                let is_copy = head.to_ascii_lowercase().contains("\r\nx-amz-copy-source:");
                 match fault {
+                    Fault::AnswersCopiesItself(answer) if is_copy => {
+                        tokio::spawn(async move { client.write_all(answer.as_bytes()).await.ok() })
+                    }
                     Fault::DiesAfter(bytes) if head.starts_with("PUT ") => return take(client, bytes).await,
+                    Fault::RefusesUnsigned if head.contains("UNSIGNED-PAYLOAD") => {
+                        lost.fetch_add(1, Ordering::Relaxed);
+                        tokio::spawn(async move { refuse(client, &head).await.ok() })
+                    }
+                    Fault::SpoilsBody(number) if length_of(&head) > 0 => {
+                        let is_it = lost.fetch_add(1, Ordering::Relaxed) + 1 == number;
+                        tokio::spawn(async move { spoil(client, head, &server, is_it).await.ok() })
+                    }
+                    _ if is_write(&head) => tokio::spawn(async move {
+                        let _ = pass(client, head, &server, fault, &lost).await;
+                        ended()
+                    }),
                     _ => tokio::spawn(async move { pass(client, head, &server, fault, &lost).await.ok() }),
                 };
             }
         });
-        Proxy { endpoint, task }
+        Proxy { endpoint, task, counted, writes }
     }
 
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// How many requests the fault was about.
+    pub fn counted(&self) -> usize {
+        self.counted.load(Ordering::Relaxed)
+    }
+
+    /// The requests so far that change something.
+    pub fn writes(&self) -> Vec<Write> {
+        self.writes.lock().unwrap().clone()
     }
 }
 
@@ -73,6 +132,35 @@ async fn take(mut client: TcpStream, mut bytes: usize) {
             Ok(read) => bytes = bytes.saturating_sub(read),
         }
     }
+}
+
+fn length_of(head: &str) -> usize {
+    let length = |line: &str| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok();
+    head.lines().find_map(length).unwrap_or(0)
+}
+
+async fn body_of(client: &mut TcpStream, head: &str) -> std::io::Result<Vec<u8>> {
+    let mut body = vec![0; length_of(head)];
+    client.read_exact(&mut body).await?;
+    Ok(body)
+}
+
+async fn refuse(mut client: TcpStream, head: &str) -> std::io::Result<()> {
+    body_of(&mut client, head).await?;
+    let said = "<Error><Code>AccessDenied</Code><Message>explicit deny</Message></Error>";
+    let answer = format!("HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{said}", said.len());
+    client.write_all(answer.as_bytes()).await
+}
+
+async fn spoil(mut client: TcpStream, head: String, server: &str, is_it: bool) -> std::io::Result<()> {
+    let mut body = body_of(&mut client, &head).await?;
+    if let Some(last) = body.last_mut().filter(|_| is_it) {
+        *last ^= 1;
+    }
+    let mut server = TcpStream::connect(server).await?;
+    server.write_all(rewritten(&head, Fault::SpoilsBody(0)).as_bytes()).await?;
+    server.write_all(&body).await?;
+    tokio::io::copy(&mut server, &mut client).await.map(drop)
 }
 
 async fn head_of(client: &mut TcpStream) -> std::io::Result<String> {
@@ -123,8 +211,50 @@ async fn pass(
         }
         return Ok(());
     }
+    if let Fault::DelaysReplies(delay) = fault
+        && is_write(&head)
+    {
+        let (mut from, mut to) = client.split();
+        let (mut reply, mut request) = server.split();
+        let answering = async {
+            tokio::time::sleep(delay).await;
+            tokio::io::copy(&mut reply, &mut to).await
+        };
+        tokio::select! {
+            // A client that gives up closes.
+            sent = tokio::io::copy(&mut from, &mut request) => { sent?; }
+            answered = answering => { answered?; }
+        }
+        return Ok(());
+    }
+    if let Fault::SpeaksGoogle = fault {
+        return answer_as_google(&mut client, &mut server).await;
+    }
     tokio::io::copy_bidirectional(&mut client, &mut server).await?;
     Ok(())
+}
+
+fn is_write(head: &str) -> bool {
+    !head.starts_with("GET ") && !head.starts_with("HEAD ")
+}
+
+async fn answer_as_google(client: &mut TcpStream, server: &mut TcpStream) -> std::io::Result<()> {
+    let (mut from, mut to) = client.split();
+    let (mut reply, mut request) = server.split();
+    let sending = async {
+        tokio::io::copy(&mut from, &mut request).await.ok();
+        std::future::pending::<()>().await;
+    };
+    let answering = async {
+        let mut head = Vec::new();
+        while !answered(&head) {
+            head.push(reply.read_u8().await?);
+        }
+        let head = String::from_utf8_lossy(&head).replace("x-amz-meta-", "x-goog-meta-");
+        to.write_all(head.as_bytes()).await?;
+        tokio::io::copy(&mut reply, &mut to).await
+    };
+    tokio::select! { () = sending => Ok(()), done = answering => done.map(drop) }
 }
 
 fn answered(answer: &[u8]) -> bool {
@@ -146,6 +276,12 @@ fn rewritten(head: &str, fault: Fault) -> String {
     let renamed = kept.map(|line| match fault {
         Fault::SpeaksGoogle if line.to_ascii_lowercase().starts_with("x-goog-if-generation-match: 0") => {
             "if-none-match: *".to_owned()
+        }
+        Fault::SpeaksGoogle if line.to_ascii_lowercase().starts_with("x-goog-meta-") => {
+            format!("x-amz-meta-{}", &line["x-goog-meta-".len()..])
+        }
+        Fault::SpeaksGoogle if line.to_ascii_lowercase().starts_with("x-goog-copy-source:") => {
+            format!("x-amz-copy-source:{}", &line["x-goog-copy-source:".len()..])
         }
         _ => line.to_owned(),
     });

@@ -103,9 +103,7 @@ impl Sites {
 
     /// Changes the configuration's text.
     pub fn edit_configuration(&self, from: &str, to: &str) {
-        let text = fs::read_to_string(self.configuration()).unwrap();
-        assert!(text.contains(from), "the configuration has {from}");
-        fs::write(self.configuration(), text.replace(from, to)).unwrap();
+        edit(&self.configuration(), from, to);
     }
 
     /// Keeps the vault in a bucket from here on; each site reaches it with its own credentials (site, its, its keeper's).
@@ -220,6 +218,13 @@ impl Sites {
         assert_eq!(listing["damaged"], serde_json::json!([]), "{listing}");
         listing["points"].as_array().unwrap().clone()
     }
+}
+
+/// Replaces `from`, which is in the file, by `to`.
+pub fn edit(file: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(file).unwrap();
+    assert!(text.contains(from), "the configuration has {from}");
+    fs::write(file, text.replace(from, to)).unwrap();
 }
 
 /// An output as a failed assertion shows it.

@@ -172,7 +172,7 @@ pub async fn writer(keys: &MemoryKeys, ring: &Keyring, state: &Path, at: Timesta
         site: LIVE,
         term: 0,
         sealed_to: &sealed_to,
-        chunker: ChunkerParameters::small(),
+        chunker: Some(ChunkerParameters::small()),
         signer: &ring.live_signer,
         state: &state.join(LIVE),
     };

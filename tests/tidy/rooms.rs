@@ -3,7 +3,8 @@
 use super::source::{Findings, Source, line_of, named, read, sources};
 
 /// What every room may use. Among themselves these know no order.
-const BASE: [&str; 9] = ["clock", "durable", "error", "failpoint", "keys", "observe", "process", "stream", "units"];
+const BASE: [&str; 10] =
+    ["clock", "durable", "error", "failpoint", "keys", "observe", "permit", "process", "stream", "units"];
 /// In the order of src/lib.rs, which is the order in which data passes through them. Each may import those before it.
 const ROOMS: [&str; 12] = [
     "config",
@@ -47,16 +48,21 @@ const IMPURE: [&str; 16] = [
 ];
 
 /// `std::time::Instant` measures how long something took, or how long to wait; it never says when something happened.
-const MEASURES: [(&str, &str); 5] = [
+const MEASURES: [(&str, &str); 10] = [
+    ("cli/progress", "how long a phase lasts, and how long it will"),
     ("demo", "the times of the summary, and the deadline for a server to start"),
+    ("mirror/limits", "how long to wait for the next bytes or request"),
+    ("mirror/width", "how much gets done in a while"),
+    ("point/buckets", "how long each bucket took"),
     ("point/sources", "how long each source took"),
     ("point/take", "how long the point took"),
+    ("postgres/rate", "how long to wait for the next bytes"),
     ("restore", "how long each step took"),
     ("trial", "how long it all took"),
 ];
 
 /// What a command may know: the words of the base, where it is, and the rooms that do whole jobs.
-const CLI_KNOWS: [&str; 20] = [
+const CLI_KNOWS: [&str; 21] = [
     "crate::cli",
     "crate::clock",
     "crate::error",
@@ -70,6 +76,7 @@ const CLI_KNOWS: [&str; 20] = [
     "crate::init",
     "crate::keygen",
     "crate::trial",
+    "crate::verify::bucket",
     // Records as they are stored, and what is wrong with one, which `points` and `verify` print.
     "crate::vault::v1",
     "crate::vault::Damaged",
@@ -215,6 +222,34 @@ fn only_the_keeper_deletes_from_the_vault() {
         (delete && !may).then(|| "hands out the right to delete".to_owned())
     })
     .none("`Delete` is handed to the keeper of the vault and to the witness's own place alone");
+}
+
+#[test]
+fn only_the_keeper_and_a_restore_take_objects_away() {
+    let places = ["mirror/hide", "mirror/let_go", "point/attics", "restore/steps/bucket_rebuild"];
+    wrong(|source, path| {
+        let may = source.room() == "store" || places.iter().any(|place| source.is_in(place));
+        (mentions(path, "store::Removing") && !may).then(|| "holds the right to take objects away".to_owned())
+    })
+    .none("`Removing` is handed to the keeper and to a restore in place");
+}
+
+#[test]
+fn what_both_sites_share_is_written_under_a_permit() {
+    let mut findings = Findings::default();
+    // What a check begins there it gives up at once.
+    let not_kept = ["src/store/", "src/preflight/"];
+    for source in sources("src/").filter(|source| !not_kept.iter().any(|room| source.path.starts_with(room))) {
+        for opened in ["Bucket::open(", "Keys::open("] {
+            for (at, _) in source.shipped.match_indices(opened) {
+                let statement = source.shipped[at..].split([';', '}']).next().unwrap_or_default();
+                if !statement.contains(".under(") {
+                    findings.add(&source.path, line_of(&source.shipped, at), "is opened without `.under(permit)`");
+                }
+            }
+        }
+    }
+    findings.none("whoever opens a bucket or the vault says under which permit it is written");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! What hangs on no relation: operators and what is built of them, text search, languages, event triggers, replication,
 //! and privileges changed on what belongs to extensions or to the system.
 
-use super::{USER_SCHEMA, acl, no_member};
+use super::super::catalog::USER_SCHEMA;
+use super::{acl, no_member};
 
 /// An object of the operator's: not the system's (16384 is FirstNormalObjectId), not an extension's.
 fn own(catalog: &str, alias: &str) -> String {

@@ -1,12 +1,10 @@
 //! Holds a recovery point's list of objects against the mirrored bucket: every object re-read and hashed.
 
-use futures_util::stream::{self, Stream, TryStreamExt};
-
 use crate::error::Error;
-use crate::mirror::{PublishedParser, PublishedRow};
+use crate::mirror::published_rows;
 use crate::observe::Progress;
 use crate::store::Bucket;
-use crate::stream::{Source, SourceStream, StreamKind, StreamName};
+use crate::stream::{Source, StreamKind, StreamName};
 use crate::verify::object::{self, ObjectCheck};
 
 /// Objects read at the same time.
@@ -23,23 +21,5 @@ pub async fn check<S: Source>(
     progress: &Progress,
 ) -> Result<ObjectCheck, Error> {
     let manifest = source.read(&StreamName::new(StreamKind::Manifest, name)).await?;
-    object::check(bucket, rows(manifest), CONCURRENCY, progress).await
-}
-
-/// The rows of a manifest as its bytes arrive; the last one comes only if the whole is what was captured.
-fn rows<T: SourceStream>(manifest: T) -> impl Stream<Item = Result<PublishedRow, Error>> + Send {
-    let blocks = stream::try_unfold(Some((manifest, PublishedParser::default())), |state| async move {
-        let Some((mut manifest, mut parser)) = state else { return Ok::<_, Error>(None) };
-        match manifest.next().await? {
-            Some(block) => {
-                let rows = parser.feed(&block)?;
-                Ok(Some((rows, Some((manifest, parser)))))
-            }
-            None => {
-                parser.finish()?;
-                Ok(Some((Vec::new(), None)))
-            }
-        }
-    });
-    blocks.map_ok(|rows| stream::iter(rows.into_iter().map(Ok))).try_flatten()
+    object::check(bucket, published_rows(manifest), CONCURRENCY, progress).await
 }

@@ -1,5 +1,6 @@
 //! The steps a restore plan is made of, one file per kind.
 
 pub mod bucket_check;
+pub mod bucket_rebuild;
 pub mod database;
 pub mod files;

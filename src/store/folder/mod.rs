@@ -22,7 +22,8 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::error::{Place, StoreError, folder_name};
-use super::object::{Attributes, Body, Head, Listed, SourceVersion, WriteError};
+use super::object::{Attributes, Body, Head, Keeps, Listed, Names, Original, SourceVersion, WriteError};
+use crate::permit::Permit;
 
 /// Where writes stage their files, below the root; never listed, and no key of an object.
 const STAGING: &str = ".warmspare-tmp";
@@ -38,11 +39,15 @@ const PATH_BYTES_MAX: usize = 4_095;
 /// What changed later than this before a listing may change again unseen.
 const RACY_NS: i128 = 2_000_000_000;
 
+/// What a folder keeps besides content.
+pub(super) const KEEPS: Keeps = Keeps { headers: false, expires: false, metadata: Names::Any, tags: false, mode: true };
+
 /// A folder of this host.
 #[derive(Clone, Debug)]
 pub struct Folder {
     root: Arc<Path>,
     name: Arc<str>,
+    permit: Permit,
 }
 
 impl Folder {
@@ -51,13 +56,22 @@ impl Folder {
     /// # Errors
     /// [`StoreError::NotFound`] when there is none.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        let folder = Folder { root: root.into(), name: folder_name(root).into() };
+        let folder = Folder { root: root.into(), name: folder_name(root).into(), permit: Permit::unlimited() };
         let at = || Place::store(&folder.name, "open");
         let is_folder = std::fs::metadata(root).map_err(|e| StoreError::of_io(at(), e))?.is_dir();
         if !is_folder {
             return Err(StoreError::of_io(at(), io::ErrorKind::NotADirectory.into()));
         }
         Ok(folder)
+    }
+
+    /// See [`super::Bucket::under`].
+    pub(super) fn under(&self, permit: &Permit) -> Folder {
+        Folder { permit: permit.clone(), ..self.clone() }
+    }
+
+    fn may_write(&self, at: &Place) -> Result<(), StoreError> {
+        self.permit.may_request().map_err(|source| StoreError::Withdrawn { at: at.clone(), source })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -97,11 +111,46 @@ impl Folder {
     ) -> Result<Head, WriteError> {
         let path = self.path(key, "write")?;
         let place = Place::key(&self.name, key, "write");
-        write::write(&self.root, path, attributes.mode, size, body, place).await
+        self.may_write(&place)?;
+        write::write(&self.root, path, attributes.mode, size, body, place, self.permit.clone()).await
+    }
+
+    /// What is on this disk is read and written once more: a copy that shares its blocks would be no second one.
+    pub(super) async fn copy_from(
+        &self,
+        from: &Folder,
+        original: Original<'_>,
+        key: &str,
+        attributes: &Attributes,
+    ) -> Result<Head, StoreError> {
+        let head = from.head(original.key).await?;
+        if !original.is(&head.version) {
+            return Err(StoreError::Changed { at: Place::key(&from.name, original.key, "copy") });
+        }
+        let (head, body) = from.read(original.key, Some(&head.version)).await?;
+        let written = self.write(key, attributes, head.version.size, body).await;
+        written.map_err(|error| match error {
+            WriteError::Body(error) | WriteError::Store(error) => error,
+        })
+    }
+
+    /// What is said of any version: a folder keeps none.
+    pub(super) fn no_version(&self, key: &str) -> StoreError {
+        StoreError::NotFound { at: Place::key(&self.name, key, "read a version of") }
+    }
+
+    pub(super) async fn remove(&self, key: &str) -> Result<(), StoreError> {
+        let path = self.path(key, "delete")?;
+        self.may_write(&Place::key(&self.name, key, "delete"))?;
+        blocking(Place::key(&self.name, key, "delete"), move |at| {
+            write::remove(&path).map_err(|e| StoreError::of_io(at, e))
+        })
+        .await
     }
 
     pub(super) async fn check_writable(&self) -> Result<(), StoreError> {
         let root = self.root.clone();
+        self.may_write(&Place::store(&self.name, "write"))?;
         blocking(Place::store(&self.name, "write"), move |at| write::stage_and_remove(&root, &at)).await
     }
 
@@ -115,6 +164,7 @@ impl Folder {
     }
 
     pub(super) async fn sweep(&self, before: Timestamp) -> Result<(), StoreError> {
+        self.may_write(&Place::store(&self.name, "clean up"))?;
         let staging = self.root.join(STAGING);
         blocking(Place::store(&self.name, "clean up"), move |at| leftovers::sweep(&staging, before, at)).await
     }
@@ -168,7 +218,7 @@ fn head_of(metadata: &Metadata, at: Place) -> Result<Head, StoreError> {
         return Err(StoreError::NotFound { at });
     }
     let attributes = Attributes { mode: Some(metadata.mode() & 0o777), ..Attributes::default() };
-    Ok(Head { version: version_of(metadata), attributes })
+    Ok(Head { version: version_of(metadata), attributes, id: None, tags: None, storage_class: None })
 }
 
 /// Opens without following a link and without waiting for the other end of a pipe: what was a file when it

@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use super::{BLOCKS_WAITING, STAGING, head_of};
+use crate::permit::Permit;
 use crate::store::error::{Place, StoreError};
 use crate::store::object::{Body, Head, WriteError};
 
@@ -30,9 +31,10 @@ pub(super) async fn write(
     size: u64,
     mut body: Body,
     at: Place,
+    permit: Permit,
 ) -> Result<Head, WriteError> {
     let (pieces, received) = mpsc::channel(BLOCKS_WAITING);
-    let file = Staged { root: root.to_owned(), path, mode, at: at.clone() };
+    let file = Staged { root: root.to_owned(), path, mode, at: at.clone(), permit };
     let written = tokio::task::spawn_blocking(move || file.write(received));
     let fed = feed(&mut body, size, &at, &pieces).await;
     drop(pieces);
@@ -47,11 +49,21 @@ pub(super) async fn write(
 /// Does the first half of a write and gives it up: whether there may be files, and whether one more fits.
 pub(super) fn stage_and_remove(root: &Path, at: &Place) -> Result<(), StoreError> {
     let failed = |error| StoreError::of_io(at.clone(), error);
-    let file = Staged { root: root.to_owned(), path: root.to_owned(), mode: None, at: at.clone() };
+    let permit = Permit::unlimited();
+    let file = Staged { root: root.to_owned(), path: root.to_owned(), mode: None, at: at.clone(), permit };
     let (mut staged, path) = file.stage().map_err(failed)?;
     let written = staged.write_all(b"x").and_then(|()| staged.sync_all());
     std::fs::remove_file(&path).map_err(failed)?;
     written.map_err(failed)
+}
+
+/// Removes a file for good. One that is not there is removed already.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        removed => removed?,
+    }
+    path.parent().map_or(Ok(()), sync_folder)
 }
 
 /// Hands the body to the writing thread. Returns early, without error, when that thread has stopped: it knows why.
@@ -79,6 +91,7 @@ struct Staged {
     path: PathBuf,
     mode: Option<u32>,
     at: Place,
+    permit: Permit,
 }
 
 impl Staged {
@@ -86,7 +99,7 @@ impl Staged {
     fn write(&self, mut pieces: mpsc::Receiver<Piece>) -> Result<Option<Head>, StoreError> {
         let failed = |error| StoreError::of_io(self.at.clone(), error);
         let (mut file, staged) = self.stage().map_err(failed)?;
-        let published = self.fill(&mut file, &mut pieces).and_then(|complete| {
+        let published = self.fill(&mut file, &mut pieces).map_err(failed).and_then(|complete| {
             if complete {
                 self.publish(&file, &staged)?;
             }
@@ -97,7 +110,7 @@ impl Staged {
         {
             tracing::warn!(path = %staged.display(), %error, "a staged file could not be removed");
         }
-        if !published.map_err(failed)? {
+        if !published? {
             return Ok(None);
         }
         head_of(&file.metadata().map_err(failed)?, self.at.clone()).map(Some)
@@ -130,11 +143,18 @@ impl Staged {
         Ok(false)
     }
 
-    fn publish(&self, file: &File, staged: &Path) -> io::Result<()> {
+    fn publish(&self, file: &File, staged: &Path) -> Result<(), StoreError> {
+        let failed = |error| StoreError::of_io(self.at.clone(), error);
         if let Some(mode) = self.mode {
-            file.set_permissions(Permissions::from_mode(mode))?;
+            file.set_permissions(Permissions::from_mode(mode)).map_err(failed)?;
         }
-        file.sync_all()?;
+        file.sync_all().map_err(failed)?;
+        // The body may have taken its time, and what follows is what others see.
+        self.permit.may_request().map_err(|source| StoreError::Withdrawn { at: self.at.clone(), source })?;
+        self.put_in_place(staged).map_err(failed)
+    }
+
+    fn put_in_place(&self, staged: &Path) -> io::Result<()> {
         let parent = self.path.parent().unwrap_or(&self.root);
         if let Err(error) = std::fs::rename(staged, &self.path) {
             if error.kind() != io::ErrorKind::NotFound {

@@ -9,7 +9,6 @@
 //! version, and a delete marker hides nothing; only a status record, which its site overwrites, is read newest.
 
 mod attempt;
-mod http;
 mod objects;
 mod s3;
 
@@ -25,6 +24,7 @@ use secrecy::SecretString;
 
 use super::error::{Place, StoreError, folder_name};
 use crate::config::address::{VaultAddress, VaultUrl};
+use crate::permit::Permit;
 use objects::Objects;
 pub(in crate::store) use s3::{S3Keys, md5_hex};
 
@@ -184,6 +184,16 @@ impl Keys {
         };
         std::fs::create_dir_all(path).map_err(|e| StoreError::of_io(Place::store(&folder_name(path), "create"), e))?;
         Keys::folder(path)
+    }
+
+    /// The same place, but whatever changes something in it asks `permit` right before it starts, and is given up in time.
+    #[must_use]
+    pub fn under(&self, permit: &Permit) -> Keys {
+        let place = match &self.place {
+            KeyPlace::Objects(objects) => KeyPlace::Objects(objects.under(permit)),
+            KeyPlace::S3(s3) => KeyPlace::S3(s3.under(permit)),
+        };
+        Keys { name: Arc::clone(&self.name), place }
     }
 
     /// The place as a person knows it.

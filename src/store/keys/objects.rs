@@ -6,31 +6,25 @@
 use std::io;
 use std::path::Path as FolderPath;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use object_store::azure::MicrosoftAzureBuilder;
-use object_store::client::HttpError;
-use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{
-    BackoffConfig, ClientOptions, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-    RetryConfig,
-};
-use secrecy::{ExposeSecret, SecretString};
+use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use secrecy::SecretString;
 
 use super::ListedKey;
 use super::attempt::{Attempt, Attempts};
-use super::http::Connector;
 use crate::config::address::VaultAddress;
+use crate::permit::Permit;
+use crate::store::cloud::answer::translate;
+use crate::store::cloud::http::Connector;
+use crate::store::cloud::open::{self, Way};
+use crate::store::cloud::permitted::permitted;
 use crate::store::error::{Place, StoreError};
 use crate::store::s3::READ_TIMEOUT;
-
-/// How long a request is tried again, in all.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Keys below a prefix of one object_store.
 #[derive(Clone)]
@@ -40,6 +34,7 @@ pub(in crate::store) struct Objects {
     store: Arc<dyn ObjectStore>,
     /// The same, but it tries once: whoever creates has to know about every attempt.
     once: Arc<dyn ObjectStore>,
+    permit: Permit,
 }
 
 /// A folder that exists.
@@ -51,7 +46,7 @@ pub(super) fn folder(path: &FolderPath, name: &str) -> Result<Objects, StoreErro
     }
     let store = LocalFileSystem::new_with_prefix(path).map_err(|e| translate(at(), e))?.with_fsync(true);
     let store: Arc<dyn ObjectStore> = Arc::new(store);
-    Ok(Objects { name: name.into(), prefix: "".into(), once: Arc::clone(&store), store })
+    Ok(Objects { name: name.into(), prefix: "".into(), once: Arc::clone(&store), store, permit: Permit::unlimited() })
 }
 
 /// A bucket of Google Cloud Storage; `credentials` is a service account's JSON.
@@ -61,24 +56,13 @@ pub(super) fn gcs(
     prefix: &str,
     credentials: Option<SecretString>,
 ) -> Result<Objects, StoreError> {
-    let at = || Place::store(&address.url.to_string(), "open");
-    let account = credentials.ok_or_else(|| denied(at(), "there are no credentials"))?;
-    let build = |retries: usize| {
-        let mut builder = GoogleCloudStorageBuilder::new()
-            .with_bucket_name(bucket)
-            .with_service_account_key(account.expose_secret())
-            .with_client_options(ClientOptions::new().with_allow_http(true))
-            .with_retry(retry(retries))
-            .with_http_connector(Connector);
-        if let Some(endpoint) = &address.endpoint {
-            builder = builder.with_base_url(endpoint);
-        }
-        // What it says of a key it cannot parse may quote it.
-        let why = "its credentials are not the JSON of a service account";
-        builder.build().map_err(|_| denied(at(), why))
-    };
-    let (store, once) = (Arc::new(build(RETRIES)?), Arc::new(build(0)?));
-    Ok(Objects { name: named(address), prefix: prefix.into(), store, once })
+    let (name, connector) = (named(address), Connector::trusting(None));
+    if credentials.is_none() {
+        return Err(open::denied(&address.url.to_string(), "there are no credentials"));
+    }
+    let way = way(address, &name, credentials.as_ref(), &connector);
+    let (store, once) = (Arc::new(open::gcs(way, bucket, open::RETRIES)?), Arc::new(open::gcs(way, bucket, 0)?));
+    Ok(Objects { name, prefix: prefix.into(), store, once, permit: Permit::unlimited() })
 }
 
 /// A container of Azure Blob Storage; `credentials` is `ACCOUNT:KEY`.
@@ -88,36 +72,21 @@ pub(super) fn azure(
     prefix: &str,
     credentials: Option<SecretString>,
 ) -> Result<Objects, StoreError> {
-    let at = || Place::store(&address.url.to_string(), "open");
-    let wrong = || denied(at(), "its credentials are not of the form ACCOUNT:KEY");
-    let credentials = credentials.ok_or_else(wrong)?;
-    let (account, key) = credentials.expose_secret().trim().split_once(':').ok_or_else(wrong)?;
-    let build = |retries: usize| {
-        let mut builder = MicrosoftAzureBuilder::new()
-            .with_container_name(container)
-            .with_account(account)
-            .with_access_key(key)
-            .with_allow_http(true)
-            .with_retry(retry(retries))
-            .with_http_connector(Connector);
-        if let Some(endpoint) = &address.endpoint {
-            builder = builder.with_endpoint(endpoint.trim_end_matches('/').to_owned());
-        }
-        builder.build().map_err(|_| wrong())
-    };
-    let (store, once) = (Arc::new(build(RETRIES)?), Arc::new(build(0)?));
-    Ok(Objects { name: named(address), prefix: prefix.into(), store, once })
+    let (name, connector) = (named(address), Connector::trusting(None));
+    let way = way(address, &name, credentials.as_ref(), &connector);
+    let (store, _) = open::azure(way, container, open::RETRIES)?;
+    let (once, _) = open::azure(way, container, 0)?;
+    let (store, once) = (Arc::new(store), Arc::new(once));
+    Ok(Objects { name, prefix: prefix.into(), store, once, permit: Permit::unlimited() })
 }
 
-/// How often a request is tried again.
-const RETRIES: usize = 3;
-
-fn retry(max_retries: usize) -> RetryConfig {
-    RetryConfig { backoff: BackoffConfig::default(), max_retries, retry_timeout: RETRY_TIMEOUT }
-}
-
-fn denied(at: Place, why: &str) -> StoreError {
-    StoreError::Denied { at, why: why.to_owned() }
+fn way<'a>(
+    address: &'a VaultAddress,
+    name: &'a str,
+    credentials: Option<&'a SecretString>,
+    connector: &'a Connector,
+) -> Way<'a> {
+    Way { name, endpoint: address.endpoint.as_deref(), credentials, connector }
 }
 
 fn named(address: &VaultAddress) -> Arc<str> {
@@ -135,7 +104,8 @@ impl Attempts for Objects {
     async fn put_new(&self, key: &str, body: &Bytes) -> Result<Attempt, StoreError> {
         let path = self.path(key, "create")?;
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.once.put_opts(&path, PutPayload::from_bytes(body.clone()), options).await {
+        let put = self.once.put_opts(&path, PutPayload::from_bytes(body.clone()), options);
+        match permitted(&self.permit, &self.at(key), put).await? {
             Ok(_) => Ok(Attempt::New),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(Attempt::Taken),
             Err(error) => Err(translate(self.at(key), error)),
@@ -157,9 +127,19 @@ impl Attempts for Objects {
 }
 
 impl Objects {
+    pub(super) fn under(&self, permit: &Permit) -> Self {
+        Objects { permit: permit.clone(), ..self.clone() }
+    }
+
+    /// The store to write to: under a permit that ends, one that tries once, for it does not ask before it tries again.
+    fn writer(&self) -> &dyn ObjectStore {
+        if self.permit.request_max().is_some() { &*self.once } else { &*self.store }
+    }
+
     pub(super) async fn replace(&self, key: &str, body: Bytes) -> Result<(), StoreError> {
         let path = self.path(key, "replace")?;
-        let written = self.store.put_opts(&path, PutPayload::from_bytes(body), PutOptions::default()).await;
+        let put = self.writer().put_opts(&path, PutPayload::from_bytes(body), PutOptions::default());
+        let written = permitted(&self.permit, &self.place(key, "replace"), put).await?;
         written.map(drop).map_err(|error| translate(self.place(key, "replace"), error))
     }
 
@@ -216,7 +196,7 @@ impl Objects {
 
     pub(super) async fn delete(&self, key: &str) -> Result<(), StoreError> {
         let path = self.path(key, "delete")?;
-        match self.store.delete(&path).await {
+        match permitted(&self.permit, &self.place(key, "delete"), self.writer().delete(&path)).await? {
             Ok(()) => Ok(()),
             Err(error) => match translate(self.place(key, "delete"), error) {
                 StoreError::NotFound { at } if at.key.is_some() => Ok(()),
@@ -248,55 +228,4 @@ impl Objects {
             .map_err(|e| StoreError::Other { at: self.place(&key, "list"), source: e.into() })?;
         Ok(ListedKey { key, size: meta.size, modified })
     }
-}
-
-/// Says an error of object_store in our words. It hides most of what matters in the causes of a "generic" error, so the
-/// chain is searched: for the system's own error, for one of the network, for a status that says to come back.
-fn translate(at: Place, error: object_store::Error) -> StoreError {
-    use object_store::Error as E;
-    match error {
-        E::NotFound { source, .. } if is_no_bucket(&source.to_string()) => {
-            StoreError::NotFound { at: Place { key: None, ..at } }
-        }
-        E::NotFound { .. } => StoreError::NotFound { at },
-        E::AlreadyExists { .. } => StoreError::Exists { at },
-        E::Precondition { .. } => StoreError::Changed { at },
-        E::PermissionDenied { source, .. } | E::Unauthenticated { source, .. } => {
-            StoreError::Denied { at, why: source.to_string() }
-        }
-        E::InvalidPath { source } => StoreError::BadKey { at, why: source.to_string() },
-        other => match io_cause(&other) {
-            Some(cause) => StoreError::of_io(at, cause),
-            None if is_unanswered(&other) => StoreError::Unavailable { at, source: other.into() },
-            None => StoreError::Other { at, source: other.into() },
-        },
-    }
-}
-
-/// What Google and Azure call it.
-fn is_no_bucket(said: &str) -> bool {
-    ["NoSuchBucket", "ContainerNotFound", "bucket does not exist"].iter().any(|words| said.contains(words))
-}
-
-/// The links of a chain of causes.
-fn causes<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    std::iter::successors(Some(error), |link| link.source())
-}
-
-/// The system's error in a chain of causes; made anew from its number, because a chain cannot be taken apart.
-/// Below an error of the network it is the network's.
-fn io_cause(error: &(dyn std::error::Error + 'static)) -> Option<io::Error> {
-    let number = |link: &(dyn std::error::Error + 'static)| link.downcast_ref::<io::Error>()?.raw_os_error();
-    causes(error).take_while(|link| !link.is::<HttpError>()).find_map(number).map(io::Error::from_raw_os_error)
-}
-
-/// The status is in the text alone: the type that holds it is private to object_store.
-fn is_unanswered(error: &(dyn std::error::Error + 'static)) -> bool {
-    let comes_back = |said: &str| {
-        let status = said.split_once("status code: ").map(|(_, status)| status);
-        status.is_some_and(|status| status.starts_with('5') || status.starts_with("408") || status.starts_with("429"))
-    };
-    causes(error).any(|link| link.is::<HttpError>() || comes_back(&link.to_string()))
 }

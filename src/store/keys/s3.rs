@@ -21,7 +21,8 @@ use tokio::sync::OnceCell;
 
 use super::ListedKey;
 use super::attempt::{Attempt, Attempts};
-use crate::config::address::VaultAddress;
+use crate::config::address::{Addressing, VaultAddress};
+use crate::permit::Permit;
 use crate::store::error::{Place, StoreError};
 use crate::store::object::Listed;
 use crate::store::s3::versions::{Marker, Version, Versioning};
@@ -49,9 +50,15 @@ impl S3Keys {
         prefix: &str,
         credentials: Option<SecretString>,
     ) -> Result<Self, StoreError> {
-        let access = Access { endpoint: address.endpoint.as_deref(), region: &address.region, credentials };
+        let endpoint = address.endpoint.as_deref();
+        let addressing = if endpoint.is_some() { Addressing::Path } else { Addressing::VirtualHost };
+        let access = Access { endpoint, region: &address.region, addressing, ca_file: None, credentials };
         let s3 = S3::with(bucket, prefix, access)?;
         Ok(S3Keys { once: s3.once(), s3, versioning: Arc::default() })
+    }
+
+    pub(super) fn under(&self, permit: &Permit) -> Self {
+        S3Keys { s3: self.s3.under(permit), once: self.once.under(permit), versioning: Arc::clone(&self.versioning) }
     }
 
     /// Whether older versions have to be asked for. Where the credential may not ask the bucket, its listing of versions

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
+use super::permitted::withdrawn;
 use crate::store::error::{Place, StoreError};
 
 /// Says a failed request in our words.
@@ -13,15 +14,36 @@ pub(in crate::store) fn refused<E>(at: Place, error: SdkError<E, HttpResponse>) 
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
+    if let Some(source) = withdrawn(&error) {
+        return StoreError::Withdrawn { at, source };
+    }
     let status = error.raw_response().map_or(0, |answer| answer.status().as_u16());
     let code = error.code().unwrap_or_default().to_owned();
     let why = match error.message() {
-        _ if error.raw_response().is_none() => causes(&error),
+        // None came, or one that cannot be understood.
+        _ if status < 300 => causes(&error),
         Some(message) if !code.is_empty() => format!("HTTP {status}, {code}: {message}"),
         _ if !code.is_empty() => format!("HTTP {status}, {code}"),
         _ => format!("HTTP {status}"),
     };
     judge(at, status, &code, why)
+}
+
+/// The same for a request that names a version. One of a form that the server does not know is not there, either.
+pub(in crate::store) fn no_such_version<E>(at: Place, error: SdkError<E, HttpResponse>) -> StoreError
+where
+    E: ProvideErrorMetadata + Error + 'static,
+{
+    match code(&error).1.as_str() {
+        "NoSuchVersion" | "InvalidArgument" => StoreError::NotFound { at },
+        _ => refused(at, error),
+    }
+}
+
+/// Whether a request that failed did so because its answer, a success, had no content.
+pub(in crate::store) fn is_empty_success<E>(error: &SdkError<E, HttpResponse>) -> bool {
+    let answer = error.raw_response();
+    answer.is_some_and(|answer| answer.status().is_success() && answer.body().bytes() == Some(b""))
 }
 
 /// The status (0 without an answer) and the error code of a failed request.
@@ -39,7 +61,10 @@ fn judge(at: Place, status: u16, code: &str, why: String) -> StoreError {
         ("NoSuchKey" | "NoSuchUpload", _) | (_, 404) => StoreError::NotFound { at },
         (_, 401 | 403) => StoreError::Denied { at, why },
         (_, 412) => StoreError::Changed { at },
-        ("SlowDown" | "RequestTimeout" | "OperationAborted", _) | (_, 0 | 408 | 429 | 500..) => {
+        // Asked again it will not know it either.
+        (_, 501) => StoreError::other(at, why),
+        // What came is not what was sent.
+        ("BadDigest" | "SlowDown" | "RequestTimeout" | "OperationAborted", _) | (_, 0 | 408 | 429 | 500..) => {
             StoreError::Unavailable { at, source: why.into() }
         }
         _ => StoreError::other(at, why),
@@ -80,7 +105,9 @@ mod tests {
         check("QuotaExceeded", 403, "NoSpace");
         check("PreconditionFailed", 412, "Changed");
         check("SlowDown", 503, "Unavailable");
+        check("BadDigest", 400, "Unavailable");
         check("", 0, "Unavailable");
+        check("NotImplemented", 501, "Other");
         check("KeyTooLongError", 400, "BadKey");
         check("PermanentRedirect", 301, "Other");
     }

@@ -6,12 +6,16 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    BehaviorVersion, Config, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-    SharedCredentialsProvider,
+    BehaviorVersion, Builder, Config, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    SharedCredentialsProvider, SharedHttpClient,
 };
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::Access;
+use super::pressure::Pressure;
+use crate::config::address::Addressing;
+use crate::store::authorities::Authorities;
 use crate::store::error::{Place, StoreError};
 
 /// How long a connection may take to be made.
@@ -21,29 +25,26 @@ pub(in crate::store) const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a request is tried in all.
 const ATTEMPTS: u32 = 4;
 
-/// A client for `endpoint` (AWS when absent). `name` is what an error calls the place.
+/// A client for the server of `access`. `name` is what an error calls the place; `pressure` hears what the server asks for.
 ///
 /// # Errors
-/// [`StoreError::Denied`] for credentials of another form.
-pub(super) fn client(
-    endpoint: Option<&str>,
-    region: &str,
-    credentials: Option<SecretString>,
-    name: &str,
-) -> Result<Client, StoreError> {
-    let credentials = credentials.map(|secret| parse_credentials(&secret, name)).transpose()?;
-    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+/// [`StoreError::Denied`] for credentials of another form, [`StoreError::Authorities`] for a file that holds none.
+pub(super) fn client(access: Access<'_>, name: &str, pressure: Pressure) -> Result<Client, StoreError> {
+    let credentials = access.credentials.map(|secret| parse_credentials(&secret, name)).transpose()?;
+    let authorities = access.ca_file.map(|file| Authorities::load(file, name)).transpose()?;
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build();
     let mut config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .http_client(http)
-        .region(Region::new(region.to_owned()))
-        .force_path_style(endpoint.is_some())
+        .http_client(http_client(authorities, name)?)
+        .region(Region::new(access.region.to_owned()))
+        .force_path_style(access.addressing == Addressing::Path)
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .timeout_config(timeouts)
+        .interceptor(pressure)
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS));
-    config.set_endpoint_url(endpoint.map(str::to_owned));
+    // To the SDK a path without a slash at its end is the beginning of the bucket's name.
+    config.set_endpoint_url(access.endpoint.map(|endpoint| format!("{}/", endpoint.trim_end_matches('/'))));
     let config = match credentials {
         Some(credentials) => config.credentials_provider(SharedCredentialsProvider::new(credentials)).build(),
         None => config.allow_no_auth().build(),
@@ -51,9 +52,23 @@ pub(super) fn client(
     Ok(Client::from_conf(config))
 }
 
+fn http_client(authorities: Option<Authorities>, name: &str) -> Result<SharedHttpClient, StoreError> {
+    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring));
+    let Some(Authorities { pem, .. }) = authorities else { return Ok(http.build_https()) };
+    let trusted = TrustStore::empty().with_pem_certificate(pem);
+    let context = TlsContext::builder().with_trust_store(trusted).build();
+    let context = context.map_err(|error| StoreError::other(Place::store(name, "open"), error.to_string()))?;
+    Ok(http.tls_context(context).build_https())
+}
+
 /// The same client, but it tries once: for requests whose sender has to know about every attempt.
 pub(super) fn that_tries_once(client: &Client) -> Client {
     Client::from_conf(client.config().to_builder().retry_config(RetryConfig::disabled()).build())
+}
+
+/// The same for one request.
+pub(super) fn once() -> Builder {
+    Config::builder().retry_config(RetryConfig::disabled())
 }
 
 fn parse_credentials(secret: &SecretString, name: &str) -> Result<Credentials, StoreError> {

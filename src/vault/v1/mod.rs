@@ -275,6 +275,9 @@ pub struct StatusRecord {
     pub scrub: Option<ScrubVerdict>,
     /// The last `vault probe` of this site.
     pub probe: Option<ProbeVerdict>,
+    /// What the last `verify` of each of its buckets found; absent before the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub buckets: Vec<BucketVerdict>,
     /// The release that wrote it.
     pub software: String,
 }
@@ -320,6 +323,26 @@ pub struct ScrubVerdict {
     pub streams: u64,
     /// Objects found missing or damaged.
     pub damaged: u64,
+}
+
+/// What a `verify` of one bucket read and found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketVerdict {
+    /// The bucket: `bucket.artifacts`.
+    pub source: String,
+    /// When it ended, by the site's clock.
+    pub at: jiff::Timestamp,
+    /// Objects that were looked for.
+    pub objects: u64,
+    /// Objects whose content was read and hashed.
+    pub reread: u64,
+    /// Bytes of them.
+    pub reread_bytes: u64,
+    /// Objects that are not as the recovery point says.
+    pub faults: u64,
+    /// Which of them, at most a thousand, so that the live site can mend them: 32 hexadecimal digits each, of the BLAKE3 of
+    /// the BLAKE3 of its content and its key.
+    pub suspects: Vec<String>,
 }
 
 /// What a `vault probe` found.

@@ -1,24 +1,22 @@
 //! The snapshot into the fresh database: definitions, rows, sequences, definitions that come after the rows, materialized
 //! views, statistics, and what belongs to the database itself.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
-
-use futures_util::future::try_join_all;
-
 use super::large_objects;
-use super::marks::{CREATED, LOADED, LOADING, STATE};
+use super::marks::{CREATED, LOADED, LOADING, REFUSED, STATE};
 use super::prepare::recreate;
-use super::{DatabaseError, Target};
-use crate::capture::layout::{self, TableFacts};
+use super::{DatabaseError, Target, rows, statistics};
+use crate::capture::layout;
 use crate::error::Error;
 use crate::failpoint;
-use crate::observe::{Meter, Progress};
+use crate::observe::Progress;
+use crate::postgres::allowance::Allowance;
 use crate::postgres::catalog::{self, set_sequences};
-use crate::postgres::copy::Selection;
+use crate::postgres::marking::Marking;
 use crate::postgres::properties::{Properties, unknown_settings};
-use crate::postgres::{Session, constraint_triggers, copy, lifecycle, quote, script};
-use crate::stream::{Source, SourceStream, StreamEntry};
+use crate::postgres::refused::Refused;
+use crate::postgres::{self, Session, constraint_triggers, early, lifecycle, quote, script};
+use crate::restore::RestoreError;
+use crate::stream::Source;
 
 /// What was loaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +31,8 @@ pub struct Loaded {
     pub already: bool,
     /// Settings of the database that this server does not have, and which were not set.
     pub unknown_settings: Vec<String>,
+    /// What our role was allowed, where it is no superuser.
+    pub allowance: Allowance,
 }
 
 /// The characters of a failed statement that are shown.
@@ -54,46 +54,59 @@ pub async fn load<S: Source>(target: &Target, source: &S, progress: &Progress) -
             return Err(DatabaseError::NotReady { name: fresh, what: "does not exist or is not marked as ours" }.into());
         }
     }
-    set_state(target, LOADING).await?;
+    set_state(target, LOADING, &[]).await?;
+    let mut allowance = Allowance::default();
     let session = target.server.connect_to(&fresh).await?;
     empty_template(&session, source, &properties).await?;
     let pre_data = layout::text(source, &layout::pre_data()).await?;
-    run(&session, &fresh, &script::statements(&pre_data)).await?;
+    run(&session, &fresh, &script::statements(&pre_data), &mut allowance).await?;
     for statement in properties.public_schema.iter().flat_map(|schema| schema.apply()) {
-        session.execute("giving the schema public its owner, privileges and comment", &statement).await?;
+        let doing = "giving the schema public its owner, privileges and comment";
+        allowance.run(&session, doing, &statement).await?;
     }
     failpoint::hit("database.pre-data");
-    let mut loaded = rows(target, source, &properties.encoding, progress).await?;
-    large_objects::load(&session, source).await?;
+    let post_data = layout::text(source, &layout::post_data()).await?;
+    let statements = script::statements(&post_data);
+    let parts = early::split(&statements, &rows::tables_of_their_own(source)?);
+    let mut loaded = rows::load(target, source, &properties.encoding, &parts, &allowance, progress).await?;
+    allowance.extend(std::mem::take(&mut loaded.allowance));
+    large_objects::load(&session, source, &mut allowance).await?;
     set_sequences(&session, &layout::sequences(source).await?).await?;
     failpoint::hit("database.sequences");
-    finish(&session, &fresh, source, &properties).await?;
+    finish(target, &session, parts.rest, &properties, &mut allowance).await?;
     session.close().await;
-    loaded.unknown_settings = apply_properties(target, properties).await?;
-    set_state(target, LOADED).await?;
+    loaded.unknown_settings = apply_properties(target, properties, &mut allowance).await?;
+    let refused: Vec<&Refused> = allowance.refused.iter().collect();
+    set_state(target, LOADED, &refused).await?;
+    loaded.allowance = allowance;
     Ok(loaded)
 }
 
 /// What comes after the rows.
-async fn finish<S: Source>(session: &Session, fresh: &str, source: &S, properties: &Properties) -> Result<(), Error> {
+async fn finish(
+    target: &Target,
+    session: &Session,
+    mut statements: Vec<&str>,
+    properties: &Properties,
+    allowance: &mut Allowance,
+) -> Result<(), Error> {
+    let fresh = &target.fresh();
     // A fresh session's settings again: the first script set its own.
     session.execute("preparing to build the indexes", "SET maintenance_work_mem = '256MB'").await?;
-    let post_data = layout::text(source, &layout::post_data()).await?;
-    let mut statements = script::statements(&post_data);
     // pg_restore has them behind the event triggers, where they would be seen.
     statements.retain(|each| !each.starts_with("REFRESH MATERIALIZED VIEW "));
     let (objects, event_triggers) = statements.split_at(first_event_trigger(&statements));
-    run(session, fresh, objects).await?;
+    run(session, fresh, objects, allowance).await?;
     failpoint::hit("database.post-data");
-    constraint_triggers::switch(session, &properties.constraint_triggers).await?;
+    allowance.refused.extend(constraint_triggers::switch(session, &properties.constraint_triggers).await?);
     failpoint::hit("database.constraint-triggers");
     for view in &properties.materialized_views {
         session.execute(&format!("refreshing {view}"), &format!("REFRESH MATERIALIZED VIEW {view}")).await?;
         failpoint::hit("database.view-refreshed");
     }
-    analyze(session).await?;
+    statistics::gather(target, session).await?;
     failpoint::hit("database.analyzed");
-    run(session, fresh, event_triggers).await?;
+    run(session, fresh, event_triggers, allowance).await?;
     failpoint::hit("database.event-triggers");
     Ok(())
 }
@@ -104,22 +117,6 @@ fn first_event_trigger(statements: &[&str]) -> usize {
     statements.iter().position(|each| each.starts_with("CREATE EVENT TRIGGER ")).unwrap_or(statements.len())
 }
 
-/// Gathers statistics, but of no table that would have to ask another server for its sample: that one may not be
-/// reachable from here, least of all today.
-async fn analyze(session: &Session) -> Result<(), Error> {
-    let doing = "gathering statistics";
-    let spread = catalog::parents_of_foreign_tables(session).await?;
-    if spread.is_empty() {
-        return Ok(session.execute(doing, "ANALYZE").await?);
-    }
-    tracing::info!("not analyzed, because parts of them are at other servers: {}", spread.join(", "));
-    let names = catalog::analyzable(session).await?;
-    for name in names.iter().filter(|name| !spread.contains(name)) {
-        session.execute(doing, &format!("ANALYZE {name}")).await?;
-    }
-    Ok(())
-}
-
 async fn state(target: &Target) -> Result<Option<String>, Error> {
     let session = target.server.maintenance().await?;
     let marks = lifecycle::marks(&session, &target.fresh()).await?;
@@ -127,9 +124,16 @@ async fn state(target: &Target) -> Result<Option<String>, Error> {
     Ok(marks.filter(|marks| target.is_of_this_point(marks)).and_then(|mut marks| marks.remove(STATE)))
 }
 
-async fn set_state(target: &Target, state: &str) -> Result<(), Error> {
+/// Writes down how far the load is, and what the server refused meanwhile: a proof must know, whenever it is made.
+async fn set_state(target: &Target, state: &str, refused: &[&Refused]) -> Result<(), Error> {
     let session = target.server.maintenance().await?;
-    session.execute("marking how far the load is", &lifecycle::mark(&target.fresh(), STATE, state)).await?;
+    let (fresh, marking) = (target.fresh(), Marking::of(&session));
+    let mut marks = vec![marking.set(&fresh, STATE, state)];
+    if !refused.is_empty() {
+        let json = serde_json::to_string(refused).map_err(RestoreError::Value)?;
+        marks.push(marking.set(&fresh, REFUSED, &json));
+    }
+    lifecycle::together(&session, "marking how far the load is", &marks).await?;
     session.close().await;
     failpoint::hit("database.state");
     Ok(())
@@ -148,13 +152,23 @@ async fn empty_template<S: Source>(session: &Session, source: &S, properties: &P
 }
 
 /// Runs statements one by one and stops at the first that fails.
-async fn run(session: &Session, name: &str, statements: &[&str]) -> Result<(), Error> {
+pub(super) async fn run(
+    session: &Session,
+    name: &str,
+    statements: &[&str],
+    allowance: &mut Allowance,
+) -> Result<(), Error> {
     let tablespaces = catalog::tablespaces(session).await?;
     for statement in statements.iter().filter(|each| !script::is_of_a_newer_server(each, session.version())) {
         let statement = script::with_streaming_said(at_home(statement, &tablespaces));
-        session.execute("running the snapshot's definitions", &statement).await.map_err(|source| {
-            DatabaseError::Statement { name: name.to_owned(), statement: shown(&statement), source }
-        })?;
+        match allowance.run(session, "running the snapshot's definitions", &statement).await {
+            Ok(()) => {}
+            Err(error @ postgres::Error::NotMember { .. }) => return Err(error.into()),
+            Err(source) => {
+                let (name, statement) = (name.to_owned(), shown(&statement));
+                return Err(DatabaseError::Statement { name, statement, source }.into());
+            }
+        }
     }
     Ok(())
 }
@@ -177,87 +191,18 @@ fn at_home<'a>(statement: &'a str, tablespaces: &[String]) -> &'a str {
     if tablespaces.iter().any(here) { statement } else { "SET default_tablespace = ''" }
 }
 
-struct Work<'a, S> {
-    target: &'a Target,
-    fresh: String,
-    source: &'a S,
-    encoding: &'a str,
-    queue: Mutex<VecDeque<(StreamEntry, TableFacts)>>,
-    meter: Box<dyn Meter>,
-}
-
-/// The rows, several tables at a time, the largest first, each by one COPY so that its rows keep their order.
-async fn rows<S: Source>(target: &Target, source: &S, encoding: &str, progress: &Progress) -> Result<Loaded, Error> {
-    let tables = layout::tables(source)?;
-    let bytes = tables.iter().map(|(entry, _)| entry.bytes).sum();
-    let meter = progress.begin(&format!("load of database {}", target.name), Some(bytes));
-    let work = Work { target, fresh: target.fresh(), source, encoding, queue: Mutex::new(tables.into()), meter };
-    let parts = try_join_all((0..target.workers.max(1)).map(|_| worker(&work))).await?;
-    let mut all = Loaded::default();
-    for part in parts {
-        all.tables += part.tables;
-        all.rows += part.rows;
-        all.bytes += part.bytes;
-    }
-    work.meter.finish(&format!("{} rows, {}", all.rows, crate::units::Bytes(all.bytes)));
-    Ok(all)
-}
-
-async fn worker<S: Source>(work: &Work<'_, S>) -> Result<Loaded, Error> {
-    let next = || work.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-    let mut loaded = Loaded::default();
-    let Some(mut table) = next() else { return Ok(loaded) };
-    let session = work.target.server.connect_to(&work.fresh).await?;
-    loop {
-        let (entry, facts) = &table;
-        fill(work, &session, entry, facts).await?;
-        loaded.tables += 1;
-        loaded.rows += facts.rows;
-        loaded.bytes += entry.bytes;
-        match next() {
-            Some(following) => table = following,
-            None => break,
-        }
-    }
-    session.close().await;
-    Ok(loaded)
-}
-
-async fn fill<S: Source>(
-    work: &Work<'_, S>,
-    session: &Session,
-    entry: &StreamEntry,
-    facts: &TableFacts,
-) -> Result<(), Error> {
-    let table = facts.destination();
-    let selection = Selection { table: &table, columns: &facts.columns, condition: None };
-    let mut stream = work.source.read(&entry.name).await?;
-    // An extension's table holds the extension's own rows; of one reached through its root a sibling may be on its way.
-    let mut copying = if facts.condition.is_some() || facts.through.is_some() {
-        copy::copy_more_in(session, selection, work.encoding).await?
-    } else {
-        copy::copy_in(session, selection, work.encoding).await?
-    };
-    while let Some(data) = stream.next().await? {
-        work.meter.advance(data.len() as u64);
-        copying.write(data).await?;
-    }
-    let found = copying.finish().await?;
-    failpoint::hit("database.table");
-    if found == facts.rows {
-        return Ok(());
-    }
-    Err(DatabaseError::Rows { name: work.fresh.clone(), table, expected: facts.rows, found }.into())
-}
-
 /// The settings this server does not have are left out; their names are returned.
-async fn apply_properties(target: &Target, properties: Properties) -> Result<Vec<String>, Error> {
+async fn apply_properties(
+    target: &Target,
+    properties: Properties,
+    allowance: &mut Allowance,
+) -> Result<Vec<String>, Error> {
     let session = target.server.maintenance().await?;
     let names: Vec<String> = properties.settings.iter().map(|setting| setting.name.clone()).collect();
     let unknown = unknown_settings(&session, &names).await?;
     let properties = properties.without(&unknown);
-    for statement in properties.apply(&target.fresh()) {
-        session.execute("giving the database its owner, privileges and settings", &statement).await?;
+    for statement in properties.apply(&target.fresh(), Marking::of(&session)) {
+        allowance.run(&session, "giving the database its owner, privileges and settings", &statement).await?;
         failpoint::hit("database.property");
     }
     session.close().await;

@@ -1,6 +1,6 @@
 //! The marks that tell a database of ours from anybody else's, and what restores have left by them.
 //!
-//! They are settings under `warmspare.`, which live and move with the database. A database is ours to list, to drop and to swap back
+//! They live and move with the database, as settings under `warmspare.` or in its comment. A database is ours to list, to drop and to swap back
 //! only if its marks name this system, this site and this source *and* it still bears the name we gave it: one that a person
 //! has renamed is that person's, whatever it was, and so is one whose marks came along in somebody's dump.
 
@@ -8,8 +8,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::postgres::lifecycle::{self, Marked, Marks};
+use crate::postgres::lifecycle::{self, Marked};
+use crate::postgres::marking::{Marking, Marks};
 use crate::postgres::{self, Session};
+use crate::vault::layout::PointId;
 
 /// Which recovery point a database was restored from.
 pub(super) const POINT: &str = "point";
@@ -19,10 +21,16 @@ pub(super) const TERM: &str = "term";
 pub(super) const SNAPSHOT: &str = "snapshot";
 /// How far the load is: one of the three below.
 pub(super) const STATE: &str = "state";
+/// What the server refused of it to a role that is no superuser, as JSON.
+pub(super) const REFUSED: &str = "refused";
+/// That the sequences jumped their gap since it was restored.
+pub(super) const ADVANCED: &str = "advanced";
 /// On a database that was replaced: by which point, or [`UNDO`].
 pub(super) const REPLACED_BY: &str = "replaced_by";
 /// The run whose swap last gave it its name, or took it; the same on both sides of the swap.
 pub(super) const SWAP: &str = "swap";
+/// On a database that was replaced: until when the application may have written to it, [`NOW`] or the newest point taken here.
+const LIVED: &str = "lived";
 /// On a scratch database of `--into`.
 const SCRATCH: &str = "scratch";
 const SYSTEM: &str = "system";
@@ -38,6 +46,8 @@ const NAME: &str = "name";
 pub(super) const CREATED: &str = "created";
 pub(super) const LOADING: &str = "loading";
 pub(super) const LOADED: &str = "loaded";
+/// The site was the live one when the database was replaced.
+const NOW: &str = "now";
 /// What replaced a database that an undo took away.
 pub(super) const UNDO: &str = "undo";
 
@@ -65,6 +75,26 @@ pub struct Origin {
     pub snapshot: String,
     /// Whether it goes into a scratch place.
     pub scratch: bool,
+    /// When this site has been the live one.
+    pub lived: Option<Lived>,
+}
+
+/// When a site has been the live one, as far as it shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lived {
+    /// It is.
+    Now,
+    /// It was when it took this point, the newest it has taken.
+    At(PointId),
+}
+
+impl fmt::Display for Lived {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Lived::Now => f.write_str(NOW),
+            Lived::At(point) => point.fmt(f),
+        }
+    }
 }
 
 impl Owner {
@@ -76,18 +106,18 @@ impl Owner {
 
 impl Origin {
     /// The statements that mark the fresh database `name`.
-    pub(super) fn at_creation(&self, name: &str) -> Vec<String> {
-        let mut marks = self.named(name);
-        marks.extend([(RUN, self.run.as_str()), (SNAPSHOT, &self.snapshot)].map(|(k, v)| lifecycle::mark(name, k, v)));
-        marks.extend(self.scratch.then(|| lifecycle::mark(name, SCRATCH, "yes")));
+    pub(super) fn at_creation(&self, marking: Marking, name: &str) -> Vec<String> {
+        let mut marks = self.named(marking, name);
+        marks.extend([(RUN, self.run.as_str()), (SNAPSHOT, &self.snapshot)].map(|(k, v)| marking.set(name, k, v)));
+        marks.extend(self.scratch.then(|| marking.set(name, SCRATCH, "yes")));
         marks
     }
 
     /// The statements that write into a database, which already bears it, that we gave it `name`.
-    fn named(&self, name: &str) -> Vec<String> {
+    fn named(&self, marking: Marking, name: &str) -> Vec<String> {
         let Owner { system, site, source } = &self.owner;
         let marks = [(SYSTEM, system.as_str()), (SITE, site), (SOURCE, source), (NAME, name), (SINCE, &self.since)];
-        marks.map(|(key, value)| lifecycle::mark(name, key, value)).into()
+        marks.map(|(key, value)| marking.set(name, key, value)).into()
     }
 
     /// Whether the database `name`, with these marks, bears the application's name and was loaded whole from this very snapshot.
@@ -98,16 +128,18 @@ impl Origin {
     }
 
     /// The statements that mark `kept` as replaced by `by` in the swap `swap`.
-    pub(super) fn at_replacement(&self, kept: &str, by: &str, swap: &str) -> Vec<String> {
-        let mut marks = self.named(kept);
-        marks.extend([lifecycle::mark(kept, REPLACED_BY, by), lifecycle::mark(kept, SWAP, swap)]);
+    pub(super) fn at_replacement(&self, marking: Marking, kept: &str, by: &str, swap: &str) -> Vec<String> {
+        let mut marks = self.named(marking, kept);
+        marks.extend([marking.set(kept, REPLACED_BY, by), marking.set(kept, SWAP, swap)]);
+        // Never taken off again: what was written stays in there, however often the two swap.
+        marks.extend(self.lived.map(|lived| marking.set(kept, LIVED, &lived.to_string())));
         marks
     }
 
     /// The statements that mark `name` as what bears it since the swap `swap`.
-    pub(super) fn at_swap(&self, name: &str, swap: &str) -> Vec<String> {
-        let mut marks = self.named(name);
-        marks.extend([lifecycle::unmark(name, REPLACED_BY), lifecycle::mark(name, SWAP, swap)]);
+    pub(super) fn at_swap(&self, marking: Marking, name: &str, swap: &str) -> Vec<String> {
+        let mut marks = self.named(marking, name);
+        marks.extend([marking.unset(name, REPLACED_BY), marking.set(name, SWAP, swap)]);
         marks
     }
 }
@@ -148,6 +180,8 @@ pub struct Remaining {
     pub part: Part,
     /// The point it was restored from; `None` for one that a restore replaced but did not make.
     pub point: Option<String>,
+    /// Whether the application may have written to it what no point has, because this site was the live one with it.
+    pub written: bool,
     /// What replaced it: a point, or `undo`.
     pub replaced_by: Option<String>,
     /// The run whose swap it was part of, or that made it.
@@ -156,6 +190,17 @@ pub struct Remaining {
     pub since: String,
     /// Its size in bytes, if our role may ask.
     pub bytes: Option<u64>,
+}
+
+impl Remaining {
+    /// Whether it goes by itself: the next restore of the source that begins, or is proven, drops it.
+    pub fn goes(&self) -> bool {
+        match self.part {
+            Part::Unfinished => true,
+            Part::Replaced => self.point.is_some() && !self.written,
+            Part::InPlace | Part::Scratch => false,
+        }
+    }
 }
 
 /// The databases of `owner` on the session's server, by name.
@@ -183,12 +228,26 @@ fn read(marked: Marked, owner: &Owner) -> Option<Remaining> {
         oid,
         database: name,
         part,
+        written: is_written(&marks),
         point: marks.remove(POINT),
         replaced_by: marks.remove(REPLACED_BY),
         run,
         since: marks.remove(SINCE).unwrap_or_default(),
         bytes,
     })
+}
+
+/// A site that takes points is the live one: what is older than the newest of them was its database meanwhile.
+fn is_written(marks: &Marks) -> bool {
+    let point = |key: &str| marks.get(key).and_then(|text| text.parse::<PointId>().ok());
+    match marks.get(LIVED) {
+        // A promotion hands it to the application, whoever is called the live site.
+        None => marks.contains_key(ADVANCED),
+        Some(_) => {
+            marks.contains_key(ADVANCED)
+                || point(LIVED).is_none_or(|lived| point(POINT).is_none_or(|made| lived > made))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -213,6 +272,18 @@ mod tests {
         assert_eq!(part("app__0-1", &[(SWAP, "r")]), Some(Part::InPlace));
         assert_eq!(part("app__0-1", &[(SWAP, "r"), (SCRATCH, "yes")]), Some(Part::Scratch));
         assert_eq!(part("app__0-1", &[(SWAP, "r"), (REPLACED_BY, "0-2")]), Some(Part::Replaced));
+    }
+
+    #[test]
+    fn what_the_live_site_may_have_written_to_is_known() {
+        let written = |marks: &[(&str, &str)]| is_written(&marked("app", marks).marks);
+        assert!(!written(&[(POINT, "0-4")]));
+        assert!(written(&[(POINT, "0-4"), (ADVANCED, "yes")]), "it was promoted");
+        assert!(!written(&[(POINT, "0-4"), (LIVED, "0-3")]), "it came here after the last point was taken here");
+        assert!(written(&[(POINT, "0-4"), (LIVED, "0-5")]));
+        assert!(written(&[(POINT, "0-4"), (LIVED, "1-1")]));
+        assert!(written(&[(POINT, "0-4"), (LIVED, NOW)]));
+        assert!(written(&[(LIVED, "0-5")]) && written(&[(POINT, "0-4"), (LIVED, "?")]), "in doubt it stays");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The restore of one database, in functions between which the engine writes its journal.
 //!
 //! ```text
-//! standing → prepare ──→ load ──→ prove ──→ swap ──→ (at promotion) promote_roles
+//! standing → prepare ──→ load ──→ prove ──→ swap ──→ (at promotion) promote_roles, advance_sequences
 //!            <name>__<point>, empty  rows,   equal?   both renames in one transaction;
 //!            from template0          objects          the old one stays as <name>__before_<point>
 //! ```
@@ -15,28 +15,35 @@ mod large_objects;
 mod load;
 mod marks;
 mod prepare;
+mod promote;
 mod remains;
+mod rows;
 pub mod single;
+mod statistics;
 mod swap;
 mod undo;
 
 pub use load::{Loaded, load};
-pub use marks::{Origin, Owner, Part, Remaining, remaining};
+pub use marks::{Lived, Origin, Owner, Part, Remaining, remaining};
 pub use prepare::{Prepared, prepare};
+pub use promote::{Promoted, advance_sequences, plan_advances, promote_roles};
 pub use remains::{Dropped, drop_replaced, drop_unfinished, replaced_before, standing_unfinished};
-pub use swap::{Promoted, Sessions, Swapped, promote_roles, swap};
+pub use swap::{Sessions, Swapped, refuse_in_use, swap};
 pub use undo::{Exchange, Side, exchange_of};
 
-use marks::{LOADED, POINT, STATE, TERM};
+use marks::{LOADED, POINT, REFUSED, STATE, TERM};
 use secrecy::SecretString;
 
 use crate::capture::database::DatabaseFacts;
 use crate::config::address::DatabaseAddress;
 use crate::error::{Class, Error, Explain};
 use crate::observe::Progress;
-use crate::postgres::lifecycle::{self, InUse, Marks};
+use crate::postgres::lifecycle::{self, InUse};
+use crate::postgres::marking::Marks;
 use crate::postgres::quote::derived_name;
+use crate::postgres::refused::Refused;
 use crate::postgres::{self, Server, Session};
+use crate::restore::RestoreError;
 use crate::stream::Source;
 use crate::verify::database::{Comparison, prove as compare};
 
@@ -309,12 +316,12 @@ pub async fn holds(target: &Target) -> Result<bool, Error> {
         .is_some_and(|marks| target.is_of_this_point(&marks) && target.origin.is_held_by(&target.name, &marks)))
 }
 
-async fn loaded_as(target: &Target, session: &Session) -> Result<Option<String>, postgres::Error> {
+async fn loaded_as(target: &Target, session: &Session) -> Result<Option<(String, Marks)>, postgres::Error> {
     for candidate in [&target.fresh(), &target.name] {
         let marks = lifecycle::marks(session, candidate).await?;
         let loaded = |marks: &Marks| target.is_of_this_point(marks) && marks.get(STATE).is_some_and(|s| s == LOADED);
-        if marks.as_ref().is_some_and(loaded) {
-            return Ok(Some(candidate.clone()));
+        if let Some(marks) = marks.filter(loaded) {
+            return Ok(Some((candidate.clone(), marks)));
         }
     }
     Ok(None)
@@ -339,8 +346,13 @@ pub async fn prove<S: Source>(
     progress: &Progress,
 ) -> Result<Comparison, Error> {
     let session = target.server.maintenance().await?;
-    let name = loaded_as(target, &session).await?;
+    let loaded = loaded_as(target, &session).await?;
     session.close().await;
-    let name = name.ok_or_else(|| DatabaseError::NotReady { name: target.fresh(), what: "is not loaded yet" })?;
-    compare(&target.server, &name, &target.address, source, captured, target.workers, progress).await
+    let not_ready = || DatabaseError::NotReady { name: target.fresh(), what: "is not loaded yet" };
+    let (name, marks) = loaded.ok_or_else(not_ready)?;
+    let refused: Vec<Refused> = match marks.get(REFUSED) {
+        Some(json) => serde_json::from_str(json).map_err(RestoreError::Value)?,
+        None => Vec::new(),
+    };
+    compare(&target.server, &name, &target.address, source, captured, target.workers, &refused, progress).await
 }

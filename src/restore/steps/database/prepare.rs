@@ -8,9 +8,11 @@ use crate::capture::database::DatabaseFacts;
 use crate::capture::layout;
 use crate::error::Error;
 use crate::failpoint;
+use crate::postgres::allowance::Allowance;
+use crate::postgres::marking::Marking;
 use crate::postgres::properties::Properties;
 use crate::postgres::roles::{self, Role};
-use crate::postgres::{self, Session, catalog, inventory, lifecycle};
+use crate::postgres::{self, Session, access, catalog, inventory, lifecycle};
 use crate::stream::Source;
 
 /// What was prepared.
@@ -24,6 +26,10 @@ pub struct Prepared {
     pub differing_roles: Vec<String>,
     /// Tablespaces of the snapshot that this server lacks; what was in them goes to the default one.
     pub missing_tablespaces: Vec<String>,
+    /// Memberships of the new roles that the server refused to our role, which is no superuser, and why.
+    pub refused_memberships: Vec<String>,
+    /// The role that ours, which is no superuser, became a member of because the database to be replaced is theirs.
+    pub joined_roles: Vec<String>,
 }
 
 /// Checks that the server can take the snapshot, creates missing roles without a login, and creates the fresh database;
@@ -37,12 +43,23 @@ pub async fn prepare<S: Source>(target: &Target, source: &S, captured: &Database
     let wanted = layout::roles(source).await?;
     let session = target.server.maintenance().await?;
     can_take(target, &session, &properties, captured).await?;
+    // Now, and not when hours of loading are over.
+    let mut allowance = Allowance::default();
+    allowance.act_for_owner(&session, &target.name).await?;
     make_room(target, &session).await?;
-    let (created_roles, differing_roles) = complete_roles(&session, &wanted).await?;
+    let Roles { created, differing, refused } = complete_roles(&session, &wanted).await?;
     create(target, &session, &properties).await?;
     let missing_tablespaces = missing_tablespaces(&session, source).await?;
     session.close().await;
-    Ok(Prepared { fresh: target.fresh(), created_roles, differing_roles, missing_tablespaces })
+    let fresh = target.fresh();
+    Ok(Prepared {
+        fresh,
+        created_roles: created,
+        differing_roles: differing,
+        missing_tablespaces,
+        refused_memberships: refused,
+        joined_roles: allowance.joined.into_iter().collect(),
+    })
 }
 
 async fn missing_tablespaces<S: Source>(session: &Session, source: &S) -> Result<Vec<String>, Error> {
@@ -100,11 +117,12 @@ async fn create(target: &Target, session: &Session, properties: &Properties) -> 
     let sql = properties.create(&fresh, session.version(), &tablespaces);
     session.execute(&format!("creating database {fresh}"), &sql).await?;
     failpoint::hit("database.created");
-    let mut marks = target.origin.at_creation(&fresh);
+    let marking = Marking::of(session);
+    let mut marks = target.origin.at_creation(marking, &fresh);
     marks.extend([
-        lifecycle::mark(&fresh, POINT, &target.point),
-        lifecycle::mark(&fresh, TERM, &target.term.to_string()),
-        lifecycle::mark(&fresh, STATE, CREATED),
+        marking.set(&fresh, POINT, &target.point),
+        marking.set(&fresh, TERM, &target.term.to_string()),
+        marking.set(&fresh, STATE, CREATED),
     ]);
     lifecycle::together(session, "marking the fresh database", &marks).await?;
     failpoint::hit("database.marked");
@@ -120,9 +138,16 @@ pub(super) async fn recreate(target: &Target, properties: &Properties) -> Result
     Ok(())
 }
 
+/// What became of the roles.
+struct Roles {
+    created: Vec<String>,
+    differing: Vec<String>,
+    refused: Vec<String>,
+}
+
 /// Roles belong to the whole server, where other databases may use them: missing ones are created without a login,
 /// existing ones only compared.
-async fn complete_roles(session: &Session, wanted: &[Role]) -> Result<(Vec<String>, Vec<String>), Error> {
+async fn complete_roles(session: &Session, wanted: &[Role]) -> Result<Roles, Error> {
     let names: Vec<String> = wanted.iter().map(|role| role.name.clone()).collect();
     let existing = roles::existing(session, &names).await?;
     let (present, missing): (Vec<&Role>, Vec<&Role>) = wanted.iter().partition(|role| existing.contains(&role.name));
@@ -132,11 +157,14 @@ async fn complete_roles(session: &Session, wanted: &[Role]) -> Result<(Vec<Strin
     }
     let mut joining: Vec<_> = missing.iter().flat_map(|role| role.join()).collect();
     joining.sort_by_key(roles::Joining::order);
+    let mut refused = Vec::new();
     for joining in joining {
-        session.execute("making the new roles members", &joining.sql).await?;
+        refused.extend(joining.run(session).await?);
         failpoint::hit("database.role-joined");
     }
-    let found = roles::needed(session, &names).await?;
-    let differs = |role: &&Role| role.differs_from(found.iter().find(|other| other.name == role.name)?);
-    Ok((missing.iter().map(|role| role.name.clone()).collect(), present.iter().filter_map(differs).collect()))
+    let passwords = access::reads_passwords(session).await?;
+    let found = roles::needed(session, &names, passwords).await?;
+    let differs = |role: &&Role| role.differs_from(found.iter().find(|other| other.name == role.name)?, passwords);
+    let created = missing.iter().map(|role| role.name.clone()).collect();
+    Ok(Roles { created, differing: present.iter().filter_map(differs).collect(), refused })
 }

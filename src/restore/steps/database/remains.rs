@@ -3,7 +3,8 @@
 //! The database that a restore replaces is kept until the next restore is proven: that one drops it, never the one it has
 //! just replaced itself. What a run made and never swapped in goes when the next run of its source begins, which needs the
 //! room. A scratch database of `--into` stays until a person drops it, and so does a database that a restore replaced but did not
-//! make: no point of ours could bring that one back.
+//! make: no point of ours could bring that one back. And so does one with which this site was the live one: the
+//! application may have written to it what no point has.
 
 use serde::{Deserialize, Serialize};
 
@@ -59,7 +60,7 @@ fn is_unfinished(target: &Target, found: &Remaining) -> bool {
 }
 
 fn is_replaced_before(target: &Target, found: &Remaining) -> bool {
-    found.part == Part::Replaced && found.run != target.origin.run && found.point.is_some()
+    found.goes() && found.part == Part::Replaced && found.run != target.origin.run
 }
 
 async fn named(target: &Target, wanted: impl Fn(&Remaining) -> bool) -> Result<Vec<String>, Error> {

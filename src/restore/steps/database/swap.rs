@@ -1,18 +1,14 @@
-//! The loaded database takes the name, in one transaction; the one it replaces is kept. And what else belongs to the day
-//! on which the spare becomes the live site.
+//! The loaded database takes the name, in one transaction; the one it replaces is kept.
 
 use std::time::{Duration, Instant};
 
 use super::marks::{self, LOADED, Origin, Part, STATE};
 use super::{DatabaseError, Target};
-use crate::capture::layout;
 use crate::error::Error;
 use crate::failpoint;
-use crate::postgres::properties::unknown_settings;
+use crate::postgres::marking::Marking;
 use crate::postgres::quote::derived_name;
-use crate::postgres::roles::Role;
 use crate::postgres::{self, Session, lifecycle};
-use crate::stream::Source;
 
 /// What to do with sessions in the database that is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,15 +26,6 @@ pub struct Swapped {
     pub kept: Option<String>,
     /// An earlier run had done it already.
     pub already: bool,
-}
-
-/// What a promotion gave to the roles.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Promoted {
-    /// Their names.
-    pub roles: Vec<String>,
-    /// Settings of theirs that this server does not have, and which were not set.
-    pub unknown_settings: Vec<String>,
 }
 
 /// How long ended sessions may take to be gone.
@@ -76,7 +63,7 @@ pub async fn swap(target: &Target, sessions: Sessions) -> Result<Swapped, Error>
     let kept = if standing.is_some() { Some(exchange(target, &session, sessions).await?) } else { None };
     if kept.is_none() {
         let mut statements = vec![lifecycle::rename(&fresh, &target.name)];
-        statements.extend(target.origin.at_swap(&target.name, &target.origin.run));
+        statements.extend(target.origin.at_swap(Marking::of(&session), &target.name, &target.origin.run));
         rename(&session, &statements).await?;
     }
     failpoint::hit("database.swapped");
@@ -127,6 +114,7 @@ impl Taking<'_> {
 
     async fn take_closed(&self, session: &Session, origin: &Origin, sessions: Sessions) -> Result<(), Error> {
         let Taking { name, kept, by, next, swap } = self;
+        let marking = Marking::of(session);
         match sessions {
             // One may have slipped in between the look and the closing.
             Sessions::Refuse => refuse_sessions(session, name).await?,
@@ -134,9 +122,9 @@ impl Taking<'_> {
         }
         // What was replaced is found by its marks, not by its name, and shows no point of its own any more than it had.
         let mut statements = vec![lifecycle::rename(name, kept)];
-        statements.extend(origin.at_replacement(kept, by, swap));
+        statements.extend(origin.at_replacement(marking, kept, by, swap));
         statements.push(lifecycle::rename(next, name));
-        statements.extend(origin.at_swap(name, swap));
+        statements.extend(origin.at_swap(marking, name, swap));
         statements.push(lifecycle::allowing_connections(name, true));
         Ok(rename(session, &statements).await?)
     }
@@ -152,6 +140,18 @@ pub(super) async fn rename(session: &Session, statements: &[String]) -> Result<(
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Refuses when a database that would be replaced is in use. Asked of all before the first one is swapped, so that not one
+/// of several is new and another old because somebody is at work in it.
+///
+/// # Errors
+/// [`DatabaseError::InUse`], the server's.
+pub async fn refuse_in_use(target: &Target) -> Result<(), Error> {
+    let session = target.server.maintenance().await?;
+    refuse_sessions(&session, &target.name).await?;
+    session.close().await;
+    Ok(())
 }
 
 async fn refuse_sessions(session: &Session, name: &str) -> Result<(), Error> {
@@ -191,36 +191,4 @@ async fn kept_by(session: &Session, target: &Target) -> Result<Option<String>, p
     let mut all = marks::remaining(session, &target.origin.owner).await?;
     all.retain(|found| found.part == Part::Replaced && found.run == target.origin.run);
     Ok(all.pop().map(|found| found.database))
-}
-
-/// Gives the roles of the snapshot their attributes, logins, passwords and settings, and the server the settings of all: what turns a spare into a live
-/// site, and so is done only when this site is or becomes the live one. The role we are connected as is left alone, or a
-/// password of the other site would lock us out. Running it again changes nothing.
-///
-/// # Errors
-/// The server's, the snapshot's.
-pub async fn promote_roles<S: Source>(target: &Target, source: &S) -> Result<Promoted, Error> {
-    let mut roles = layout::roles(source).await?;
-    let session = target.server.maintenance().await?;
-    // The statements hold password hashes, which do not belong in the server's log.
-    let quiet = "SELECT pg_catalog.set_config('log_statement', 'none', false), \
-                 pg_catalog.set_config('log_min_error_statement', 'panic', false), \
-                 pg_catalog.set_config('log_min_duration_statement', '-1', false)";
-    session.execute("keeping passwords out of the server's log", quiet).await?;
-    let own = session.text("asking who we are", "SELECT session_user::text").await?;
-    let names: Vec<String> = roles.iter().flat_map(Role::setting_names).collect();
-    let unknown_settings = unknown_settings(&session, &names).await?;
-    roles.iter_mut().for_each(|role| role.forget(&unknown_settings));
-    for role in roles.iter().filter(|role| role.name != own) {
-        for statement in role.promote() {
-            session.execute(&format!("giving role {} its attributes", role.name), &statement).await?;
-            failpoint::hit("database.role-promoted");
-        }
-    }
-    for statement in layout::server_wide(source).await?.apply() {
-        session.execute("applying what belongs to the whole server", &statement).await?;
-        failpoint::hit("database.server-setting");
-    }
-    session.close().await;
-    Ok(Promoted { roles: roles.into_iter().map(|role| role.name).collect(), unknown_settings })
 }

@@ -11,6 +11,7 @@ use super::marks::{self, Origin, Part, Remaining, UNDO};
 use super::swap::{Sessions, Taking, free_name, rename};
 use crate::error::Error;
 use crate::failpoint;
+use crate::postgres::marking::Marking;
 use crate::postgres::{Server, Session, lifecycle};
 
 /// One side of an exchange.
@@ -140,7 +141,7 @@ impl Exchange {
         let (name, back) = (self.name.as_str(), self.back.database.as_str());
         let Some(kept) = &self.kept else {
             let mut statements = vec![lifecycle::rename(back, name)];
-            statements.extend(origin.at_swap(name, &self.swap));
+            statements.extend(origin.at_swap(Marking::of(session), name, &self.swap));
             statements.push(lifecycle::allowing_connections(name, true));
             return Ok(rename(session, &statements).await?);
         };
@@ -159,6 +160,7 @@ mod tests {
             database: database.into(),
             part,
             point: None,
+            written: false,
             replaced_by: None,
             run: run.into(),
             since: since.into(),

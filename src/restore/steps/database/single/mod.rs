@@ -14,6 +14,7 @@ use crate::capture::layout::{self, TableFacts};
 use crate::error::Error;
 use crate::failpoint;
 use crate::observe::Progress;
+use crate::postgres::catalog::{SCRATCH_COMMENT, SCRATCH_NAME};
 use crate::postgres::copy::{self, Selection, Totals};
 use crate::postgres::quote::{derived_name, identifier, literal};
 use crate::postgres::{Session, script};
@@ -44,7 +45,7 @@ pub struct Brought {
 
 /// The schema that single tables of the target's point go into.
 pub fn scratch_schema(target: &Target) -> String {
-    derived_name("warmspare", &format!("_{}", target.point))
+    derived_name(SCRATCH_NAME, &target.point)
 }
 
 /// The tables `names` of the snapshot, ready to be brought.
@@ -122,7 +123,7 @@ async fn look(session: &Session, target: &Target, tables: &[SingleTable]) -> Res
 fn of_schema(target: &Target) -> String {
     let owner = &target.origin.owner;
     format!(
-        "warmspare: single tables of point {} of {}, system {}; drop it when you need it no more",
+        "{SCRATCH_COMMENT}{} of {}, system {}; drop it when you need it no more",
         target.point, owner.source, owner.system
     )
 }
@@ -172,7 +173,7 @@ pub async fn bring<S: Source>(
     session.execute("gathering statistics", &format!("ANALYZE {to}")).await?;
     let found = read(&session, selection, &encoding).await?;
     session.close().await;
-    let equal = (found.rows, found.row_hash_hex()) == (table.facts.rows, table.facts.row_hash.clone());
+    let equal = (found.rows, found.row_hash) == (table.facts.rows, table.facts.row_hash);
     Ok(Brought { equal, left_out })
 }
 

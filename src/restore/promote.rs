@@ -1,0 +1,244 @@
+//! By hand, what turns the restored databases of this site into live ones: the roles get their attributes, logins and passwords,
+//! and every sequence jumps a gap, so that no id is given out again that the lost live site may have given out.
+//!
+//! It reads the roles from the point each database was restored from. How far each sequence goes is written down before the first
+//! one goes, so that a promotion that was killed goes on and nothing jumps twice; a database that was promoted since it was
+//! restored is left as it is.
+
+use std::path::PathBuf;
+
+use futures_util::FutureExt;
+use serde::{Deserialize, Serialize};
+
+use super::engine::refuse_live;
+use super::error::RestoreError;
+use super::journal::{Entry, Journal, Phase};
+use super::kept::server;
+use super::plan::{PlannedStep, StepKind};
+use super::step::{Step, Surroundings, owner};
+use super::steps::database::{self, Part, Target, remaining};
+use crate::capture::layout;
+use crate::clock::Clock;
+use crate::config::{Config, Here, SourceKind, SourceName};
+use crate::durable;
+use crate::error::Error;
+use crate::point;
+use crate::postgres::sequence_gap::Advance;
+use crate::vault::layout::PointId;
+
+/// What is asked of a promotion.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PromoteRequest {
+    /// These databases only; else every one of this site that was restored.
+    pub only: Vec<String>,
+    /// The name of the live site, typed by a person who means to change live data.
+    pub on_live: Option<String>,
+}
+
+/// What a promotion did, or would do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PromoteReport {
+    /// The site.
+    pub site: String,
+    /// Whether a killed promotion was gone on with.
+    pub resumed: bool,
+    /// The databases.
+    pub databases: Vec<PromotedDatabase>,
+    /// The folder with the journal; absent when nothing was done.
+    pub folder: Option<PathBuf>,
+}
+
+/// One database of a [`PromoteReport`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PromotedDatabase {
+    /// Its source.
+    pub source: String,
+    /// Its name.
+    pub database: String,
+    /// The point it was restored from.
+    pub point: String,
+    /// The roles that get what they had.
+    pub roles: Vec<String>,
+    /// Settings of theirs that this server does not have.
+    pub unknown_settings: Vec<String>,
+    /// What the server refused to our role, which is no superuser.
+    pub refused: Vec<String>,
+    /// Whether the point has no passwords of roles.
+    pub without_passwords: bool,
+    /// How far the sequences go; absent when they went since the database was restored.
+    pub sequences: Option<Vec<Advance>>,
+}
+
+/// Promotes them. Run again after it was killed, it goes on; after it was done, only the roles are given the same once more.
+///
+/// # Errors
+/// When it is refused (a live site, nothing restored), or the vault or a server fails; run again, it goes on.
+pub async fn promote(here: &Here, request: &PromoteRequest, clock: &dyn Clock) -> Result<PromoteReport, Error> {
+    let _lock = here.lock("warmspare restore --promote")?;
+    refuse_live(here, &here.config.live, request.on_live.as_deref(), false)?;
+    let found = restored(here, request).await?;
+    let (folder, mut journal) = open(here, request)?;
+    let resumed = !journal.entries().is_empty();
+    if !resumed {
+        write(&mut journal, "", Phase::Begun, clock, &request.only)?;
+    }
+    let mut databases = Vec::new();
+    for one in &found {
+        // The role may have changed while this one waited.
+        let live = Config::load(&here.config.path)?.live;
+        refuse_live(here, &live, request.on_live.as_deref(), false)?;
+        databases.push(one.promote(here, &mut journal, clock).boxed_local().await?);
+    }
+    let report = PromoteReport { site: here.site.name.clone(), resumed, databases, folder: Some(folder) };
+    write(&mut journal, "", Phase::Finished, clock, &report)?;
+    Ok(report)
+}
+
+/// What [`promote`] would do, without doing it.
+///
+/// # Errors
+/// When it would be refused.
+pub async fn preview_promote(here: &Here, request: &PromoteRequest, clock: &dyn Clock) -> Result<PromoteReport, Error> {
+    refuse_live(here, &here.config.live, request.on_live.as_deref(), false)?;
+    let mut databases = Vec::new();
+    for one in restored(here, request).await? {
+        databases.push(one.preview(here, clock).boxed_local().await?);
+    }
+    Ok(PromoteReport { site: here.site.name.clone(), resumed: false, databases, folder: None })
+}
+
+/// A database that bears its name since a restore.
+struct Restored {
+    source: SourceName,
+    point: PointId,
+    /// The run that put it there.
+    run: String,
+    gap: u64,
+}
+
+/// How far the sequences of a database go, of which one the journal says: a restore since then has put another in its place.
+#[derive(Serialize, Deserialize)]
+struct Advancing {
+    run: String,
+    plan: Vec<Advance>,
+}
+
+/// Those asked for, or all of this site.
+async fn restored(here: &Here, request: &PromoteRequest) -> Result<Vec<Restored>, Error> {
+    let not = |source: &str| RestoreError::NotRestored { source_name: source.to_owned(), site: here.site.name.clone() };
+    let named = |only: &String| here.site.databases.keys().any(|name| *only == format!("database.{name}"));
+    if let Some(other) = request.only.iter().find(|only| !named(only)) {
+        return Err(not(other).into());
+    }
+    let mut found = Vec::new();
+    for (name, address) in &here.site.databases {
+        let source = SourceName::new(SourceKind::Database, name);
+        let asked = request.only.contains(&source.to_string());
+        if !asked && !request.only.is_empty() {
+            continue;
+        }
+        let Some(server) = server(here, &source)? else { continue };
+        let session = server.maintenance().await?;
+        let all = remaining(&session, &owner(here, &source)).await?;
+        session.close().await;
+        let in_place = all.into_iter().find(|one| one.part == Part::InPlace && one.database == server.database());
+        match in_place.and_then(|one| Some((one.point?, one.run))) {
+            Some((point, run)) => {
+                let (point, gap) = (point.parse()?, address.sequence_gap.into());
+                found.push(Restored { source, point, run, gap });
+            }
+            None if asked => return Err(not(&source.to_string()).into()),
+            None => {}
+        }
+    }
+    if found.is_empty() { Err(not("any database").into()) } else { Ok(found) }
+}
+
+impl Restored {
+    /// The point's snapshot of it, opened, and what it is at this site.
+    async fn open<T>(
+        &self,
+        here: &Here,
+        clock: &dyn Clock,
+        work: impl AsyncFnOnce(&Step<'_>, Target, PromotedDatabase) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let (identity, (_, reader)) = (here.identity()?, point::open_vault(here).await?);
+        let points = point::list(here).await?;
+        let point = points.choose(Some(self.point))?;
+        let planned = PlannedStep { id: "promote".to_owned(), kind: StepKind::Database, source: self.source.clone() };
+        let around = Surroundings::beside(here, &reader, &identity, point, clock.now());
+        let step = Step::new(&around, &planned)?;
+        let target = step.target()?;
+        let promoted = PromotedDatabase {
+            source: self.source.to_string(),
+            database: target.name().to_owned(),
+            point: self.point.to_string(),
+            roles: Vec::new(),
+            unknown_settings: Vec::new(),
+            refused: Vec::new(),
+            without_passwords: step.captured()?.without_passwords,
+            sequences: None,
+        };
+        work(&step, target, promoted).await
+    }
+
+    async fn preview(&self, here: &Here, clock: &dyn Clock) -> Result<PromotedDatabase, Error> {
+        self.open(here, clock, async |step, target, promoted| {
+            let snapshot = step.snapshot().await?;
+            let roles = layout::roles(&snapshot).await?.into_iter().map(|role| role.name).collect();
+            let sequences = database::plan_advances(&target, self.gap).await?;
+            Ok(PromotedDatabase { roles, sequences, ..promoted })
+        })
+        .await
+    }
+
+    async fn promote(&self, here: &Here, journal: &mut Journal, clock: &dyn Clock) -> Result<PromotedDatabase, Error> {
+        let source = self.source.to_string();
+        self.open(here, clock, async |step, target, promoted| {
+            let snapshot = step.snapshot().await?;
+            let roles = database::promote_roles(&target, &snapshot).boxed_local().await?;
+            let begun = journal.done::<Advancing>(&source, Phase::Advancing)?.map(|(begun, _)| begun);
+            let plan = match begun.filter(|begun| begun.run == self.run) {
+                Some(begun) => Some(begun.plan),
+                None => database::plan_advances(&target, self.gap).await?,
+            };
+            if let Some(plan) = &plan {
+                let advancing = Advancing { run: self.run.clone(), plan: plan.clone() };
+                write(journal, &source, Phase::Advancing, clock, &advancing)?;
+                database::advance_sequences(&target, plan).await?;
+            }
+            let database::Promoted { roles, unknown_settings, refused } = roles;
+            let promoted = PromotedDatabase { roles, unknown_settings, refused, sequences: plan, ..promoted };
+            write(journal, &source, Phase::Promoted, clock, &promoted)?;
+            Ok(promoted)
+        })
+        .await
+    }
+}
+
+/// The promotion of the same request that was killed, or a new one.
+fn open(here: &Here, request: &PromoteRequest) -> Result<(PathBuf, Journal), Error> {
+    let all = here.site.state.join("restores");
+    for number in 1u32.. {
+        let folder = all.join(format!("promote-{number:03}"));
+        durable::private_folder(&folder).map_err(|source| RestoreError::Folder { path: folder.clone(), source })?;
+        let journal = Journal::open(&folder.join("journal.jsonl"))?;
+        let finished = journal.done::<serde_json::Value>("", Phase::Finished)?.is_some();
+        let same = journal.done::<Vec<String>>("", Phase::Begun)?.is_none_or(|(only, _)| only == request.only);
+        if !finished && same {
+            return Ok((folder, journal));
+        }
+    }
+    Err(RestoreError::Folder { path: all, source: std::io::ErrorKind::QuotaExceeded.into() }.into())
+}
+
+fn write<T: Serialize>(
+    journal: &mut Journal,
+    step: &str,
+    phase: Phase,
+    clock: &dyn Clock,
+    value: &T,
+) -> Result<(), Error> {
+    let value = serde_json::to_value(value).map_err(RestoreError::Value)?;
+    Ok(journal.write(Entry { step: step.to_owned(), phase, at: clock.now(), millis: 0, value })?)
+}

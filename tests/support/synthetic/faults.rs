@@ -1,0 +1,64 @@
+//! What can be wrong with a server, and when.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// One thing that is wrong.
+#[derive(Debug)]
+pub enum Fault {
+    /// Of so many requests one is told to come back later, after so many seconds if it says when.
+    SlowDown { of: u64, retry_after: Option<u64>, seen: AtomicU64 },
+    /// More than so many requests at a time: the rest are told to come back later.
+    SlowDownAbove(u64),
+    /// So many requests fail with a 500.
+    Fails(AtomicU64),
+    /// Every answer takes that long.
+    Slow(Duration),
+    /// A listing that comes to the key of this number fails with a 500, however often it is asked.
+    ListingFailsAt(u64),
+    /// A page that begins behind the key of this number, or ends with it, fails: what Ceph does at a control character.
+    Wedged(u64),
+    /// The page with the key of this number has two keys exchanged.
+    Swaps(u64),
+    /// Pages are sorted, and come in an order of their own, as in a directory bucket.
+    Unsorted,
+    /// The page that begins at or after the key of this number comes back without keys, and says that there is more.
+    EmptyPage(u64),
+    /// Every listing is empty, as of another bucket under the same name.
+    Empty,
+    /// Listings begin at the first key, wherever they are told to begin.
+    IgnoresStartAfter,
+}
+
+/// What a fault makes of a request.
+pub(super) enum Refusal {
+    Error,
+    SlowDown(Option<u64>),
+}
+
+impl Fault {
+    /// So many requests fail, then no more.
+    pub fn fails(times: u64) -> Fault {
+        Fault::Fails(AtomicU64::new(times))
+    }
+
+    pub fn slow_down(of: u64, retry_after: Option<u64>) -> Fault {
+        Fault::SlowDown { of, retry_after, seen: AtomicU64::new(0) }
+    }
+
+    /// Whether it refuses a request, whatever that asks for, while so many are under way.
+    pub(super) fn refuses(&self, under_way: u64) -> Option<Refusal> {
+        match self {
+            Fault::SlowDown { of, retry_after, seen } => {
+                let turn = seen.fetch_add(1, Ordering::Relaxed) % of == 0;
+                turn.then_some(Refusal::SlowDown(*retry_after))
+            }
+            Fault::SlowDownAbove(max) => (under_way > *max).then_some(Refusal::SlowDown(None)),
+            Fault::Fails(left) => {
+                let took = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+                took.is_ok().then_some(Refusal::Error)
+            }
+            _ => None,
+        }
+    }
+}
