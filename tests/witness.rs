@@ -18,7 +18,7 @@ use crate::support::witness_conformance::{conforms, read, record, won};
 fn bucket(endpoint: &str, bucket: &str) -> Keys {
     let url = VaultUrl::S3 { bucket: bucket.to_owned(), prefix: "witness/".to_owned() };
     let (endpoint, region) = (Some(endpoint.to_owned()), "us-east-1".to_owned());
-    let address = VaultAddress { url, endpoint, region, credentials: None, keeper: None };
+    let address = VaultAddress { url, endpoint, region, ca_file: None, credentials: None, keeper: None };
     Keys::open(&address, Some(SecretString::from(CREDENTIALS))).unwrap()
 }
 

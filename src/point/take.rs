@@ -98,7 +98,11 @@ pub async fn preview(here: &Here, clock: &dyn Clock) -> Result<Preview, Error> {
 /// Only the live site captures, and only if there is something to capture.
 fn refuse(here: &Here) -> Result<Vec<SourceName>, PointError> {
     if !here.is_live() {
-        return Err(PointError::NotLive { site: here.site.name.clone(), live: here.config.live.clone() });
+        let site = here.site.name.clone();
+        return Err(match here.live.clone() {
+            Some(live) => PointError::NotLive { site, live },
+            None => PointError::NobodyLive { site },
+        });
     }
     let sources = here.config.sources();
     if sources.is_empty() {
