@@ -11,6 +11,7 @@ mod direction;
 mod duplicates;
 mod export;
 mod export_process;
+mod gate;
 mod golden;
 mod keeper;
 mod kept;

@@ -261,8 +261,8 @@ impl Lease {
         }
     }
 
-    /// Whether the gate is open at `now`.
-    pub fn gate_is_open(&self, now: BootInstant) -> bool {
+    /// Until when the gate is open; none while it is closed.
+    pub fn open_until(&self) -> Option<BootInstant> {
         let until = match self.phase {
             Phase::Live(held) => held.valid_until,
             Phase::Draining(held, _) if !self.keeps(Rule::CloseBeforeRelease) => held.valid_until,
@@ -271,18 +271,28 @@ impl Lease {
             }
             _ => None,
         };
-        until.is_some_and(|until| now + self.timing.drain() < until)
+        until.map(|until| until.before(self.timing.drain()))
+    }
+
+    /// Until when what is written to vault or mirror must be over; none while nothing may be.
+    pub fn write_until(&self) -> Option<BootInstant> {
+        let until = match self.phase {
+            Phase::Live(held) | Phase::Draining(held, Drain { drained: None, .. }) => held.valid_until,
+            _ => None,
+        };
+        until.map(|until| until.before(self.timing.drain()))
+    }
+
+    /// Whether the gate is open at `now`.
+    pub fn gate_is_open(&self, now: BootInstant) -> bool {
+        self.open_until().is_some_and(|until| now < until)
     }
 
     /// Whether a write to vault or mirror that is given up after `limit` may start at `now`: it then ends before anybody else
     /// can be live.
     pub fn permits(&self, now: BootInstant, limit: Duration) -> bool {
-        let until = match self.phase {
-            Phase::Live(held) | Phase::Draining(held, Drain { drained: None, .. }) => held.valid_until,
-            _ => None,
-        };
         let limit = if self.keeps(Rule::WriteFitsLease) { limit } else { Duration::ZERO };
-        until.is_some_and(|until| now + self.timing.drain() + limit < until)
+        self.write_until().is_some_and(|until| now + limit < until)
     }
 
     /// The state it is in.

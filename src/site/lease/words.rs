@@ -56,6 +56,11 @@ impl BootInstant {
     pub fn since(self, earlier: BootInstant) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
+
+    /// `span` earlier; the boot, when that was later.
+    pub fn before(self, span: Duration) -> BootInstant {
+        BootInstant(self.0.saturating_sub(span))
+    }
 }
 
 impl Add<Duration> for BootInstant {
