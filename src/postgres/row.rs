@@ -56,7 +56,8 @@ pub async fn make(session: &Session) -> Result<(), Error> {
 /// # Errors
 /// The server's, sorted.
 pub async fn is_made(session: &Session) -> Result<bool, Error> {
-    let sql = format!("SELECT to_regclass('{SCHEMA}.record') IS NOT NULL AND to_regclass('{SCHEMA}.history') IS NOT NULL");
+    let sql =
+        format!("SELECT to_regclass('{SCHEMA}.record') IS NOT NULL AND to_regclass('{SCHEMA}.history') IS NOT NULL");
     let row = session.one("looking for the tables of the witness", &sql, &[]).await?;
     session.cell(&row, 0)
 }

@@ -22,8 +22,8 @@ use crate::store::StoreError;
 use crate::units::Span;
 
 mod etcd;
-mod open;
 pub mod numbered;
+mod open;
 pub mod record;
 pub mod register;
 pub mod rows;
@@ -36,7 +36,7 @@ pub use record::{Author, Mode, Record};
 pub use register::Register;
 pub use rows::Rows;
 pub use selftest::{Check, SelfTest, selftest};
-pub use setup::{SetUp, Status, init, preview_init, status};
+pub use setup::{SetUp, Status, init, preview_init, status, try_out};
 
 /// A place that holds the record.
 pub trait Witness: Send + Sync {

@@ -150,7 +150,9 @@ impl<R: Registers> Register<R> {
         let there = self.registers.get(key).await?;
         match winners.as_slice() {
             [(racer, revision)] if there == Some((*revision, body(*racer))) => Ok(Check { what, instead: None }),
-            [_] => wrong("of several who wrote at once one was told that it won, but another's bytes are there".to_owned()),
+            [_] => {
+                wrong("of several who wrote at once one was told that it won, but another's bytes are there".to_owned())
+            }
             winners => wrong(format!("of {RACERS} who wrote at once, {} were told that they won", winners.len())),
         }
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::open::make;
-use super::{Author, Mode, Opened, Outcome, Record, SelfTest, Witness, WitnessError, open, timing};
+use super::{Author, Mode, Opened, Outcome, Reach, Record, SelfTest, Witness, WitnessError, open, timing};
 use crate::config::{Config, Site};
 use crate::site::lease::{Nonce, Proposal, Revision, Standing, Term, WitnessId};
 
@@ -21,6 +21,8 @@ pub struct SetUp {
     pub record: Record,
     /// What was tried before.
     pub tried: SelfTest,
+    /// Between whom it can decide.
+    pub reach: Reach,
 }
 
 /// What the witness says now.
@@ -56,7 +58,7 @@ pub async fn init(
 ) -> Result<SetUp, WitnessError> {
     let witness = make(config, site).await?;
     refuse_existing(&witness).await?;
-    let tried = witness.selftest(&site.name, &nonce_name()?).await?;
+    let tried = try_out(&witness, site).await?;
     tried.verdict(witness.name())?;
     let author = Author {
         system: &config.system,
@@ -74,7 +76,8 @@ pub async fn init(
     // Whatever it answered: the record tells.
     match (witness.read().await?, outcome) {
         (Some((revision, there)), _) if there == record => {
-            Ok(SetUp { store: witness.name().to_owned(), revision, record, tried })
+            let (store, reach) = (witness.name().to_owned(), witness.reach());
+            Ok(SetUp { store, revision, record, tried, reach })
         }
         (Some((revision, there)), _) => Err(exists(&witness, revision, &there)),
         (None, Outcome::Unknown(error)) => Err(error),
@@ -116,7 +119,7 @@ pub async fn status(config: &Config, (site, other): (&Site, &Site)) -> Result<St
     let timing = config.witness.as_ref().map(timing).transpose()?.ok_or(WitnessError::NotConfigured)?;
     Ok(Status {
         store: witness.name().to_owned(),
-        one_machine_only: witness.reach() == super::Reach::OneMachine,
+        one_machine_only: witness.reach() == Reach::OneMachine,
         revision: revision.0,
         record,
         answered_in_ms: ms(answered),
@@ -145,12 +148,12 @@ fn ms(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A name that nobody used yet, for a self-test.
+/// [`Opened::selftest`], with a name that nobody used yet.
 ///
 /// # Errors
-/// When the machine has no random numbers.
-pub(super) fn nonce_name() -> Result<String, WitnessError> {
-    Ok(format!("{:032x}", random()?))
+/// As that; and when the machine has no random numbers.
+pub async fn try_out(witness: &Opened, site: &Site) -> Result<SelfTest, WitnessError> {
+    witness.selftest(&site.name, &format!("{:032x}", random()?)).await
 }
 
 fn random() -> Result<u128, WitnessError> {

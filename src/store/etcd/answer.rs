@@ -78,7 +78,8 @@ pub(super) fn read(status: u16, body: &[u8]) -> Result<Value, Refused> {
 pub(super) fn kept(answer: &Value, at: &Place) -> Result<Option<Kept>, StoreError> {
     let Some(key) = answer.pointer("/kvs/0") else { return Ok(None) };
     let value = key.get("value").and_then(Value::as_str).unwrap_or_default();
-    let value = STANDARD.decode(value).map_err(|e| StoreError::other(at.clone(), format!("its value is no base64: {e}")))?;
+    let value =
+        STANDARD.decode(value).map_err(|e| StoreError::other(at.clone(), format!("its value is no base64: {e}")))?;
     Ok(Some(Kept { revision: number(key, "/mod_revision", at)?, value: Bytes::from(value) }))
 }
 
@@ -94,9 +95,8 @@ mod tests {
 
     #[test]
     fn what_may_have_been_done_is_told_from_what_was_not() {
-        let told = |status: u16, body: &str| {
-            read(status, body.as_bytes()).unwrap_err().told(Place::key("etcd", "k", "write"))
-        };
+        let told =
+            |status: u16, body: &str| read(status, body.as_bytes()).unwrap_err().told(Place::key("etcd", "k", "write"));
         let fault = |words: &str, code: u32| format!(r#"{{"error":"{words}","message":"{words}","code":{code}}}"#);
         for (status, words, code) in [
             (503, "etcdserver: leader changed", 14),

@@ -81,11 +81,13 @@ fn tls(
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ClientConfig::builder_with_provider(provider);
-    let tls = tls.with_safe_default_protocol_versions().map_err(|e| wrong(e.to_string()))?.with_root_certificates(roots);
+    let tls =
+        tls.with_safe_default_protocol_versions().map_err(|e| wrong(e.to_string()))?.with_root_certificates(roots);
     let (Some((file, _)), Some(key)) = (&address.certificate, certificate_key) else {
         return Ok(tls.with_no_client_auth());
     };
-    let unusable = |what: &dyn std::fmt::Display| wrong(format!("the certificate {} cannot be used: {what}", file.display()));
+    let unusable =
+        |what: &dyn std::fmt::Display| wrong(format!("the certificate {} cannot be used: {what}", file.display()));
     let pem = std::fs::read(file).map_err(|e| unusable(&e))?;
     let chain = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>().map_err(|e| unusable(&e))?;
     // What is wrong with a key is told without a word of it.

@@ -50,12 +50,7 @@ pub(super) enum Tries {
 }
 
 /// See [`super::Create::create`].
-pub(super) async fn create(
-    place: &impl Attempts,
-    tries: Tries,
-    key: &str,
-    body: Bytes,
-) -> Result<Created, StoreError> {
+pub(super) async fn create(place: &impl Attempts, tries: Tries, key: &str, body: Bytes) -> Result<Created, StoreError> {
     let attempts = if tries == Tries::One { 1 } else { ATTEMPTS };
     place.prepare().await?;
     let mut unanswered: Option<StoreError> = None;
