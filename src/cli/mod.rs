@@ -17,6 +17,7 @@ mod trial;
 mod vault;
 mod verify;
 mod verify_bucket;
+mod witness;
 mod words;
 
 use std::path::PathBuf;
@@ -43,7 +44,7 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
         Some(Command::Demo(command)) => demo::run(command, clock).boxed_local().await,
         Some(Command::Keygen(command)) => keygen::run(command, place, &*clock),
         Some(Command::Init(command)) => init::run(command, config_path(place)),
-        Some(Command::Check(command)) => check::run(here(place)?, command, &*clock).boxed_local().await,
+        Some(Command::Check(command)) => check::run(config(place)?, command, &*clock).boxed_local().await,
         Some(Command::Capture(CaptureCommand { try_url: Some(url), trial, rate, json, .. })) => {
             trial::run(url, trial, rate, json, clock).boxed_local().await
         }
@@ -54,6 +55,7 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
         Some(Command::Restore(command)) => restore::run(here(place)?, command, &*clock).boxed_local().await,
         Some(Command::Vault(command)) => vault::run(here(place)?, command, &*clock).boxed_local().await,
         Some(Command::Verify(command)) => verify::run(here(place)?, command, &*clock).boxed_local().await,
+        Some(Command::Witness(command)) => witness::run(config(place)?, command, &*clock).boxed_local().await,
     };
     outcome.map(|class| if words::lost() { Some(Class::Failed) } else { class })
 }
@@ -64,9 +66,14 @@ fn config_path(place: &Where) -> PathBuf {
     place.config.clone().unwrap_or_else(|| PathBuf::from(CONFIG))
 }
 
+/// The configuration, and the site this host is.
+fn config(place: &Where) -> Result<(Config, String), Error> {
+    let config = Config::load(&config_path(place))?;
+    Ok((config, Here::site_name(place.site.clone())?))
+}
+
 /// The configuration as seen from the site this host is.
 fn here(place: &Where) -> Result<Here, Error> {
-    let config = Config::load(&config_path(place))?;
-    let site = Here::site_name(place.site.clone())?;
+    let (config, site) = config(place)?;
     Ok(Here::new(config, &site)?)
 }

@@ -366,7 +366,8 @@ impl Here {
         let path = folder.join("operation.lock");
         let note = format!("{what}, process {}", std::process::id());
         if let Some(lock) = FileLock::try_take(&path, &note).map_err(wrong(&path))? {
-            if !self.is_live() {
+            // Where nobody knows who is live, this site may well be it.
+            if self.live.is_some() && !self.is_live() {
                 self.mark_spare()?;
             }
             return Ok(lock);

@@ -48,7 +48,7 @@ const IMPURE: [&str; 16] = [
 ];
 
 /// `std::time::Instant` measures how long something took, or how long to wait; it never says when something happened.
-const MEASURES: [(&str, &str); 10] = [
+const MEASURES: [(&str, &str); 11] = [
     ("cli/progress", "how long a phase lasts, and how long it will"),
     ("demo", "the times of the summary, and the deadline for a server to start"),
     ("mirror/limits", "how long to wait for the next bytes or request"),
@@ -58,11 +58,12 @@ const MEASURES: [(&str, &str); 10] = [
     ("point/take", "how long the point took"),
     ("postgres/rate", "how long to wait for the next bytes"),
     ("restore", "how long each step took"),
+    ("site/witness/setup", "how long the witness takes to answer"),
     ("trial", "how long it all took"),
 ];
 
 /// What a command may know: the words of the base, where it is, and the rooms that do whole jobs.
-const CLI_KNOWS: [&str; 21] = [
+const CLI_KNOWS: [&str; 24] = [
     "crate::cli",
     "crate::clock",
     "crate::error",
@@ -77,6 +78,10 @@ const CLI_KNOWS: [&str; 21] = [
     "crate::keygen",
     "crate::trial",
     "crate::verify::bucket",
+    // What the witness says, a term to set it up with, and who asked.
+    "crate::site::witness",
+    "crate::site::lease::Term",
+    "crate::process::operator",
     // Records as they are stored, and what is wrong with one, which `points` and `verify` print.
     "crate::vault::v1",
     "crate::vault::Damaged",

@@ -6,21 +6,37 @@
 //! [`Outcome::Lost`], and [`lease`](super::lease) reads the record to know its own write by the nonce.
 //!
 //! [`numbered`] needs no more of a store than "create, unless it is there"; the same code serves a folder, for trials on one
-//! machine, and every object store. One conformance suite asks all of them (tests/support/witness_conformance.rs).
+//! machine, and every object store. [`register`] is for those that replace by comparing: etcd, and a row of PostgreSQL. One
+//! conformance suite asks all of them (tests/support/witness_conformance.rs). [`Opened`] is the one of a configuration.
+//!
+//! A write is sent once, and every request has a limit. The witness is not written under a [`Permit`](crate::permit::Permit):
+//! it is what a permit comes from.
 
 use std::future::Future;
 
-use super::lease::{Answer, Revision};
+use super::lease::{Answer, Revision, TimingError};
+use crate::config::reference::ReferenceError;
 use crate::error::{Class, Explain};
+use crate::postgres;
 use crate::store::StoreError;
+use crate::units::Span;
 
+mod etcd;
 pub mod numbered;
+mod open;
 pub mod record;
+pub mod register;
+pub mod rows;
 pub mod selftest;
+mod setup;
 
 pub use numbered::{Numbered, Reach};
+pub use open::{Opened, open, timing};
 pub use record::{Author, Mode, Record};
+pub use register::Register;
+pub use rows::Rows;
 pub use selftest::{Check, SelfTest, selftest};
+pub use setup::{SetUp, Status, init, preview_init, status, try_out};
 
 /// A place that holds the record.
 pub trait Witness: Send + Sync {
@@ -61,9 +77,66 @@ impl Outcome {
 /// The witness cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum WitnessError {
+    /// The configuration has none.
+    #[error("the configuration names no witness")]
+    NotConfigured,
+    /// Its spans do not fit together.
+    #[error("the witness cannot be used with these spans")]
+    Timing(#[from] TimingError),
+    /// A secret cannot be fetched.
+    #[error("`{key}` under [sites.{site}.witness]")]
+    Secret {
+        /// The key.
+        key: &'static str,
+        /// The site.
+        site: String,
+        /// Why.
+        source: ReferenceError,
+    },
     /// Its store did not do what it was asked.
     #[error("the witness cannot be used")]
     Store(#[from] StoreError),
+    /// Its database did not do what it was asked.
+    #[error("the witness cannot be used")]
+    Database(#[from] postgres::Error),
+    /// It took too long.
+    #[error("{store} gave no answer within {}", Span(*limit))]
+    Silent {
+        /// The store.
+        store: String,
+        /// How long was waited.
+        limit: std::time::Duration,
+    },
+    /// It would be lost, and restored, with what it decides about.
+    #[error("the witness is in {store}, the server of database.{database} of {site}")]
+    AtSource {
+        /// Where it is.
+        store: String,
+        /// The database.
+        database: String,
+        /// Whose it is.
+        site: String,
+    },
+    /// There is a place, and no tables in it.
+    #[error("{store} has not the tables of a witness")]
+    NotMade {
+        /// The database.
+        store: String,
+    },
+    /// There is no record.
+    #[error("the witness {store} was never set up: it has no record")]
+    NotSetUp {
+        /// The store.
+        store: String,
+    },
+    /// There is a record.
+    #[error("{store} is set up already: {record}")]
+    Exists {
+        /// The store.
+        store: String,
+        /// What it says.
+        record: String,
+    },
     /// What lies there is no record.
     #[error("{key} in {store} is no record of a witness: {what}")]
     NoRecord {
@@ -112,6 +185,12 @@ pub enum WitnessError {
         /// What this process has read or written.
         read: Revision,
     },
+    /// The machine has no random numbers.
+    #[error("this machine gives no random numbers: {what}")]
+    NoRandom {
+        /// Its words.
+        what: String,
+    },
     /// It does not do what a witness must.
     #[error("{store} is no witness: {why}")]
     Unsound {
@@ -124,12 +203,43 @@ pub enum WitnessError {
 
 impl Explain for WitnessError {
     fn class(&self) -> Class {
-        Class::Witness
+        match self {
+            WitnessError::NotConfigured | WitnessError::Timing(_) => Class::Usage,
+            WitnessError::Exists { .. } => Class::Refused,
+            _ => Class::Witness,
+        }
     }
 
     fn next_step(&self) -> Option<String> {
         match self {
+            WitnessError::NotConfigured => Some(
+                "Write [witness] with its `url` and take `live` out; docs/CONFIGURATION.md shows where one can be.".to_owned(),
+            ),
+            WitnessError::Timing(error) => error.next_step(),
+            WitnessError::Secret { .. } => {
+                Some("Make the secret readable for the user warmspare runs as.".to_owned())
+            }
             WitnessError::Store(error) => error.next_step(),
+            WitnessError::Database(error) => error.next_step(),
+            WitnessError::Silent { store, .. } => Some(format!(
+                "Look whether {store} works and how far it is away. What was asked of it may have been done, or be done yet: \
+                 `warmspare witness status` says what is there."
+            )),
+            WitnessError::AtSource { .. } => Some(
+                "Give it a server of its own, away from both sites: where its database is restored, an old record comes back, and \
+                 two sites can be live at once."
+                    .to_owned(),
+            ),
+            WitnessError::NotMade { .. } | WitnessError::NotSetUp { .. } => Some(
+                "If it is new, run `warmspare witness init`. If there was a record, it is lost: fence both sites first, then give \
+                 `--term` a number above every term there was."
+                    .to_owned(),
+            ),
+            WitnessError::Exists { .. } => Some(
+                "Leave it: `warmspare witness status` shows all of it. A new witness is another place: another `url` under \
+                 [witness]."
+                    .to_owned(),
+            ),
             WitnessError::NoRecord { store, .. } => Some(format!(
                 "Look at what lies there. A witness needs a place of its own; nothing else may write into {store}."
             )),
@@ -145,6 +255,7 @@ impl Explain for WitnessError {
                  witness from a backup."
                     .to_owned(),
             ),
+            WitnessError::NoRandom { .. } => Some("Look at this machine's /dev/urandom.".to_owned()),
             WitnessError::Unsound { .. } => {
                 Some("Use another store as the witness: with this one, two sites can be live at once.".to_owned())
             }

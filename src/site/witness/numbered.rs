@@ -126,9 +126,16 @@ impl<K: Create + Read> Numbered<K> {
             key: key.clone(),
             what: error.to_string(),
         })?;
-        match self.keys.create(&key, Bytes::from(json)).await? {
-            Created::Taken => return Ok(Outcome::Lost),
-            Created::New => failpoint::hit("witness.replace"),
+        match self.keys.create(&key, Bytes::from(json)).await {
+            Ok(Created::Taken) => return Ok(Outcome::Lost),
+            Ok(Created::New) => failpoint::hit("witness.replace"),
+            // It is not sent again; but whose bytes are there may be known by now.
+            Err(error @ StoreError::Unavailable { .. }) => match self.get(&key).await {
+                Ok(there) if there == *record => {}
+                Ok(_) => return Ok(Outcome::Lost),
+                Err(_) => return Err(error.into()),
+            },
+            Err(error) => return Err(error.into()),
         }
         let highest = self.highest().await?.map(|(highest, _)| highest);
         match highest {

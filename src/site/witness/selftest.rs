@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use futures_util::future;
+use serde::Serialize;
 
 use super::WitnessError;
 use crate::store::{Create, Created, Delete, Read, StoreError};
@@ -13,7 +14,7 @@ const RACERS: usize = 8;
 const BYTES_MAX: u64 = 1 << 10;
 
 /// One thing that was tried.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// What a witness does.
     pub what: &'static str,
