@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::operating::{FailoverCommand, GateCommand, LeaseCommand, ReleaseCommand, SwitchoverCommand};
 use crate::config::SourceName;
 use crate::point::Share;
 use crate::units::{Bytes, Percent};
@@ -82,6 +83,20 @@ pub(super) enum Command {
     /// The third place, which says who is live: sets it up, tries it, shows what it says.
     #[command(subcommand)]
     Witness(WitnessCommand),
+    /// The daemon of this site: holds the lease and keeps the gate, until it is told to end.
+    Run,
+    /// Makes this site the live one: restores and proves the newest point, takes the lease, opens the gate.
+    Failover(FailoverCommand),
+    /// Hands over from this live site: closes the gate, takes the final point, lets go of the lease for the other site.
+    Switchover(SwitchoverCommand),
+    /// As `switchover`, but for whichever site takes the lease, this one too.
+    Release(ReleaseCommand),
+    /// How this site stands, and the steps out of the states that need a person.
+    #[command(subcommand)]
+    Lease(LeaseCommand),
+    /// What load balancers are told.
+    #[command(subcommand)]
+    Gate(GateCommand),
 }
 
 #[derive(Debug, Args)]

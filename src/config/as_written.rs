@@ -84,6 +84,7 @@ pub(super) struct Site {
     pub signing_key: Option<Spanned<String>>,
     pub vault: Option<Spanned<SiteVault>>,
     pub witness: Option<Spanned<SiteWitness>>,
+    pub gate: Option<Spanned<Gate>>,
     #[serde(default)]
     pub databases: BTreeMap<Spanned<String>, Database>,
     #[serde(default)]
@@ -102,6 +103,14 @@ pub(super) struct SiteVault {
     pub ca_file: Option<Spanned<PathBuf>>,
     pub credentials: Option<Spanned<String>>,
     pub keeper: Option<Spanned<String>>,
+}
+
+/// Where a site's gate listens.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gate {
+    pub listen: Spanned<String>,
+    pub agent: Option<Spanned<String>>,
 }
 
 /// How one site reaches the witness.

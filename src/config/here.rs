@@ -24,6 +24,8 @@ pub struct Here {
     pub other: Site,
     /// The site that is live, as the configuration says, or the lease; nothing when the lease is nobody's.
     pub live: Option<String>,
+    /// The term that what is written here is of; 0 without a witness.
+    pub term: u64,
     /// Leave to write to what both sites share: without an end as long as there is no lease.
     pub permit: Permit,
 }
@@ -139,9 +141,7 @@ impl Explain for HereError {
                 "Name it with --site, with WARMSPARE_SITE, or in the file /etc/warmspare/site.".to_owned()
             }
             HereError::NoRole { .. } => {
-                "Until something does, take [witness] out of the configuration of both sites and write \
-                                         live = \"NAME\"; `warmspare witness status` says what the witness has."
-                    .to_owned()
+                "Start `warmspare run` at this site; `warmspare witness status` says what the witness has.".to_owned()
             }
             HereError::NotConfigured { key, site } => {
                 format!("Make one with `warmspare keygen --site {site}` and name its file there as `{key}`.")
@@ -208,7 +208,7 @@ impl Here {
         let (site, other) = (config.site(name).cloned(), config.other(name).cloned());
         match (site, other) {
             (Some(site), Some(other)) => {
-                Ok(Here { config: Arc::new(config), site, other, live, permit: Permit::unlimited() })
+                Ok(Here { config: Arc::new(config), site, other, live, term: 0, permit: Permit::unlimited() })
             }
             _ => Err(HereError::UnknownSite {
                 site: name.to_owned(),
@@ -216,6 +216,11 @@ impl Here {
                 known: config.sites.keys().cloned().collect::<Vec<_>>().join(", "),
             }),
         }
+    }
+
+    /// The same, but what it writes is of `term`.
+    pub fn in_term(self, term: u64) -> Self {
+        Here { term, ..self }
     }
 
     /// The same, but it writes to vault and buckets only as `permit` says.

@@ -7,6 +7,7 @@ pub mod address;
 mod as_written;
 mod capture;
 mod error;
+mod gate;
 mod here;
 mod limits;
 pub mod password_file;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 
 pub use capture::{CaptureConfig, ChunkSize, XMIN_AGE_MAX, rate};
 pub use error::ConfigError;
+pub use gate::GateAddress;
 pub use here::{Here, HereError};
 pub use limits::{Limit, LimitsConfig, MirrorConfig};
 pub use profile::{Profile, ProfileError, SourcePattern};
@@ -90,6 +92,8 @@ pub struct Site {
     pub vault: VaultAddress,
     /// How it reaches the witness, if there is one.
     pub witness: Option<WitnessAddress>,
+    /// Where its gate listens, if it has one.
+    pub gate: Option<GateAddress>,
     /// Its databases by name.
     pub databases: BTreeMap<String, DatabaseAddress>,
     /// Its buckets by name.

@@ -10,6 +10,7 @@ use super::address::{BucketAddress, BucketUrl, DatabaseAddress, ExportAddress, S
 use super::as_written as raw;
 use super::capture::{capture, rate_of};
 use super::error::{ConfigError, Place, nearest};
+use super::gate::gate;
 use super::limits::mirror;
 use super::profile::Profile;
 use super::reach::reach;
@@ -177,6 +178,7 @@ fn site(
         signing_key: secret("signing_key", raw.signing_key.as_ref(), SIGNING_KEY)?,
         vault: site_vault(place, &section, vault, raw.vault.as_ref())?,
         witness: witness_of(place, &section, witness, raw)?,
+        gate: raw.gate.as_ref().map(|raw| gate(place, &section, raw)).transpose()?,
         databases,
         buckets,
         exports,
@@ -504,7 +506,7 @@ exports.configs = {{ root = "/srv/fra", files = ["/etc/app/*"] }}
         check("password =", "pasword =", "w.toml:13: unknown key `pasword`\nDid you mean `password`?");
         check("state =", "kubernetes =", {
             "w.toml:10: unknown key `kubernetes`\n\
-             Known here: state, recipient, identity, signing_key, vault, witness, databases, buckets, exports."
+             Known here: state, recipient, identity, signing_key, vault, witness, gate, databases, buckets, exports."
         });
         check("live = \"ams\"", "live = \"amd\"", {
             "w.toml:2: `live` names the site `amd`, which is not under [sites]\nDid you mean `ams`?"

@@ -5,6 +5,7 @@
 pub mod bucket_sites;
 pub mod buckets;
 pub mod ceph;
+pub mod daemons;
 pub mod debs;
 pub mod history;
 pub mod keys_conformance;

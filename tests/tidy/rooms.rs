@@ -63,7 +63,7 @@ const MEASURES: [(&str, &str); 11] = [
 ];
 
 /// What a command may know: the words of the base, where it is, and the rooms that do whole jobs.
-const CLI_KNOWS: [&str; 24] = [
+const CLI_KNOWS: [&str; 28] = [
     "crate::cli",
     "crate::clock",
     "crate::error",
@@ -77,6 +77,10 @@ const CLI_KNOWS: [&str; 24] = [
     "crate::init",
     "crate::keygen",
     "crate::trial",
+    "crate::site::daemon",
+    "crate::site::driver::By",
+    "crate::site::driver::StatusAt",
+    "crate::site::operate",
     "crate::verify::bucket",
     // What the witness says, a term to set it up with, and who asked.
     "crate::site::witness",

@@ -11,7 +11,7 @@
 //! all the same closes the gate by not renewing what is on the sign (see [`gate`](super::gate)).
 //!
 //! The time, the witness, the disk, random numbers and what is served here are given: so that two of these, with all the code that
-//! runs in earnest, can be put into one simulated world ([`simulation`]).
+//! runs in earnest, can be put into one simulated world (`simulation`).
 //!
 //! Two actions of the protocol lead nowhere yet: the other site's gate is not asked for a promise while the witness is silent,
 //! because nobody could tell who answers; and there are no drills.
@@ -140,7 +140,7 @@ pub struct Driver<W> {
 /// Something to tell the function.
 enum Next {
     Tick,
-    Replied(RequestId, Reply),
+    Replied(RequestId, Box<Reply>),
     Ended(Ended),
     Ordered(Order),
 }
@@ -214,7 +214,7 @@ impl<W: Witness + 'static> Driver<W> {
         tokio::select! {
             biased;
             () = tick => Next::Tick,
-            (id, reply) = asking => Next::Replied(id, reply),
+            (id, reply) = asking => Next::Replied(id, Box::new(reply)),
             ended = self.work.ended() => Next::Ended(ended),
             order = order => Next::Ordered(order),
         }
@@ -225,7 +225,7 @@ impl<W: Witness + 'static> Driver<W> {
             Next::Tick => self.tick(),
             Next::Replied(id, reply) => {
                 self.asking = None;
-                self.replied(id, reply)
+                self.replied(id, *reply)
             }
             Next::Ended(ended) => self.ended(ended),
             Next::Ordered(order) => self.ordered(order),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::memory::Maintenance;
 use crate::site::lease::{BootInstant, Lease, Name, Seen, Term, Timing, Why};
@@ -28,7 +28,7 @@ pub struct Status {
 }
 
 /// The same at one moment, as it is printed.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StatusAt {
     /// The state.
     pub state: Name,

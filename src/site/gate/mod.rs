@@ -1,7 +1,7 @@
 //! The gate: what load balancers ask before they send traffic here.
 //!
 //! It answers for the site, not for a service: a balancer asks it *and* the service itself. It promises two things. An answer is
-//! there at once, whatever else this process does: it has a thread of its own, reads nothing but the [`sign`] and the clock, and
+//! there at once, whatever else this process does: it has a thread of its own, reads nothing but the [sign](mod@sign) and the clock, and
 //! takes no lock. And it says 200 only within the lease: the sign carries the end of it, and each request compares that with
 //! CLOCK_BOOTTIME, so that a loop that hangs closes the gate by doing nothing. When the process is gone its port is, and balancers
 //! call that down.

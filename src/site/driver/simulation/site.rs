@@ -5,7 +5,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -176,7 +176,7 @@ impl Site {
         let context = &mut Context::from_waker(Waker::noop());
         let Some(process) = &mut self.process else { return false };
         process.given.retain_mut(|order| order.as_mut().poll(context).is_pending());
-        if let Poll::Ready(_) = process.driver.as_mut().poll(context) {
+        if process.driver.as_mut().poll(context).is_ready() {
             self.kill(now + 10 * SECOND);
             return starts;
         }

@@ -62,7 +62,7 @@ struct Mail {
 #[derive(Clone)]
 enum Op {
     Read,
-    Replace(Option<Revision>, Record),
+    Replace(Option<Revision>, Box<Record>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ enum Says {
 }
 
 enum Reply {
-    Read(Option<(Revision, Record)>),
+    Read(Option<Box<(Revision, Record)>>),
     Won(Revision),
     Lost,
     Failed,
@@ -162,11 +162,13 @@ impl World {
 
     fn arrives(&mut self, mail: Mail) {
         let reply = match mail.op {
-            Op::Read if mail.says == Says::Stale => Reply::Read(self.before.clone().or(self.record.clone())),
-            Op::Read => Reply::Read(self.record.clone()),
+            Op::Read if mail.says == Says::Stale => {
+                Reply::Read(self.before.clone().or(self.record.clone()).map(Box::new))
+            }
+            Op::Read => Reply::Read(self.record.clone().map(Box::new)),
             Op::Replace(expected, record) if expected == self.record.as_ref().map(|(revision, _)| *revision) => {
                 let revision = Revision(expected.map_or(0, |expected| expected.0) + 1);
-                self.before = self.record.replace((revision, record));
+                self.before = self.record.replace((revision, *record));
                 Reply::Won(revision)
             }
             Op::Replace(..) => Reply::Lost,
@@ -287,17 +289,17 @@ fn failed() -> WitnessError {
 impl Witness for Double {
     async fn read(&self) -> Result<Option<(Revision, Record)>, WitnessError> {
         let Reply::Read(record) = self.ask(Op::Read).await else { return Err(failed()) };
-        let shown = record.as_ref().map_or(Revision(0), |(revision, _)| *revision);
+        let shown = record.as_ref().map_or(Revision(0), |record| record.0);
         let mut known = self.known.lock().unwrap();
         if shown < *known {
             return Err(WitnessError::WentBack { store: String::new(), shown: shown.to_string(), read: *known });
         }
         *known = shown;
-        Ok(record)
+        Ok(record.map(|record| *record))
     }
 
     async fn replace(&self, expected: Option<Revision>, record: &Record) -> Outcome {
-        match self.ask(Op::Replace(expected, record.clone())).await {
+        match self.ask(Op::Replace(expected, Box::new(record.clone()))).await {
             Reply::Won(revision) => Outcome::Won(revision),
             Reply::Lost => Outcome::Lost,
             Reply::Read(_) | Reply::Failed => Outcome::Unknown(failed()),
