@@ -2,7 +2,7 @@
 #   make demo   installs what it needs, builds, and shows the whole job on this machine
 #   make test   installs what it needs and runs every check
 
-.PHONY: help demo test bench soak fuzz fuzz-briefly lint install-demo install-test install-bench
+.PHONY: help demo test bench soak chaos fuzz fuzz-briefly lint install-demo install-test install-bench
 # What a target needs is done in the order written, also with -j; cargo uses every core by itself.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -12,6 +12,7 @@ help:
 	@echo "make test   every check: format, lints, documentation, licences, tidiness, unit to end-to-end"
 	@echo "make fuzz   ten minutes of fuzzing for each parser of what others may have written"
 	@echo "make soak   10,000 points and 200,000 packs, a row of 500 MB, 20 captures under load, 10,000 edits of a bucket, an object of 5.5 GiB, 10 million keys"
+	@echo "make chaos  the protocol of one live site, searched with wide bounds, walked at random, and a thousand schedules of faults: minutes"
 	@echo "make bench  what each stage of the pipeline costs, a database beside pg_dump, a mirror beside rclone, …"
 
 demo: install-demo
@@ -47,6 +48,10 @@ soak: install-bench
 	WARMSPARE_SOAK_BINARY="$$(realpath $${CARGO_TARGET_DIR:-target})/release/warmspare" \
 	    cargo test --locked --test it -- --ignored --nocapture --test-threads=1 soak:: attic:: large::
 	cargo bench --locked --bench mirror -- scale
+
+# The unoptimised build of the tests: nothing is compiled anew.
+chaos: install-test
+	cargo test --locked --features failpoints --lib site:: -- --ignored --nocapture --test-threads=1
 
 bench: install-bench
 	cargo bench --locked --bench pipeline

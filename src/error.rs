@@ -19,6 +19,8 @@ pub enum Class {
     Refused,
     /// The data is stale or incomplete: a proof that is red, a point that is not closed. Exit code 4.
     Incomplete,
+    /// The witness cannot be used. Exit code 5.
+    Witness,
 }
 
 impl Class {
@@ -29,6 +31,7 @@ impl Class {
             Class::Usage => 2,
             Class::Refused => 3,
             Class::Incomplete => 4,
+            Class::Witness => 5,
         }
     }
 }

@@ -180,7 +180,10 @@ mod tests {
             filled.replace_range(at + 1..end, &public);
         }
         let config = Config::parse(Path::new("w.toml"), &filled).unwrap();
-        assert_eq!((config.system.as_str(), config.live.as_str(), config.sources().len()), ("builder", "ams", 2));
+        assert_eq!(
+            (config.system.as_str(), config.live.as_deref(), config.sources().len()),
+            ("builder", Some("ams"), 2)
+        );
         assert_eq!(config.site("fra").unwrap().state, Path::new("/var/lib/warmspare"));
         let lines = filled.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
         assert_eq!(lines.count(), 11, "the simple case stays simple");

@@ -44,6 +44,8 @@ pub mod restore;
 
 pub mod verify;
 
+pub mod site;
+
 pub mod preflight;
 
 // What a person starts.

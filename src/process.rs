@@ -25,6 +25,14 @@ pub fn keep_memory_private() -> io::Result<()> {
     Ok(())
 }
 
+/// Who asked for what this process does, for a record that others read: the user who called `sudo`, or the user's name or number.
+/// Anybody can set it to anything: it informs, and proves nothing.
+pub fn operator() -> String {
+    let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    let plain = named.map(|name| name.chars().filter(|c| !c.is_control()).take(64).collect::<String>());
+    plain.filter(|name| !name.is_empty()).unwrap_or_else(|| format!("user {}", rustix::process::geteuid().as_raw()))
+}
+
 /// What arithmetic with keys may have used of the stack below its caller.
 const STACK_BYTES: usize = 128 << 10;
 

@@ -12,7 +12,8 @@ use crate::support::proxy::{Fault, Proxy};
 
 fn opened(url: VaultUrl, endpoint: &str, credentials: &str) -> Keys {
     let endpoint = Some(endpoint.to_owned());
-    let address = VaultAddress { url, endpoint, region: "us-east-1".to_owned(), credentials: None, keeper: None };
+    let address =
+        VaultAddress { url, endpoint, region: "us-east-1".to_owned(), ca_file: None, credentials: None, keeper: None };
     Keys::open(&address, Some(SecretString::from(credentials))).unwrap()
 }
 
@@ -243,7 +244,8 @@ async fn a_place_that_the_environment_names_keeps_our_keys() {
         _ => VaultUrl::Azure { container: bucket, prefix },
     };
     let region = given("_REGION").unwrap_or_else(|_| "us-east-1".to_owned());
-    let address = VaultAddress { url, endpoint: given("_ENDPOINT").ok(), region, credentials: None, keeper: None };
+    let address =
+        VaultAddress { url, endpoint: given("_ENDPOINT").ok(), region, ca_file: None, credentials: None, keeper: None };
     let keys = Keys::open(&address, Some(SecretString::from(given("_CREDENTIALS").unwrap()))).unwrap();
     conforms(&keys, Conditions::Honoured).await;
 }

@@ -204,6 +204,7 @@ async fn records_and_files_are_written_only_with_leave() {
         url: warmspare::config::address::VaultUrl::S3 { bucket: ceph.bucket(), prefix: String::new() },
         endpoint: Some(ceph.endpoint().to_owned()),
         region: "us-east-1".to_owned(),
+        ca_file: None,
         credentials: None,
         keeper: None,
     };

@@ -45,7 +45,14 @@ impl Guarded {
     fn keys(&self, credentials: &str) -> Keys {
         let url = VaultUrl::S3 { bucket: self.bucket.clone(), prefix: PREFIX.to_owned() };
         let endpoint = Some(self.ceph.endpoint().to_owned());
-        let address = VaultAddress { url, endpoint, region: "us-east-1".to_owned(), credentials: None, keeper: None };
+        let address = VaultAddress {
+            url,
+            endpoint,
+            region: "us-east-1".to_owned(),
+            ca_file: None,
+            credentials: None,
+            keeper: None,
+        };
         Keys::open(&address, Some(SecretString::from(credentials))).unwrap()
     }
 
@@ -225,7 +232,7 @@ async fn on_the_newest_ceph_each_credential_does_its_work_and_no_more() {
 async fn probed(endpoint: &str, bucket: &str) -> warmspare::store::StoreProbe {
     let url = VaultUrl::S3 { bucket: bucket.to_owned(), prefix: PREFIX.to_owned() };
     let (endpoint, region) = (Some(endpoint.to_owned()), "us-east-1".to_owned());
-    let address = VaultAddress { url, endpoint, region, credentials: None, keeper: None };
+    let address = VaultAddress { url, endpoint, region, ca_file: None, credentials: None, keeper: None };
     let keys = Keys::open(&address, Some(SecretString::from(CREDENTIALS))).unwrap();
     let found = warmspare::store::probe::probe(&keys, &warmspare::vault::canaries("app", "ams")).await.unwrap();
     // Once more, over what the first may have left.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::operating::{FailoverCommand, GateCommand, LeaseCommand, ReleaseCommand, SwitchoverCommand};
 use crate::config::SourceName;
 use crate::point::Share;
 use crate::units::{Bytes, Percent};
@@ -14,7 +15,7 @@ use crate::verify::bucket::PointId;
 /// Takes recovery points of a PostgreSQL database, artifact buckets and secrets at the live site, and brings
 /// them back, proven equal, at the spare. Without a command it says the next sensible step.
 ///
-/// Exit codes: 0 done, 1 failed, 2 usage, 3 refused for safety, 4 stale or incomplete.
+/// Exit codes: 0 done, 1 failed, 2 usage, 3 refused for safety, 4 stale or incomplete, 5 witness unusable.
 #[derive(Debug, Parser)]
 #[command(name = "warmspare", version, disable_help_subcommand = true)]
 pub struct Arguments {
@@ -79,6 +80,23 @@ pub(super) enum Command {
     Vault(VaultCommand),
     /// Looks whether the vault still holds what its points need, and names what it does not.
     Verify(VerifyCommand),
+    /// The third place, which says who is live: sets it up, tries it, shows what it says.
+    #[command(subcommand)]
+    Witness(WitnessCommand),
+    /// The daemon of this site: holds the lease and keeps the gate, until it is told to end.
+    Run,
+    /// Makes this site the live one: restores and proves the newest point, takes the lease, opens the gate.
+    Failover(FailoverCommand),
+    /// Hands over from this live site: closes the gate, takes the final point, lets go of the lease for the other site.
+    Switchover(SwitchoverCommand),
+    /// As `switchover`, but for whichever site takes the lease, this one too.
+    Release(ReleaseCommand),
+    /// How this site stands, and the steps out of the states that need a person.
+    #[command(subcommand)]
+    Lease(LeaseCommand),
+    /// What load balancers are told.
+    #[command(subcommand)]
+    Gate(GateCommand),
 }
 
 #[derive(Debug, Args)]
@@ -417,6 +435,57 @@ pub(super) struct VaultProbe {
     pub dry_run: bool,
 
     /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum WitnessCommand {
+    /// Sets it up, once: tries it, and writes the first record, in which nobody is live.
+    Init(WitnessInit),
+    /// Tries whether it does what a witness must, away from the record.
+    Selftest(WitnessSelftest),
+    /// Shows the record: who is live, in which term.
+    Status {
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lists what the record was, newest first, as far as its store remembers: a day, or what etcd has not compacted.
+    History {
+        /// List no more than so many.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: usize,
+
+        /// Print them as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WitnessInit {
+    /// The last term there was: after the loss of a witness, at least the highest that either site has seen. The next site to
+    /// become live gets the term after it.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub term: u64,
+
+    /// Say what would be set up; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WitnessSelftest {
+    /// Say what would be written and removed; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print what was tried as JSON.
     #[arg(long)]
     pub json: bool,
 }

@@ -3,11 +3,16 @@
 use super::arguments::CheckCommand;
 use super::words;
 use crate::clock::Clock;
-use crate::config::Here;
+use crate::config::Config;
 use crate::error::{Class, Error};
 use crate::preflight::{self, Finding, Level, Report, Telling};
 
-pub(super) async fn run(here: Here, command: CheckCommand, clock: &dyn Clock) -> Result<Option<Class>, Error> {
+pub(super) async fn run(
+    (config, site): (Config, String),
+    command: CheckCommand,
+    clock: &dyn Clock,
+) -> Result<Option<Class>, Error> {
+    let here = preflight::from_witness(config, &site).await?;
     let telling = if command.dry_run { Telling::KeepQuiet } else { Telling::Say };
     let report = preflight::check(&here, clock, telling).await;
     if command.json {

@@ -8,6 +8,8 @@ mod init;
 mod keygen;
 mod mirror;
 mod next;
+mod operate;
+mod operating;
 mod points;
 mod progress;
 mod prune;
@@ -17,6 +19,7 @@ mod trial;
 mod vault;
 mod verify;
 mod verify_bucket;
+mod witness;
 mod words;
 
 use std::path::PathBuf;
@@ -29,6 +32,7 @@ use futures_util::FutureExt;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Here};
 use crate::error::{Class, Error};
+use crate::site::daemon::{self, Needs};
 
 /// Runs the command and says how it went: the class of an outcome that is no error but not good either.
 ///
@@ -39,21 +43,42 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
     let place = &arguments.place;
     // Boxed, and its type forgotten: a future that held every command's would be deeper than the compiler looks.
     let outcome = match arguments.command {
-        None => next::run(place).boxed_local().await,
+        None => next::run(place, &clock).boxed_local().await,
         Some(Command::Demo(command)) => demo::run(command, clock).boxed_local().await,
         Some(Command::Keygen(command)) => keygen::run(command, place, &*clock),
         Some(Command::Init(command)) => init::run(command, config_path(place)),
-        Some(Command::Check(command)) => check::run(here(place)?, command, &*clock).boxed_local().await,
+        Some(Command::Check(command)) => check::run(config(place)?, command, &*clock).boxed_local().await,
         Some(Command::Capture(CaptureCommand { try_url: Some(url), trial, rate, json, .. })) => {
             trial::run(url, trial, rate, json, clock).boxed_local().await
         }
-        Some(Command::Capture(command)) => capture::run(here(place)?, command, clock).boxed_local().await,
-        Some(Command::Mirror(command)) => mirror::run(here(place)?, command, &*clock).boxed_local().await,
-        Some(Command::Points(command)) => points::run(here(place)?, command, &*clock).boxed_local().await,
-        Some(Command::Prune(command)) => prune::run(here(place)?, command, &*clock).boxed_local().await,
-        Some(Command::Restore(command)) => restore::run(here(place)?, command, &*clock).boxed_local().await,
-        Some(Command::Vault(command)) => vault::run(here(place)?, command, &*clock).boxed_local().await,
-        Some(Command::Verify(command)) => verify::run(here(place)?, command, &*clock).boxed_local().await,
+        Some(Command::Capture(command)) => {
+            capture::run(here(place, Needs::Live, &clock).await?, command, clock).boxed_local().await
+        }
+        Some(Command::Mirror(command)) => {
+            mirror::run(here(place, Needs::Nothing, &clock).await?, command, &*clock).boxed_local().await
+        }
+        Some(Command::Points(command)) => {
+            points::run(here(place, Needs::Nothing, &clock).await?, command, &*clock).boxed_local().await
+        }
+        Some(Command::Prune(command)) => {
+            prune::run(here(place, Needs::Role, &clock).await?, command, &*clock).boxed_local().await
+        }
+        Some(Command::Restore(command)) => {
+            restore::run(here(place, Needs::Role, &clock).await?, command, &*clock).boxed_local().await
+        }
+        Some(Command::Vault(command)) => {
+            vault::run(here(place, Needs::Nothing, &clock).await?, command, &*clock).boxed_local().await
+        }
+        Some(Command::Verify(command)) => {
+            verify::run(here(place, Needs::Nothing, &clock).await?, command, &*clock).boxed_local().await
+        }
+        Some(Command::Run) => operate::run(config(place)?, clock).boxed_local().await,
+        Some(Command::Failover(command)) => operate::failover(config(place)?, command, clock).boxed_local().await,
+        Some(Command::Switchover(command)) => operate::switchover(config(place)?, command, clock).boxed_local().await,
+        Some(Command::Release(command)) => operate::release(config(place)?, command, clock).boxed_local().await,
+        Some(Command::Lease(command)) => operate::lease(config(place)?, command, clock).boxed_local().await,
+        Some(Command::Gate(command)) => operate::gate(config(place)?, command, clock).boxed_local().await,
+        Some(Command::Witness(command)) => witness::run(config(place)?, command, &*clock).boxed_local().await,
     };
     outcome.map(|class| if words::lost() { Some(Class::Failed) } else { class })
 }
@@ -64,9 +89,14 @@ fn config_path(place: &Where) -> PathBuf {
     place.config.clone().unwrap_or_else(|| PathBuf::from(CONFIG))
 }
 
-/// The configuration as seen from the site this host is.
-fn here(place: &Where) -> Result<Here, Error> {
+/// The configuration, and the site this host is.
+fn config(place: &Where) -> Result<(Config, String), Error> {
     let config = Config::load(&config_path(place))?;
-    let site = Here::site_name(place.site.clone())?;
-    Ok(Here::new(config, &site)?)
+    Ok((config, Here::site_name(place.site.clone())?))
+}
+
+/// The configuration as seen from the site this host is, in the role that it, or with a witness the daemon, says.
+async fn here(place: &Where, needs: Needs, clock: &Arc<dyn Clock>) -> Result<Here, Error> {
+    let (config, site) = config(place)?;
+    daemon::here(config, &site, needs, Arc::clone(clock)).boxed().await
 }

@@ -1,12 +1,16 @@
 //! Bare `warmspare`: the next sensible step.
 
+use std::sync::Arc;
+
 use super::arguments::Where;
 use super::{config_path, here, words};
+use crate::clock::Clock;
 use crate::error::{Class, Error};
 use crate::point;
+use crate::site::daemon::Needs;
 use crate::vault::v1::Verdict;
 
-pub(super) async fn run(place: &Where) -> Result<Option<Class>, Error> {
+pub(super) async fn run(place: &Where, clock: &Arc<dyn Clock>) -> Result<Option<Class>, Error> {
     let path = config_path(place);
     if place.config.is_none() && !path.exists() {
         words::say(&format!(
@@ -17,7 +21,7 @@ pub(super) async fn run(place: &Where) -> Result<Option<Class>, Error> {
         ));
         return Ok(None);
     }
-    let here = here(place)?;
+    let here = here(place, Needs::Nothing, clock).await?;
     let points = point::list(&here).await?;
     let newest = points.listing.points.last();
     let last = newest.and_then(|point| points.proofs.get(&point.id)?.iter().max_by_key(|proof| proof.finished_at));

@@ -182,7 +182,7 @@ pub struct ExportAddress {
     pub commands: BTreeMap<String, Vec<String>>,
 }
 
-/// The place of our own keys: the vault, later the witness and the attic.
+/// The place of our own keys: the vault, the witness.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VaultUrl {
     /// A folder of this host (`/path` or `file:///path`).
@@ -219,6 +219,8 @@ pub struct VaultAddress {
     pub endpoint: Option<String>,
     /// The S3 region; `us-east-1` unless said.
     pub region: String,
+    /// A file of the authorities to trust instead of this host's.
+    pub ca_file: Option<PathBuf>,
     /// What this site may do there. S3: `ACCESS_KEY:SECRET_KEY[:SESSION_TOKEN]`; GCS: the service account's JSON; Azure: `ACCOUNT:KEY`.
     pub credentials: Option<Reference>,
     /// The keeper's credential, which may delete; used for pruning alone. `credentials` when absent.

@@ -11,8 +11,9 @@ use toml::Spanned;
 pub(super) struct File {
     pub system: Spanned<String>,
     pub profile: Option<Spanned<String>>,
-    pub live: Spanned<String>,
+    pub live: Option<Spanned<String>>,
     pub vault: Vault,
+    pub witness: Option<Spanned<Witness>>,
     pub sites: BTreeMap<Spanned<String>, Site>,
     pub capture: Option<Capture>,
     pub retention: Option<Retention>,
@@ -27,6 +28,16 @@ pub(super) struct Vault {
     pub escrow: Vec<Spanned<String>>,
     /// A key or a list of keys. Not an enum: the spans of TOML do not come through one.
     pub signers: BTreeMap<String, Spanned<toml::Value>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Witness {
+    pub url: Spanned<String>,
+    /// T: for how long a renewal holds.
+    pub ttl: Option<Spanned<String>>,
+    /// D: how long before that the gate closes.
+    pub drain: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -72,6 +83,8 @@ pub(super) struct Site {
     pub identity: Option<Spanned<String>>,
     pub signing_key: Option<Spanned<String>>,
     pub vault: Option<Spanned<SiteVault>>,
+    pub witness: Option<Spanned<SiteWitness>>,
+    pub gate: Option<Spanned<Gate>>,
     #[serde(default)]
     pub databases: BTreeMap<Spanned<String>, Database>,
     #[serde(default)]
@@ -86,8 +99,32 @@ pub(super) struct Site {
 pub(super) struct SiteVault {
     pub endpoint: Option<Spanned<String>>,
     pub region: Option<String>,
+    /// The authorities to trust instead of this host's.
+    pub ca_file: Option<Spanned<PathBuf>>,
     pub credentials: Option<Spanned<String>>,
     pub keeper: Option<Spanned<String>>,
+}
+
+/// Where a site's gate listens.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gate {
+    pub listen: Spanned<String>,
+    pub agent: Option<Spanned<String>>,
+}
+
+/// How one site reaches the witness.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SiteWitness {
+    pub endpoint: Option<Spanned<String>>,
+    pub region: Option<Spanned<String>>,
+    /// The authorities to trust instead of this host's.
+    pub ca_file: Option<Spanned<PathBuf>>,
+    pub credentials: Option<Spanned<String>>,
+    /// Who we are, to an etcd that asks for it.
+    pub certificate: Option<Spanned<PathBuf>>,
+    pub certificate_key: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use super::reference::{Reference, ReferenceError};
-use super::{Config, Site};
+use super::{Config, ConfigError, Site};
 use crate::durable::{self, FileLock};
 use crate::error::{Class, Explain};
 use crate::keys::{Identity, KeyError, Recipient, SigningKey};
@@ -22,6 +22,10 @@ pub struct Here {
     pub site: Site,
     /// The other one.
     pub other: Site,
+    /// The site that is live, as the configuration says, or the lease; nothing when the lease is nobody's.
+    pub live: Option<String>,
+    /// The term that what is written here is of; 0 without a witness.
+    pub term: u64,
     /// Leave to write to what both sites share: without an end as long as there is no lease.
     pub permit: Permit,
 }
@@ -42,6 +46,12 @@ pub enum HereError {
     /// Nothing says which site this is.
     #[error("nothing says which site this is")]
     NoSite,
+    /// The lease decides who is live, and this command did not ask it.
+    #[error("the witness decides whether {site} is live, and nothing that holds its lease runs here")]
+    NoRole {
+        /// The site.
+        site: String,
+    },
     /// A secret that is needed here is not configured for this site.
     #[error("`{key}` is not set under [sites.{site}]")]
     NotConfigured {
@@ -120,7 +130,7 @@ impl Explain for HereError {
             | HereError::NoSite
             | HereError::NotConfigured { .. }
             | HereError::NotAReference => Class::Usage,
-            HereError::Busy { .. } => Class::Refused,
+            HereError::Busy { .. } | HereError::NoRole { .. } => Class::Refused,
             _ => Class::Failed,
         }
     }
@@ -129,6 +139,9 @@ impl Explain for HereError {
         Some(match self {
             HereError::UnknownSite { .. } | HereError::NoSite => {
                 "Name it with --site, with WARMSPARE_SITE, or in the file /etc/warmspare/site.".to_owned()
+            }
+            HereError::NoRole { .. } => {
+                "Start `warmspare run` at this site; `warmspare witness status` says what the witness has.".to_owned()
             }
             HereError::NotConfigured { key, site } => {
                 format!("Make one with `warmspare keygen --site {site}` and name its file there as `{key}`.")
@@ -177,12 +190,25 @@ impl Here {
     /// The configuration as seen from the site called `name`.
     ///
     /// # Errors
-    /// [`HereError::UnknownSite`] when there is no such site.
+    /// [`HereError::UnknownSite`] when there is no such site, [`HereError::NoRole`] when a witness says who is live.
     pub fn new(config: Config, name: &str) -> Result<Self, HereError> {
+        let live = config.live.clone();
+        let here = Here::led(config, name, live)?;
+        match &here.live {
+            Some(_) => Ok(here),
+            None => Err(HereError::NoRole { site: here.site.name }),
+        }
+    }
+
+    /// The same, where the lease says that `live` is live, or that nobody is.
+    ///
+    /// # Errors
+    /// [`HereError::UnknownSite`] when there is no such site.
+    pub fn led(config: Config, name: &str, live: Option<String>) -> Result<Self, HereError> {
         let (site, other) = (config.site(name).cloned(), config.other(name).cloned());
         match (site, other) {
             (Some(site), Some(other)) => {
-                Ok(Here { config: Arc::new(config), site, other, permit: Permit::unlimited() })
+                Ok(Here { config: Arc::new(config), site, other, live, term: 0, permit: Permit::unlimited() })
             }
             _ => Err(HereError::UnknownSite {
                 site: name.to_owned(),
@@ -190,6 +216,11 @@ impl Here {
                 known: config.sites.keys().cloned().collect::<Vec<_>>().join(", "),
             }),
         }
+    }
+
+    /// The same, but what it writes is of `term`.
+    pub fn in_term(self, term: u64) -> Self {
+        Here { term, ..self }
     }
 
     /// The same, but it writes to vault and buckets only as `permit` says.
@@ -205,7 +236,17 @@ impl Here {
 
     /// Whether this site takes live traffic.
     pub fn is_live(&self) -> bool {
-        self.config.live == self.site.name
+        self.live.as_ref() == Some(&self.site.name)
+    }
+
+    /// Who is live now: what was looked at minutes ago may have changed. The file is read again; the lease changes hands at this
+    /// site only under the operation lock, which the caller holds.
+    ///
+    /// # Errors
+    /// When the file cannot be read any more, or is wrong now.
+    pub fn live_again(&self) -> Result<Option<String>, ConfigError> {
+        let config = Config::load(&self.config.path)?;
+        Ok(config.live.or_else(|| self.live.clone()))
     }
 
     /// Whom everything written here is sealed to: the other site and the escrow, never this one.
@@ -330,7 +371,8 @@ impl Here {
         let path = folder.join("operation.lock");
         let note = format!("{what}, process {}", std::process::id());
         if let Some(lock) = FileLock::try_take(&path, &note).map_err(wrong(&path))? {
-            if !self.is_live() {
+            // Where nobody knows who is live, this site may well be it.
+            if self.live.is_some() && !self.is_live() {
                 self.mark_spare()?;
             }
             return Ok(lock);

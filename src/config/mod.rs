@@ -8,6 +8,7 @@ mod as_written;
 mod capture;
 mod digest;
 mod error;
+mod gate;
 mod here;
 mod limits;
 pub mod password_file;
@@ -19,6 +20,7 @@ mod signers;
 mod source_name;
 mod validate;
 mod vault;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,12 +28,14 @@ use std::path::{Path, PathBuf};
 pub use capture::{CaptureConfig, ChunkSize, XMIN_AGE_MAX, rate};
 pub use digest::{DigestAlgorithm, DigestRule, KeyPattern};
 pub use error::ConfigError;
+pub use gate::GateAddress;
 pub use here::{Here, HereError};
 pub use limits::{Limit, LimitsConfig, MirrorConfig};
 pub use profile::{Profile, ProfileError, SourcePattern};
 pub use retention::RetentionConfig;
 pub use signers::Signers;
 pub use source_name::{SourceKind, SourceName, SourceNameError, is_plain_name};
+pub use witness::{EtcdAddress, WitnessAddress, WitnessConfig, WitnessUrl};
 
 use crate::keys::Recipient;
 use address::{BucketAddress, DatabaseAddress, ExportAddress, VaultAddress, VaultUrl};
@@ -46,8 +50,10 @@ pub struct Config {
     pub system: String,
     /// What a recovery point consists of, and how it comes back.
     pub profile: Profile,
-    /// The site that is live while no witness is configured.
-    pub live: String,
+    /// The site that is live, unless a witness says so.
+    pub live: Option<String>,
+    /// The witness, unless `live` says it. One of both is there.
+    pub witness: Option<WitnessConfig>,
     /// The vault.
     pub vault: VaultConfig,
     /// How the live site captures.
@@ -86,6 +92,10 @@ pub struct Site {
     pub signing_key: Option<Reference>,
     /// How it reaches the vault.
     pub vault: VaultAddress,
+    /// How it reaches the witness, if there is one.
+    pub witness: Option<WitnessAddress>,
+    /// Where its gate listens, if it has one.
+    pub gate: Option<GateAddress>,
     /// Its databases by name.
     pub databases: BTreeMap<String, DatabaseAddress>,
     /// Its buckets by name.
@@ -130,7 +140,8 @@ impl Config {
 
     /// The sources of a recovery point, in order of kind and name.
     pub fn sources(&self) -> Vec<SourceName> {
-        let Some(site) = self.sites.get(&self.live) else { return Vec::new() };
+        // Both sites have the same.
+        let Some(site) = self.sites.values().next() else { return Vec::new() };
         site.sources().into_iter().filter(|source| self.profile.captures(source)).collect()
     }
 }

@@ -67,7 +67,7 @@ fn applies(place: &Place, section: &str, url: &BucketUrl, raw: &raw::Bucket) -> 
 }
 
 /// What is wrong with an endpoint, and how to write it.
-fn unfit(endpoint: &str) -> Option<(&'static str, &'static str)> {
+pub(super) fn unfit(endpoint: &str) -> Option<(&'static str, &'static str)> {
     let next = "Write https://HOST, https://HOST:PORT or https://HOST/PATH.";
     let rest = ["https://", "http://"].iter().find_map(|scheme| endpoint.strip_prefix(scheme));
     let Some(rest) = rest else { return Some(("is not a URL", next)) };
@@ -133,7 +133,7 @@ fn is_label(bucket: &str) -> bool {
     bucket.len() <= 63 && bucket.bytes().all(plain) && !bucket.starts_with('-') && !bucket.ends_with('-')
 }
 
-fn ca_file(
+pub(super) fn ca_file(
     place: &Place,
     section: &str,
     endpoint: Option<&str>,

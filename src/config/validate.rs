@@ -10,6 +10,7 @@ use super::address::{BucketAddress, BucketUrl, DatabaseAddress, ExportAddress, S
 use super::as_written as raw;
 use super::capture::{capture, rate_of};
 use super::error::{ConfigError, Place, nearest};
+use super::gate::gate;
 use super::limits::mirror;
 use super::profile::Profile;
 use super::reach::reach;
@@ -17,7 +18,8 @@ use super::reference::Reference;
 use super::retention::retention;
 use super::source_name::{SourceName, is_plain_name};
 use super::vault::{site_vault, vault};
-use super::{Config, Site, VaultConfig};
+use super::witness::{self, site_witness, witness};
+use super::{Config, Site, VaultConfig, WitnessAddress, WitnessConfig};
 
 /// Where a site keeps its state, and where `keygen` tells a person to put its keys, unless the file says otherwise.
 const STATE: &str = "/var/lib/warmspare";
@@ -37,16 +39,17 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let capture = capture(&place, file.capture.unwrap_or_default())?;
     let retention = retention(&place, file.retention.unwrap_or_default())?;
     let mirror = mirror(&place, file.mirror.unwrap_or_default())?;
+    let witness = file.witness.as_ref().map(|raw| witness(&place, raw.get_ref())).transpose()?;
     let mut sites = BTreeMap::new();
     for (name, raw) in &file.sites {
-        let site = site(&place, &vault, name, raw)?;
+        let site = site(&place, &vault, witness.as_ref(), name, raw)?;
         sites.insert(site.name.clone(), site);
     }
     two_sites(&place, &sites)?;
     keys_apart(&place, &file.vault, &vault, &sites)?;
-    let live = file.live.get_ref().clone();
-    if !sites.contains_key(&live) {
-        return Err(unknown_site(&place, file.live.span().start, "live", &live, &sites));
+    let live = live(&place, file.live.as_ref(), file.witness.is_some(), &sites)?;
+    if let Some(raw) = &file.witness {
+        witness::apart(&place, raw.get_ref().url.span().start, &sites)?;
     }
     if let Some((name, keys)) = file.vault.signers.iter().find(|(name, _)| !sites.contains_key(*name)) {
         return Err(unknown_site(&place, keys.span().start, "signers", name, &sites));
@@ -59,7 +62,32 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
             &format!("Make one with `warmspare keygen --site {missing}` and pin it under [vault]."),
         ));
     }
-    Ok(Config { path: path.to_owned(), system, profile, live, vault, capture, retention, mirror, sites })
+    Ok(Config { path: path.to_owned(), system, profile, live, witness, vault, capture, retention, mirror, sites })
+}
+
+/// Who is live is said in one place: by this line, or by the witness.
+fn live(
+    place: &Place,
+    written: Option<&Spanned<String>>,
+    has_witness: bool,
+    sites: &BTreeMap<String, Site>,
+) -> Result<Option<String>, ConfigError> {
+    match (written, has_witness) {
+        (Some(live), true) => {
+            let what = "`live` says who is live, and so does [witness]".to_owned();
+            let next = "Take `live` out: with a witness the lease decides. To do without one, take [witness] and each site's \
+                        `witness` out instead.";
+            Err(place.error(Some(live.span().start), what, next))
+        }
+        (None, false) => {
+            let what = "nothing says who is live".to_owned();
+            let next = "Write live = \"NAME\", or a [witness] that decides it; docs/CONFIGURATION.md shows both.";
+            Err(place.error(None, what, next))
+        }
+        (None, true) => Ok(None),
+        (Some(live), false) if sites.contains_key(live.get_ref()) => Ok(Some(live.get_ref().clone())),
+        (Some(live), false) => Err(unknown_site(place, live.span().start, "live", live.get_ref(), sites)),
+    }
 }
 
 fn unknown_site(place: &Place, at: usize, key: &str, name: &str, sites: &BTreeMap<String, Site>) -> ConfigError {
@@ -110,7 +138,13 @@ pub(super) fn reference(
     Reference::parse(text.get_ref()).map(Some).map_err(inline)
 }
 
-fn site(place: &Place, vault: &VaultConfig, name: &Spanned<String>, raw: &raw::Site) -> Result<Site, ConfigError> {
+fn site(
+    place: &Place,
+    vault: &VaultConfig,
+    witness: Option<&WitnessConfig>,
+    name: &Spanned<String>,
+    raw: &raw::Site,
+) -> Result<Site, ConfigError> {
     let name = plain_name(place, name, "site")?;
     let section = format!("sites.{name}");
     if let Some(state) = raw.state.as_ref().filter(|state| !state.get_ref().is_absolute()) {
@@ -143,10 +177,29 @@ fn site(place: &Place, vault: &VaultConfig, name: &Spanned<String>, raw: &raw::S
         identity: secret("identity", raw.identity.as_ref(), IDENTITY)?,
         signing_key: secret("signing_key", raw.signing_key.as_ref(), SIGNING_KEY)?,
         vault: site_vault(place, &section, vault, raw.vault.as_ref())?,
+        witness: witness_of(place, &section, witness, raw)?,
+        gate: raw.gate.as_ref().map(|raw| gate(place, &section, raw)).transpose()?,
         databases,
         buckets,
         exports,
     })
+}
+
+fn witness_of(
+    place: &Place,
+    section: &str,
+    witness: Option<&WitnessConfig>,
+    raw: &raw::Site,
+) -> Result<Option<WitnessAddress>, ConfigError> {
+    match (witness, &raw.witness) {
+        (Some(witness), raw) => site_witness(place, section, witness, raw.as_ref()).map(Some),
+        (None, None) => Ok(None),
+        (None, Some(raw)) => {
+            let what = format!("[{section}.witness] says how to reach a witness, and there is none");
+            let next = "Write [witness] with its `url`, or take this out.";
+            Err(place.error(Some(raw.span().start), what, next))
+        }
+    }
 }
 
 fn database(
@@ -163,19 +216,32 @@ fn database(
                     command:PROGRAM). Change the password: this file has shown it.";
         return Err(place.error(Some(raw.url.span().start), what, next));
     }
+    let name = plain_name(place, name, "database")?;
     Ok(DatabaseAddress {
-        name: plain_name(place, name, "database")?,
-        url: url.clone(),
         password: reference(place, &section, "password", raw.password.as_ref())?,
         application_roles: raw.application_roles.clone(),
         sequence_gap: raw.sequence_gap.unwrap_or(SEQUENCE_GAP),
         programs: raw.programs.clone(),
         rate: rate_of(place, &section, raw.rate.as_ref())?,
+        ..database_address(&name, url)
     })
 }
 
+/// A database at `url`, of which nothing else is said.
+pub(super) fn database_address(name: &str, url: &str) -> DatabaseAddress {
+    DatabaseAddress {
+        name: name.to_owned(),
+        url: url.to_owned(),
+        password: None,
+        application_roles: Vec::new(),
+        sequence_gap: SEQUENCE_GAP,
+        programs: None,
+        rate: None,
+    }
+}
+
 /// Whether a connection string carries a password, as `user:password@` or `password=`.
-fn has_password(url: &str) -> bool {
+pub(super) fn has_password(url: &str) -> bool {
     let authority = url.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(rest));
     let user = authority.and_then(|authority| authority.rsplit_once('@')).map(|(user, _)| user);
     let packed: String = url.split_whitespace().collect::<String>().to_ascii_lowercase();
@@ -440,7 +506,7 @@ exports.configs = {{ root = "/srv/fra", files = ["/etc/app/*"] }}
         check("password =", "pasword =", "w.toml:13: unknown key `pasword`\nDid you mean `password`?");
         check("state =", "kubernetes =", {
             "w.toml:10: unknown key `kubernetes`\n\
-             Known here: state, recipient, identity, signing_key, vault, databases, buckets, exports."
+             Known here: state, recipient, identity, signing_key, vault, witness, gate, databases, buckets, exports."
         });
         check("live = \"ams\"", "live = \"amd\"", {
             "w.toml:2: `live` names the site `amd`, which is not under [sites]\nDid you mean `ams`?"

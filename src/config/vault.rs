@@ -8,13 +8,14 @@ use toml::Spanned;
 use super::address::{VaultAddress, VaultUrl};
 use super::as_written as raw;
 use super::error::{ConfigError, Place};
+use super::reach::ca_file;
 use super::validate::{parsed, reference};
 use super::{Signers, VaultConfig};
 use crate::keys::VerifyingKey;
 
 pub(super) fn vault(place: &Place, raw: &raw::Vault) -> Result<VaultConfig, ConfigError> {
     let text = raw.url.get_ref();
-    let url = vault_url(text).ok_or_else(|| {
+    let url = key_place(text).ok_or_else(|| {
         let what = format!("the vault `{text}` is neither a folder nor a bucket");
         let next = "Write an absolute path, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX. A prefix is \
                     made of names of letters, digits, `.`, `-` and `_`.";
@@ -50,7 +51,8 @@ fn signer_keys(place: &Place, site: &str, written: &Spanned<toml::Value>) -> Res
     list.iter().map(key).collect()
 }
 
-fn vault_url(text: &str) -> Option<VaultUrl> {
+/// A place of our own keys.
+pub(super) fn key_place(text: &str) -> Option<VaultUrl> {
     if let Some(folder) = folder_of(text) {
         return Some(VaultUrl::Folder(folder));
     }
@@ -96,9 +98,11 @@ pub(super) fn site_vault(
     let at = raw.map(|raw| raw.span().start);
     let access = raw.map(Spanned::get_ref);
     let part = format!("{section}.vault");
+    let endpoint = access.and_then(|access| access.endpoint.as_ref()).map(|text| text.get_ref().as_str());
     let address = VaultAddress {
         url: vault.url.clone(),
-        endpoint: access.and_then(|access| access.endpoint.as_ref()).map(|text| text.get_ref().clone()),
+        ca_file: ca_file(place, &part, endpoint, access.and_then(|access| access.ca_file.as_ref()))?,
+        endpoint: endpoint.map(str::to_owned),
         region: access.and_then(|access| access.region.clone()).unwrap_or_else(|| "us-east-1".to_owned()),
         credentials: reference(place, &part, "credentials", access.and_then(|access| access.credentials.as_ref()))?,
         keeper: reference(place, &part, "keeper", access.and_then(|access| access.keeper.as_ref()))?,
@@ -138,7 +142,7 @@ mod tests {
     #[test]
     fn where_a_vault_can_be() {
         let bucket = |text: &str, expected: &str| {
-            assert_eq!(vault_url(text).map(|url| url.to_string()).as_deref(), Some(expected), "{text}");
+            assert_eq!(key_place(text).map(|url| url.to_string()).as_deref(), Some(expected), "{text}");
         };
         bucket("/srv/vault", "/srv/vault");
         bucket("file:///srv/vault", "/srv/vault");
@@ -147,7 +151,7 @@ mod tests {
         bucket("gs://dr-vault/a/", "gs://dr-vault/a/");
         bucket("az://container/a", "az://container/a/");
         for text in ["", "vault", "s3://", "s3:///a", "s3://b//a", "s3://b/a*", "s3://b/../a", "ftp://b/a"] {
-            assert_eq!(vault_url(text), None, "{text}");
+            assert_eq!(key_place(text), None, "{text}");
         }
     }
 

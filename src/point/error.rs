@@ -16,6 +16,12 @@ pub enum PointError {
         /// The one that is live.
         live: String,
     },
+    /// Captures run on the live site only, and there is none.
+    #[error("{site} is not live, nor is the other site: the lease is nobody's, and only the live site captures")]
+    NobodyLive {
+        /// This site.
+        site: String,
+    },
     /// Both sites take points.
     #[error("{other} has taken point {point} while {site} was the live site: two sites are live")]
     TwoLive {
@@ -110,6 +116,7 @@ impl Explain for PointError {
     fn class(&self) -> Class {
         match self {
             PointError::NotLive { .. }
+            | PointError::NobodyLive { .. }
             | PointError::TwoLive { .. }
             | PointError::NotSpare { .. }
             | PointError::NewestDamaged { .. }
@@ -132,6 +139,9 @@ impl Explain for PointError {
             ),
             PointError::NotRescued { .. } => "Look at their keys: `warmspare mirror rescued`.".to_owned(),
             PointError::NotLive { live, .. } => format!("Run `warmspare capture` at {live}."),
+            PointError::NobodyLive { .. } => {
+                "Let one site take the lease first: the one whose data are to be captured.".to_owned()
+            }
             PointError::NotSpare { spare, .. } => {
                 format!("Run `warmspare prune` at {spare}: only the spare can see what packs are still needed.")
             }

@@ -36,12 +36,9 @@ pub use crate::mirror::{Planned, PlannedWhy};
 use crate::clock::Clock;
 use crate::config::Here;
 use crate::error::Error;
-use crate::vault::layout::{PointId, Term};
+use crate::vault::layout::PointId;
 use crate::vault::v1::ProofRecord;
 use crate::vault::{Holds, ListedPoint, PointListing, SeenPoints};
-
-/// The term of everything written while no witness exists.
-pub const TERM_WITHOUT_WITNESS: Term = 0;
 
 /// The points of the system with their proofs, compared with what this site has seen before.
 ///

@@ -12,7 +12,7 @@ use super::direction::{Role, role, take_role};
 use super::error::PointError;
 use super::reload::Reload;
 use super::sources::{PointSummary, SealedSource};
-use super::{SharedClock, TERM_WITHOUT_WITNESS, open_vault};
+use super::{SharedClock, open_vault};
 use crate::capture::database::disk_bytes;
 use crate::capture::export;
 use crate::clock::Clock;
@@ -64,7 +64,7 @@ pub async fn preview(here: &Here, clock: &dyn Clock) -> Result<Preview, Error> {
     SeenPoints::load(&state)?.check(&points, &here.config.system)?;
     // One of an earlier role is left for a new one.
     let is_new = role(here, &points)? == Role::New && here.times_spare()?.is_some();
-    let heads = reader.heads(TERM_WITHOUT_WITNESS).await?;
+    let heads = reader.heads(here.term).await?;
     let keeping = keeping(here, &signer, &sealed_to, &state);
     // One that is lost is left for a new one.
     let lost = is_new || lost_epoch(here, &reader, &state).await?.is_some();
@@ -98,7 +98,11 @@ pub async fn preview(here: &Here, clock: &dyn Clock) -> Result<Preview, Error> {
 /// Only the live site captures, and only if there is something to capture.
 fn refuse(here: &Here) -> Result<Vec<SourceName>, PointError> {
     if !here.is_live() {
-        return Err(PointError::NotLive { site: here.site.name.clone(), live: here.config.live.clone() });
+        let site = here.site.name.clone();
+        return Err(match here.live.clone() {
+            Some(live) => PointError::NotLive { site, live },
+            None => PointError::NobodyLive { site },
+        });
     }
     let sources = here.config.sources();
     if sources.is_empty() {
@@ -155,7 +159,7 @@ pub async fn take_accepting(
     let sealed = run.capture_all(&sources).await?;
     failpoint::hit("point.captured");
 
-    let (id, previous) = seen.allocate(&run.points, TERM_WITHOUT_WITNESS)?;
+    let (id, previous) = seen.allocate(&run.points, here.term)?;
     let (record, sealed) = run.publish(id, previous, started_at, sealed).await?;
     tracing::info!(point = %id, "recovery point taken");
     Ok(PointSummary {
@@ -180,7 +184,7 @@ async fn begin<'a>(
     let mut seen = SeenPoints::load(&here.vault_state())?;
     seen.check(&points, &here.config.system)?;
     take_role(here, &points)?;
-    let heads = reader.heads(TERM_WITHOUT_WITNESS).await?;
+    let heads = reader.heads(here.term).await?;
     let (sealed_to, state) = (here.sealed_to(), here.vault_state());
     let mut keeping = keeping(here, &signer, &sealed_to, &state);
     if let Some(why) = lost_epoch(here, &reader, &state).await? {
@@ -257,7 +261,7 @@ fn keeping<'a>(
     EpochKeeping {
         system: &here.config.system,
         site: &here.site.name,
-        term: TERM_WITHOUT_WITNESS,
+        term: here.term,
         sealed_to,
         chunker,
         signer,

@@ -116,6 +116,7 @@ pub fn last(here: &Here) -> Result<Option<DatedProbe>, Error> {
 /// The bucket policy that gives both sites and the keeper what they need and no more; nothing where rights are no bucket's.
 pub fn policy(here: &Here, users: &PolicyUsers) -> Option<String> {
     let config = &here.config;
-    let spare = config.other(&config.live).map(|site| site.name.as_str())?;
-    bucket_policy(&config.vault.url, &config.system, &config.live, spare, users)
+    let live = here.live.as_deref()?;
+    let spare = config.other(live).map(|site| site.name.as_str())?;
+    bucket_policy(&config.vault.url, &config.system, live, spare, users)
 }

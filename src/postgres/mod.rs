@@ -30,6 +30,7 @@ pub mod quote;
 pub mod rate;
 pub mod refused;
 pub mod roles;
+pub mod row;
 pub mod row_hash;
 pub mod script;
 pub mod sequence_gap;

@@ -19,10 +19,12 @@ mod restorable;
 mod site;
 pub mod space;
 mod vault;
+mod witness;
 
 pub use abilities::Tried;
 pub use finding::{Finding, Level};
 pub use peer::PeerSaid;
+pub use witness::from_witness;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -76,6 +78,7 @@ pub async fn check(here: &Here, clock: &dyn Clock, telling: Telling) -> Report {
     let mut findings = Findings::default();
     site::look(here, &mut findings).await;
     site::keys(here, &mut findings).await;
+    witness::look(here, telling, &mut findings).await;
     let secrets = site::secrets(here, &mut findings).await;
     let seen = vault::look(here, clock, &mut findings).await;
     let data = databases(here, clock, &secrets, seen.as_ref(), &mut findings).await;

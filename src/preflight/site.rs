@@ -25,7 +25,11 @@ impl Secrets {
 /// Looks at configuration, state folder and lock.
 pub(super) async fn look(here: &Here, findings: &mut Findings) {
     let config = &here.config;
-    let role = if here.is_live() { "the live site" } else { "the spare" };
+    let role = match &here.live {
+        Some(_) if here.is_live() => "the live site",
+        Some(_) => "the spare",
+        None => "not live, nor is the other site",
+    };
     let found = format!("system {}, profile {}; {} is {role}", config.system, config.profile.name, here.site.name);
     findings.ok("configuration", config.path.display().to_string(), found);
     if config.sources().is_empty() {

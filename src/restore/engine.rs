@@ -17,7 +17,7 @@ use super::step::{Compared, Left, Loaded, Step, Surroundings, Swapped};
 use super::steps::database::Lived;
 use crate::clock::Clock;
 use crate::config::address::BucketUrl;
-use crate::config::{Config, Here, SourceKind, SourceName};
+use crate::config::{Here, SourceKind, SourceName};
 use crate::durable;
 use crate::error::Error;
 use crate::failpoint;
@@ -159,7 +159,7 @@ pub async fn preview(here: &Here, request: &RestoreRequest) -> Result<Preview, E
 }
 
 async fn decide(here: &Here, request: &RestoreRequest) -> Result<Decided, Error> {
-    refuse_live(here, &here.config.live, request.on_live.as_deref(), request.into.is_some())?;
+    refuse_live(here, here.live.as_deref(), request.on_live.as_deref(), request.into.is_some())?;
     let identity = here.identity()?;
     let (keys, reader) = point::open_vault(here).await?;
     let points = point::list(here).await?;
@@ -171,11 +171,16 @@ async fn decide(here: &Here, request: &RestoreRequest) -> Result<Decided, Error>
 }
 
 /// Refuses to replace the data of the `live` site, unless a person typed its name, or everything goes `beside` them.
-pub(super) fn refuse_live(here: &Here, live: &str, typed: Option<&str>, beside: bool) -> Result<(), RestoreError> {
+pub(super) fn refuse_live(
+    here: &Here,
+    live: Option<&str>,
+    typed: Option<&str>,
+    beside: bool,
+) -> Result<(), RestoreError> {
     let site = here.site.name.clone();
     match typed {
         Some(given) if given != site => Err(RestoreError::WrongSite { site, given: given.to_owned() }),
-        None if live == site && !beside => Err(RestoreError::LiveSite { site }),
+        None if live == Some(&site) && !beside => Err(RestoreError::LiveSite { site }),
         _ => Ok(()),
     }
 }
@@ -454,8 +459,8 @@ impl Run {
         for (planned, report) in decided.steps.iter().zip(reports) {
             let step = Step::new(&around, planned)?;
             // Role and place were looked at minutes ago; both are again before anything is replaced.
-            let live = Config::load(&here.config.path)?.live;
-            refuse_live(here, &live, request.on_live.as_deref(), request.into.is_some())?;
+            let live = here.live_again()?;
+            refuse_live(here, live.as_deref(), request.on_live.as_deref(), request.into.is_some())?;
             if self.journal.done::<Swapped>(&planned.to_string(), Phase::Swapped)?.is_none() {
                 refuse_step(&step, request, decided, true).await?;
             }

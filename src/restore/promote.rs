@@ -19,7 +19,7 @@ use super::step::{Step, Surroundings, owner};
 use super::steps::database::{self, Part, Target, remaining};
 use crate::capture::layout;
 use crate::clock::Clock;
-use crate::config::{Config, Here, SourceKind, SourceName};
+use crate::config::{Here, SourceKind, SourceName};
 use crate::durable;
 use crate::error::Error;
 use crate::point;
@@ -75,7 +75,7 @@ pub struct PromotedDatabase {
 /// When it is refused (a live site, nothing restored), or the vault or a server fails; run again, it goes on.
 pub async fn promote(here: &Here, request: &PromoteRequest, clock: &dyn Clock) -> Result<PromoteReport, Error> {
     let _lock = here.lock("warmspare restore --promote")?;
-    refuse_live(here, &here.config.live, request.on_live.as_deref(), false)?;
+    refuse_live(here, here.live.as_deref(), request.on_live.as_deref(), false)?;
     let found = restored(here, request).await?;
     let (folder, mut journal) = open(here, request)?;
     let resumed = !journal.entries().is_empty();
@@ -85,8 +85,8 @@ pub async fn promote(here: &Here, request: &PromoteRequest, clock: &dyn Clock) -
     let mut databases = Vec::new();
     for one in &found {
         // The role may have changed while this one waited.
-        let live = Config::load(&here.config.path)?.live;
-        refuse_live(here, &live, request.on_live.as_deref(), false)?;
+        let live = here.live_again()?;
+        refuse_live(here, live.as_deref(), request.on_live.as_deref(), false)?;
         databases.push(one.promote(here, &mut journal, clock).boxed_local().await?);
     }
     let report = PromoteReport { site: here.site.name.clone(), resumed, databases, folder: Some(folder) };
@@ -99,7 +99,7 @@ pub async fn promote(here: &Here, request: &PromoteRequest, clock: &dyn Clock) -
 /// # Errors
 /// When it would be refused.
 pub async fn preview_promote(here: &Here, request: &PromoteRequest, clock: &dyn Clock) -> Result<PromoteReport, Error> {
-    refuse_live(here, &here.config.live, request.on_live.as_deref(), false)?;
+    refuse_live(here, here.live.as_deref(), request.on_live.as_deref(), false)?;
     let mut databases = Vec::new();
     for one in restored(here, request).await? {
         databases.push(one.preview(here, clock).boxed_local().await?);

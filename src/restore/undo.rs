@@ -16,7 +16,7 @@ use super::latest::{begun_last, latest, set_latest};
 use super::step::{Loaded, owner};
 use super::steps::database::{Exchange, Lived, Origin, Side, exchange_of};
 use crate::clock::Clock;
-use crate::config::{Config, Here, SourceKind, SourceName};
+use crate::config::{Here, SourceKind, SourceName};
 use crate::durable;
 use crate::error::Error;
 
@@ -83,7 +83,7 @@ struct Begun {
 /// When it is refused (a live site, nothing kept), or a server fails; run again, it goes on where it stopped.
 pub async fn undo(here: &Here, request: &UndoRequest, clock: &dyn Clock) -> Result<UndoReport, Error> {
     let _lock = here.lock("warmspare restore --undo")?;
-    refuse_live(here, &here.config.live, request.on_live.as_deref(), false)?;
+    refuse_live(here, here.live.as_deref(), request.on_live.as_deref(), false)?;
     let (folder, mut journal) = open(here, request)?;
     let resumed = !journal.entries().is_empty();
     let (databases, since) = match journal.done::<Begun>("", Phase::Begun)? {
@@ -99,8 +99,8 @@ pub async fn undo(here: &Here, request: &UndoRequest, clock: &dyn Clock) -> Resu
     };
     for one in &databases {
         // The role may have changed while this one waited, or was dead.
-        let live = Config::load(&here.config.path)?.live;
-        refuse_live(here, &live, request.on_live.as_deref(), false)?;
+        let live = here.live_again()?;
+        refuse_live(here, live.as_deref(), request.on_live.as_deref(), false)?;
         swap_back(here, one, &folder, since).await?;
         write(&mut journal, &one.source, Phase::Swapped, clock.now(), &one.exchange)?;
     }
@@ -115,7 +115,7 @@ pub async fn undo(here: &Here, request: &UndoRequest, clock: &dyn Clock) -> Resu
 /// # Errors
 /// When it would be refused.
 pub async fn preview_undo(here: &Here, request: &UndoRequest) -> Result<UndoReport, Error> {
-    refuse_live(here, &here.config.live, request.on_live.as_deref(), false)?;
+    refuse_live(here, here.live.as_deref(), request.on_live.as_deref(), false)?;
     let begun = match begun_last(here)? {
         Some((_, journal)) => to_go_on_with(&journal, request)?,
         None => None,

@@ -1,13 +1,15 @@
 //! Buckets and keys: the only room that knows aws-sdk-s3 and object_store.
 //!
 //! Two doors. [`keys`] is the control plane: our own small records, created once, under plain names.
-//! [`bucket`] is the data plane: other people's objects under whatever keys they chose.
+//! [`bucket`] is the data plane: other people's objects under whatever keys they chose. Beside them [`etcd`], whose keys are
+//! replaced by comparing revisions: for the witness alone.
 
 mod abilities;
 mod authorities;
 pub mod bucket;
 pub mod cloud;
 pub mod error;
+pub mod etcd;
 pub mod folder;
 pub mod keys;
 pub mod object;
@@ -20,6 +22,7 @@ pub mod s3;
 pub use abilities::{Abilities, Ability, TriedBy};
 pub use bucket::Bucket;
 pub use error::{Place, StoreError};
+pub use etcd::Etcd;
 pub use keys::{Create, Created, Delete, Keys, ListedKey, Read, Replace};
 pub use object::{
     Attributes, Body, Cursor, Head, Keeps, Layout, Listed, Names, Original, Page, Skipped, SourceVersion, Tags,

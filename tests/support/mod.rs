@@ -5,6 +5,7 @@
 pub mod bucket_sites;
 pub mod buckets;
 pub mod ceph;
+pub mod daemons;
 pub mod debs;
 pub mod history;
 pub mod keys_conformance;
@@ -15,3 +16,4 @@ pub mod proxy;
 pub mod sites;
 pub mod synthetic;
 pub mod vaults;
+pub mod witness_conformance;

@@ -21,6 +21,8 @@ pub enum Fault {
     SpeaksGoogle,
     /// The reply to this many requests with a body is lost after the server has sent it.
     LosesReplies(usize),
+    /// Of this many requests with a body it says 500 after the server has done them.
+    SaysFailed(usize),
     /// Answers every request to copy with this, and does not pass it on.
     AnswersCopiesItself(&'static str),
     /// Dies after so many bytes of the first upload.
@@ -178,7 +180,7 @@ async fn pass(
 ) -> std::io::Result<()> {
     let mut server = TcpStream::connect(server).await?;
     server.write_all(rewritten(&head, fault).as_bytes()).await?;
-    if let Fault::LosesReplies(count) = fault
+    if let Fault::LosesReplies(count) | Fault::SaysFailed(count) = fault
         && head.starts_with("PUT ")
         && lost.fetch_add(1, Ordering::Relaxed) < count
     {
@@ -203,6 +205,10 @@ async fn pass(
             std::io::Result::Ok(())
         };
         tokio::select! { _ = sending => {}, _ = answering => {} }
+        if matches!(fault, Fault::SaysFailed(_)) {
+            let failed = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            client.write_all(failed).await?;
+        }
         return Ok(());
     }
     if let Fault::DelaysReplies(delay) = fault

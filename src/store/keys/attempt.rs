@@ -40,11 +40,21 @@ pub(super) trait Attempts {
     fn at(&self, key: &str) -> Place;
 }
 
+/// How often a create is attempted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tries {
+    /// Once.
+    One,
+    /// Until it is known what came of it, within limits.
+    Several,
+}
+
 /// See [`super::Create::create`].
-pub(super) async fn create(place: &impl Attempts, key: &str, body: Bytes) -> Result<Created, StoreError> {
+pub(super) async fn create(place: &impl Attempts, tries: Tries, key: &str, body: Bytes) -> Result<Created, StoreError> {
+    let attempts = if tries == Tries::One { 1 } else { ATTEMPTS };
     place.prepare().await?;
     let mut unanswered: Option<StoreError> = None;
-    for attempt in 0..ATTEMPTS {
+    for attempt in 0..attempts {
         if attempt > 0 {
             tokio::time::sleep(PAUSE * 2_u32.pow(attempt - 1)).await;
         }
@@ -103,7 +113,7 @@ mod tests {
 
     async fn told(answers: &[Result<Attempt, &'static str>], holds: Option<bool>) -> Option<Created> {
         let answers = Mutex::new(answers.iter().copied().collect());
-        create(&Told { answers, holds }, "k", Bytes::new()).await.ok()
+        create(&Told { answers, holds }, Tries::Several, "k", Bytes::new()).await.ok()
     }
 
     #[tokio::test]
@@ -118,5 +128,15 @@ mod tests {
         assert_eq!(told(&[lost, Ok(New)], None).await, Some(Created::New));
         assert_eq!(told(&[Ok(Contended), Ok(Taken)], None).await, Some(Created::Taken));
         assert_eq!(told(&[], None).await, None, "and it ends");
+    }
+
+    #[tokio::test]
+    async fn where_one_attempt_was_asked_for_there_is_no_second() {
+        for first in [Err("reset"), Ok(Attempt::Contended)] {
+            let answers = Mutex::new(VecDeque::from([first, Ok(Attempt::New)]));
+            let place = Told { answers, holds: Some(true) };
+            assert!(create(&place, Tries::One, "k", Bytes::new()).await.is_err(), "{first:?}");
+            assert_eq!(place.answers.lock().unwrap().len(), 1, "{first:?}");
+        }
     }
 }

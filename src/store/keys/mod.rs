@@ -25,6 +25,7 @@ use secrecy::SecretString;
 use super::error::{Place, StoreError, folder_name};
 use crate::config::address::{VaultAddress, VaultUrl};
 use crate::permit::Permit;
+use attempt::Tries;
 use objects::Objects;
 pub(in crate::store) use s3::{S3Keys, md5_hex};
 
@@ -123,6 +124,7 @@ pub trait Delete: Send + Sync {
 #[derive(Clone)]
 pub struct Keys {
     name: Arc<str>,
+    tries: Tries,
     pub(in crate::store) place: KeyPlace,
 }
 
@@ -162,7 +164,7 @@ impl Keys {
             Some(endpoint) => format!("{} at {endpoint}", address.url),
             None => address.url.to_string(),
         };
-        Ok(Keys { name: name.into(), place })
+        Ok(Keys { name: name.into(), tries: Tries::Several, place })
     }
 
     /// Opens a folder that exists.
@@ -171,7 +173,8 @@ impl Keys {
     /// See [`Keys::open`].
     pub fn folder(path: &Path) -> Result<Self, StoreError> {
         let name = folder_name(path);
-        Ok(Keys { place: KeyPlace::Objects(objects::folder(path, &name)?), name: name.into() })
+        let place = KeyPlace::Objects(objects::folder(path, &name)?);
+        Ok(Keys { place, tries: Tries::Several, name: name.into() })
     }
 
     /// Opens a folder and creates it when it is not there: for `vault init` and scratch places only.
@@ -193,7 +196,13 @@ impl Keys {
             KeyPlace::Objects(objects) => KeyPlace::Objects(objects.under(permit)),
             KeyPlace::S3(s3) => KeyPlace::S3(s3.under(permit)),
         };
-        Keys { name: Arc::clone(&self.name), place }
+        Keys { name: Arc::clone(&self.name), tries: self.tries, place }
+    }
+
+    /// The same place, but a create is sent once: what came of it, if no answer says so, is for the caller to find out.
+    #[must_use]
+    pub fn creating_once(&self) -> Keys {
+        Keys { tries: Tries::One, ..self.clone() }
     }
 
     /// The place as a person knows it.
@@ -207,8 +216,8 @@ impl Keys {
 impl Create for Keys {
     async fn create(&self, key: &str, body: Bytes) -> Result<Created, StoreError> {
         let created = match &self.place {
-            KeyPlace::Objects(objects) => attempt::create(objects, key, body).boxed().await?,
-            KeyPlace::S3(s3) => attempt::create(s3, key, body).boxed().await?,
+            KeyPlace::Objects(objects) => attempt::create(objects, self.tries, key, body).boxed().await?,
+            KeyPlace::S3(s3) => attempt::create(s3, self.tries, key, body).boxed().await?,
         };
         if created == Created::New {
             crate::failpoint::hit("store.create");

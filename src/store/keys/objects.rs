@@ -19,6 +19,7 @@ use super::ListedKey;
 use super::attempt::{Attempt, Attempts};
 use crate::config::address::VaultAddress;
 use crate::permit::Permit;
+use crate::store::authorities::Authorities;
 use crate::store::cloud::answer::translate;
 use crate::store::cloud::http::Connector;
 use crate::store::cloud::open::{self, Way};
@@ -56,7 +57,7 @@ pub(super) fn gcs(
     prefix: &str,
     credentials: Option<SecretString>,
 ) -> Result<Objects, StoreError> {
-    let (name, connector) = (named(address), Connector::trusting(None));
+    let (name, connector) = (named(address), connector(address)?);
     if credentials.is_none() {
         return Err(open::denied(&address.url.to_string(), "there are no credentials"));
     }
@@ -72,7 +73,7 @@ pub(super) fn azure(
     prefix: &str,
     credentials: Option<SecretString>,
 ) -> Result<Objects, StoreError> {
-    let (name, connector) = (named(address), Connector::trusting(None));
+    let (name, connector) = (named(address), connector(address)?);
     let way = way(address, &name, credentials.as_ref(), &connector);
     let (store, _) = open::azure(way, container, open::RETRIES)?;
     let (once, _) = open::azure(way, container, 0)?;
@@ -87,6 +88,12 @@ fn way<'a>(
     connector: &'a Connector,
 ) -> Way<'a> {
     Way { name, endpoint: address.endpoint.as_deref(), credentials, connector }
+}
+
+fn connector(address: &VaultAddress) -> Result<Connector, StoreError> {
+    let load = |file: &std::path::PathBuf| Authorities::load(file, &named(address));
+    let authorities = address.ca_file.as_ref().map(load).transpose()?;
+    Ok(Connector::trusting(authorities.map(|authorities| authorities.roots)))
 }
 
 fn named(address: &VaultAddress) -> Arc<str> {

@@ -52,7 +52,8 @@ impl S3Keys {
     ) -> Result<Self, StoreError> {
         let endpoint = address.endpoint.as_deref();
         let addressing = if endpoint.is_some() { Addressing::Path } else { Addressing::VirtualHost };
-        let access = Access { endpoint, region: &address.region, addressing, ca_file: None, credentials };
+        let ca_file = address.ca_file.as_deref();
+        let access = Access { endpoint, region: &address.region, addressing, ca_file, credentials };
         let s3 = S3::with(bucket, prefix, access)?;
         Ok(S3Keys { once: s3.once(), s3, versioning: Arc::default() })
     }

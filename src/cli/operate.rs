@@ -1,0 +1,219 @@
+//! `warmspare run`, `failover`, `switchover`, `release`, `lease`, `gate`.
+
+use std::io::{self, BufRead, IsTerminal};
+use std::sync::Arc;
+
+use super::operating::SwitchoverCommand;
+use super::operating::{Asked, FailoverCommand, GateCommand, LeaseCommand, MaintenanceCommand, ReleaseCommand};
+use super::{progress, words};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Class, Error};
+use crate::process::operator;
+use crate::site::daemon;
+use crate::site::daemon::words::Wish;
+use crate::site::driver::{By, StatusAt};
+use crate::site::operate::{Operator, Outcome, Takeover, confirm};
+
+pub(super) async fn run((config, site): (Config, String), clock: Arc<dyn Clock>) -> Result<Option<Class>, Error> {
+    daemon::run(config, &site, clock).await.map(|()| None)
+}
+
+fn operator_of<'a>(config: &'a Config, site: &'a str, asked: &Asked, clock: Arc<dyn Clock>) -> Operator<'a> {
+    let by = By { operator: operator(), reason: asked.why.clone() };
+    Operator { config, site, by, clock, tell: &words::say, if_term: asked.if_term }
+}
+
+/// Has the name of this site typed, unless it was given.
+fn confirmed(site: &str, what: &str, asked: &Asked) -> Result<(), Error> {
+    let typed = || {
+        if !io::stdin().is_terminal() {
+            return None;
+        }
+        words::say(&format!("{what} Type the name of this site to go on:"));
+        io::stdin().lock().lines().next()?.ok().map(|line| line.trim().to_owned())
+    };
+    Ok(confirm(site, asked.yes.as_deref(), typed)?)
+}
+
+fn printed(outcome: &Outcome, json: bool) {
+    if json {
+        words::json(outcome);
+    } else {
+        words::data(&format!("{} is {} in term {}\n", outcome.site, outcome.state, outcome.term));
+    }
+}
+
+pub(super) async fn failover(
+    (config, site): (Config, String),
+    command: FailoverCommand,
+    clock: Arc<dyn Clock>,
+) -> Result<Option<Class>, Error> {
+    let FailoverCommand { first, replace, asked } = command;
+    let operator = operator_of(&config, &site, &asked, clock);
+    let takeover = Takeover { first, replace };
+    let status = operator.preview_takeover(&takeover).await?;
+    let holder = status.record.as_ref().and_then(|record| record.holder.clone());
+    let from = holder.map_or("nobody is live.".to_owned(), |holder| format!("{holder} holds the lease."));
+    let term = status.record.as_ref().map_or(0, |record| record.term);
+    let point = status.record.as_ref().and_then(|record| record.recovery_point.clone());
+    let data = match (first, point) {
+        (true, _) => "with the data that is here".to_owned(),
+        (false, Some(point)) => format!("with the point {point}, restored and proven here"),
+        (false, None) => "with the newest point, restored and proven here".to_owned(),
+    };
+    let what = format!("In term {term} {from} {site} is about to become live {data}.");
+    if asked.dry_run {
+        words::say(&format!("{what} Nothing was done."));
+        return Ok(None);
+    }
+    confirmed(&site, &what, &asked)?;
+    let outcome = Box::pin(operator.take_over(&takeover, &progress::progress())).await?;
+    printed(&outcome, asked.json);
+    if outcome.point.is_some() {
+        words::say(&format!(
+            "next:  the roles of the databases restored have no login, and their sequences have not jumped: `warmspare restore --promote \
+             --on-live {site}` makes them live ones"
+        ));
+    }
+    Ok(None)
+}
+
+pub(super) async fn switchover(
+    here: (Config, String),
+    command: SwitchoverCommand,
+    clock: Arc<dyn Clock>,
+) -> Result<Option<Class>, Error> {
+    hand_over(here, Some(&command.to), command.asked, clock).await
+}
+
+pub(super) async fn release(
+    here: (Config, String),
+    command: ReleaseCommand,
+    clock: Arc<dyn Clock>,
+) -> Result<Option<Class>, Error> {
+    hand_over(here, None, command.asked, clock).await
+}
+
+async fn hand_over(
+    (config, site): (Config, String),
+    to: Option<&str>,
+    asked: Asked,
+    clock: Arc<dyn Clock>,
+) -> Result<Option<Class>, Error> {
+    let operator = operator_of(&config, &site, &asked, clock);
+    let status = operator.preview_handover(to).await?;
+    let whom = to.unwrap_or("whoever has restored its final point");
+    let what = format!("{site} is {} and is about to close and let go, for {whom}.", status.state);
+    if asked.dry_run {
+        words::say(&format!("{what} Nothing was done."));
+        return Ok(None);
+    }
+    confirmed(&site, &what, &asked)?;
+    let outcome = operator.hand_over(to).await?;
+    printed(&outcome, asked.json);
+    let point = outcome.point.map_or("no point was taken".to_owned(), |point| format!("the final point is {point}"));
+    words::say(&format!("{point}; next:  `warmspare failover` at {}", to.unwrap_or("the other site")));
+    Ok(None)
+}
+
+pub(super) async fn lease(
+    (config, site): (Config, String),
+    command: LeaseCommand,
+    clock: Arc<dyn Clock>,
+) -> Result<Option<Class>, Error> {
+    let (wish, asked, what) = match command {
+        LeaseCommand::Status { json } => return status(&config, &site, json, clock).await,
+        LeaseCommand::Cancel(asked) => (Wish::Cancel, asked, "gives up what was begun"),
+        LeaseCommand::Fence(asked) => (Wish::Fence, asked, "closes, and stays closed"),
+        LeaseCommand::Lift(asked) => (Wish::LiftFence, asked, "opens again, if the lease is still its own"),
+        LeaseCommand::Rejoin(asked) => (Wish::Rejoin, asked, "becomes the spare, whatever data it has"),
+    };
+    let operator = operator_of(&config, &site, &asked, clock);
+    let what = format!("{site} is {} and {what}.", operator.status().await?.state);
+    if asked.dry_run {
+        words::say(&format!("{what} Nothing was done."));
+        return Ok(None);
+    }
+    confirmed(&site, &what, &asked)?;
+    printed(&operator.order(wish).await?, asked.json);
+    Ok(None)
+}
+
+async fn status(config: &Config, site: &str, json: bool, clock: Arc<dyn Clock>) -> Result<Option<Class>, Error> {
+    let by = By { operator: operator(), reason: String::new() };
+    let asking = Operator { config, site, by, clock, tell: &words::say, if_term: None };
+    let status = asking.status().await?;
+    if json {
+        words::json(&status);
+    } else {
+        words::data(&words::table(&rows(&status)));
+    }
+    Ok(status.witness_error.is_some().then_some(Class::Incomplete))
+}
+
+fn rows(status: &StatusAt) -> Vec<Vec<String>> {
+    let seconds = |ms: u64| format!("{:.1} s", ms as f64 / 1000.0);
+    let gate = match status.open {
+        true => format!("open, for {} if nothing is renewed", seconds(status.open_for_ms)),
+        false => "closed".to_owned(),
+    };
+    let holder = status.record.as_ref().map(|record| match &record.holder {
+        Some(holder) => format!("{holder} holds term {}, by {}: {}", record.term, record.operator, record.reason),
+        None => format!("nobody holds term {}, by {}: {}", record.term, record.operator, record.reason),
+    });
+    let still = status.still_for_ms.zip(status.wait_ms).map(|(still, wait)| {
+        format!(
+            "the record has stood still for {}; after {} a silent holder is waited out",
+            seconds(still),
+            seconds(wait)
+        )
+    });
+    let maintenance = status.maintenance.as_ref();
+    let told = [
+        ("state", Some(status.state.to_string())),
+        ("why", status.why.clone()),
+        ("term", Some(status.term.unwrap_or(status.highest_term).to_string())),
+        ("gate", Some(gate)),
+        (
+            "maintenance",
+            maintenance.map(|on| format!("since {}, by {}: {}", words::instant(on.since), on.operator, on.why)),
+        ),
+        ("record", holder),
+        ("", still),
+        (
+            "witness",
+            Some(match (&status.witness_error, status.witness_answered_ms) {
+                (Some(error), _) => error.clone(),
+                (None, Some(ms)) => format!("answered {} ago", seconds(ms)),
+                (None, None) => "not asked yet".to_owned(),
+            }),
+        ),
+        ("given up", status.refusal.clone()),
+        ("failed", status.work_error.clone()),
+    ];
+    told.into_iter().filter_map(|(name, told)| Some(vec![name.to_owned(), told?])).collect()
+}
+
+pub(super) async fn gate(
+    (config, site): (Config, String),
+    command: GateCommand,
+    clock: Arc<dyn Clock>,
+) -> Result<Option<Class>, Error> {
+    let GateCommand::Maintenance(command) = command;
+    let (wish, why, dry_run, what) = match command {
+        MaintenanceCommand::On { why, dry_run } => {
+            (Wish::MaintenanceOn, why, dry_run, "refuses writes at the balancer")
+        }
+        MaintenanceCommand::Off { dry_run } => (Wish::MaintenanceOff, String::new(), dry_run, "takes writes again"),
+    };
+    if dry_run {
+        words::say(&format!("{site} would say that it {what}; nothing was done"));
+        return Ok(None);
+    }
+    let by = By { operator: operator(), reason: why };
+    let asking = Operator { config: &config, site: &site, by, clock, tell: &words::say, if_term: None };
+    asking.order(wish).await?;
+    words::say(&format!("{site} says that it {what}"));
+    Ok(None)
+}

@@ -1,0 +1,47 @@
+//! The operator: does what a person may do in the state a site is in, sensible or not.
+
+#![cfg(test)]
+
+use super::super::Ordered;
+use super::site::Site;
+use super::world::Rng;
+use crate::site::lease::{Command, Done, Name, Pace, Side};
+
+/// How a person behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    /// Anything, and above all what leads to this state.
+    Wants(Name),
+    /// What the documents say, so that one site is live in the end.
+    Mends,
+}
+
+/// What a person does now with `site`, if anything.
+pub fn act(site: &mut Site, mood: Mood, rng: &mut Rng) {
+    let Some(status) = site.status() else { return };
+    let record = status.record.as_ref();
+    let point = record.and_then(|record| record.recovery_point.as_ref()?.parse().ok());
+    let is_whim = mood != Mood::Mends && rng.one_in(12);
+    let release = Command::Release { to: Some(Side::Them).filter(|_| rng.one_in(2)) };
+    let acquire = Command::Acquire { if_term: None, pace: Pace::Wait };
+    let what = match status.lease.name() {
+        Name::Standby => Ordered::Command(Command::Restore),
+        Name::Restoring if is_whim => Ordered::Done(Done::RestoreFailed),
+        Name::Restoring => Ordered::Done(Done::Restored(point)),
+        // What was restored is not of the last term any more, says the refusal: from the beginning.
+        Name::Ready if is_whim || status.refusal.is_some() => Ordered::Command(Command::Cancel),
+        Name::Ready => Ordered::Command(acquire),
+        Name::Waiting if is_whim => Ordered::Command(Command::Cancel),
+        Name::Live if mood == Mood::Wants(Name::Draining) => Ordered::Command(release),
+        Name::Live if is_whim && rng.one_in(3) => Ordered::Command(Command::Fence),
+        Name::Draining if is_whim => Ordered::Command(Command::Cancel),
+        Name::Released if is_whim || mood == Mood::Mends => Ordered::Command(acquire),
+        Name::Closed if is_whim => Ordered::Command(release),
+        // It did not start: whoever has looked at it tries again.
+        Name::Starting if status.work_error.is_some() => Ordered::Command(Command::Fence),
+        Name::Fenced if rng.one_in(2) => Ordered::Command(Command::LiftFence),
+        Name::Fenced | Name::Stale => Ordered::Command(Command::Rejoin),
+        _ => return,
+    };
+    site.order(what);
+}

@@ -1,0 +1,456 @@
+//! What an operator does with two sites, from beginning to end: take over, hand over, and the single steps out of the states that
+//! need a person.
+//!
+//! Each is a walk along the states of the daemon, which remembers them: run again after it was interrupted, a walk goes on from the
+//! state that it finds. It holds the operation lock while the lease is taken, so that no restore is under way at a site that
+//! becomes live.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use serde::Serialize;
+
+use super::daemon::words::Wish;
+use super::daemon::{DaemonError, Needs, Reached, here};
+use super::driver::{By, StatusAt};
+use super::lease::Name;
+use super::witness::Mode;
+use crate::clock::Clock;
+use crate::config::{Config, Here};
+use crate::error::{Class, Error, Explain};
+use crate::observe::Progress;
+use crate::restore::{self, RestoreRequest};
+use crate::vault::v1::Verdict;
+
+/// How often the daemon is asked while something takes its time.
+const EVERY: Duration = Duration::from_millis(250);
+/// For a daemon that was just started to have read the witness.
+const FIRST_READ_MAX: Duration = Duration::from_secs(30);
+
+/// Why an operation does not begin, or does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum OperateError {
+    /// Not from this state.
+    #[error("{site} is {state}: {operation} does not begin here")]
+    NotFrom {
+        /// The site.
+        site: String,
+        /// Its state.
+        state: Name,
+        /// What was asked.
+        operation: &'static str,
+    },
+    /// Another term than the operator expects.
+    #[error("the term is {is}, not {expected}")]
+    OtherTerm {
+        /// What the operator expects.
+        expected: u64,
+        /// What it is.
+        is: u64,
+    },
+    /// There are two sites.
+    #[error("`{given}` is not the other site of {site}")]
+    NotTheOther {
+        /// What was given.
+        given: String,
+        /// This site.
+        site: String,
+    },
+    /// Somebody was live already.
+    #[error("{site} would not be the first: the witness has term {term}, written by {operator}")]
+    NotFirst {
+        /// The site.
+        site: String,
+        /// The term.
+        term: u64,
+        /// Who wrote the record.
+        operator: String,
+    },
+    /// The restore has a red proof.
+    #[error("point {point} is restored and not proven equal: {site} does not become live with it")]
+    Different {
+        /// The point.
+        point: String,
+        /// The site.
+        site: String,
+    },
+    /// It did not come to its end.
+    #[error("{operation} came to nothing: {site} is {state}{why}")]
+    GivenUp {
+        /// What was asked.
+        operation: &'static str,
+        /// The site.
+        site: String,
+        /// Its state.
+        state: Name,
+        /// Why, if it says, after a colon.
+        why: String,
+    },
+    /// A confirmation that is none.
+    #[error("this is {site}, and `{given}` was typed: nothing was done")]
+    NotConfirmed {
+        /// This site.
+        site: String,
+        /// What was typed.
+        given: String,
+    },
+    /// Nobody to ask.
+    #[error("this changes who takes traffic, and nobody is here to confirm it")]
+    NobodyToConfirm {
+        /// This site.
+        site: String,
+    },
+}
+
+impl Explain for OperateError {
+    fn class(&self) -> Class {
+        match self {
+            OperateError::NotTheOther { .. } => Class::Usage,
+            OperateError::Different { .. } => Class::Incomplete,
+            OperateError::GivenUp { .. } => Class::Failed,
+            _ => Class::Refused,
+        }
+    }
+
+    fn next_step(&self) -> Option<String> {
+        Some(match self {
+            OperateError::NotFrom { state, .. } => not_from(*state).to_owned(),
+            OperateError::OtherTerm { is, .. } => {
+                format!("Somebody was faster. Find out who is live in term {is} before you decide again.")
+            }
+            OperateError::NotTheOther { .. } => {
+                "Name the site it is handed over to; it is run at the one that is live.".to_owned()
+            }
+            OperateError::NotFirst { .. } => {
+                "Leave --first out: the newest point is restored and proven here, then taken live.".to_owned()
+            }
+            OperateError::Different { .. } => {
+                "Look at the report of the restore; restore an earlier point, or mend what differs and run it again."
+                    .to_owned()
+            }
+            OperateError::GivenUp { .. } => {
+                "See `warmspare lease status` and the daemon's log, then run it again.".to_owned()
+            }
+            OperateError::NotConfirmed { site, .. } => format!("Type {site}, if this is the site you mean."),
+            OperateError::NobodyToConfirm { site } => format!("Run it on a terminal, or add --yes {site}."),
+        })
+    }
+}
+
+fn not_from(state: Name) -> &'static str {
+    match state {
+        Name::Uninit => "See that this site reaches the witness, and that `warmspare witness init` was run once.",
+        Name::Live => "It is live already.",
+        Name::Draining => "It is handing over: wait until it has ended, or give that up with `warmspare lease cancel`.",
+        Name::Closed => {
+            "It holds the lease: it opens by itself when it reaches the witness, or hand over with `warmspare release`."
+        }
+        Name::Fenced => {
+            "Find out why. Then `warmspare lease lift`, if it is to be live again, or `warmspare lease rejoin`."
+        }
+        Name::Stale => "Another site was live since: `warmspare lease rejoin` makes this one its spare.",
+        Name::Released => "It has let go already: `warmspare failover` takes it, here or at the other site.",
+        _ => "It holds no lease: run it at the live site.",
+    }
+}
+
+/// What an operator is told meanwhile.
+pub type Tell<'a> = &'a (dyn Fn(&str) + Sync);
+
+/// One site's daemon, and who gives it orders.
+pub struct Operator<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// This site.
+    pub site: &'a str,
+    /// Who, and why.
+    pub by: By,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// What is said meanwhile.
+    pub tell: Tell<'a>,
+    /// Only from this term.
+    pub if_term: Option<u64>,
+}
+
+/// How a takeover gets its data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Takeover {
+    /// Nothing is restored: nobody was live under this witness yet.
+    pub first: bool,
+    /// A restore may replace what is newer or foreign.
+    pub replace: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Outcome {
+    /// This site.
+    pub site: String,
+    /// Its state.
+    pub state: Name,
+    /// The term.
+    pub term: u64,
+    /// The point restored, or the final one.
+    pub point: Option<String>,
+}
+
+impl Operator<'_> {
+    fn daemon(&self) -> Result<Reached, Error> {
+        let here = Here::led(self.config.clone(), self.site, None)?;
+        Ok(Reached::new(&here.site.state, self.site))
+    }
+
+    /// How the daemon stands, once it has read the witness.
+    ///
+    /// # Errors
+    /// When there is none, or the witness does not answer it.
+    pub async fn status(&self) -> Result<StatusAt, Error> {
+        let (daemon, begun) = (self.daemon()?, self.clock.boot());
+        loop {
+            let status = daemon.status().await?;
+            let waited = self.clock.boot().saturating_sub(begun);
+            if status.record.is_some() || status.witness_error.is_some() || waited > FIRST_READ_MAX {
+                return Ok(status);
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    fn not_from(&self, state: Name, operation: &'static str) -> Error {
+        OperateError::NotFrom { site: self.site.to_owned(), state, operation }.into()
+    }
+
+    fn given_up(&self, status: &StatusAt, operation: &'static str) -> Error {
+        let reasons = [&status.refusal, &status.why, &status.work_error, &status.witness_error];
+        let why = reasons.into_iter().flatten().next().map(|why| format!(": {why}")).unwrap_or_default();
+        OperateError::GivenUp { operation, site: self.site.to_owned(), state: status.state, why }.into()
+    }
+
+    /// Refuses what the operator did not expect.
+    fn check_term(&self, is: u64) -> Result<(), OperateError> {
+        match self.if_term {
+            Some(expected) if expected != is => Err(OperateError::OtherTerm { expected, is }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a takeover would begin, without beginning it; the point it would restore, if the releaser named one.
+    ///
+    /// # Errors
+    /// As [`Operator::take_over`], as far as can be told.
+    pub async fn preview_takeover(&self, takeover: &Takeover) -> Result<StatusAt, Error> {
+        let status = self.status().await?;
+        self.may_take_over(&status, takeover)?;
+        Ok(status)
+    }
+
+    fn may_take_over(&self, status: &StatusAt, takeover: &Takeover) -> Result<(), Error> {
+        let Some(record) = &status.record else { return Err(self.given_up(status, "failover")) };
+        self.check_term(record.term)?;
+        let is_spare = matches!(
+            status.state,
+            Name::Standby
+                | Name::Restoring
+                | Name::Ready
+                | Name::Waiting
+                | Name::Acquiring
+                | Name::Starting
+                | Name::Released
+        );
+        if !is_spare {
+            return Err(self.not_from(status.state, "failover"));
+        }
+        // Only the setting up of a witness writes a record with the number 0.
+        let is_new = record.mode == Mode::Released && record.seq == 0;
+        if takeover.first && !is_new && matches!(status.state, Name::Standby | Name::Restoring) {
+            let (site, operator) = (self.site.to_owned(), record.operator.clone());
+            return Err(OperateError::NotFirst { site, term: record.term, operator }.into());
+        }
+        Ok(())
+    }
+
+    /// Restores, takes the lease, and waits until this site is live.
+    ///
+    /// # Errors
+    /// When it is refused at any step; run again, it goes on from the state it finds.
+    pub async fn take_over(&self, takeover: &Takeover, progress: &Progress) -> Result<Outcome, Error> {
+        let daemon = self.daemon()?;
+        let status = self.preview_takeover(takeover).await?;
+        // Decided for this term: if another site is faster, the acquire is refused.
+        let term = status.record.as_ref().map_or(status.highest_term.0, |record| record.term);
+        let mut point = None;
+        let mut state = status.state;
+        if matches!(state, Name::Standby | Name::Restoring) {
+            point = self.bring_data(&daemon, &status, takeover, progress).await?;
+            state = Name::Ready;
+        }
+        let role = here(self.config.clone(), self.site, Needs::Role, Arc::clone(&self.clock)).await?;
+        let _lock = role.lock("warmspare failover")?;
+        if matches!(state, Name::Ready | Name::Released)
+            && let Err(error) = daemon.order(Wish::Acquire { if_term: Some(term) }, &self.by).await
+        {
+            // What was restored may be of an earlier term: the next run begins with the restore.
+            if state == Name::Ready && matches!(error, DaemonError::Refused { .. }) {
+                daemon.order(Wish::Cancel, &self.by).await?;
+            }
+            return Err(error.into());
+        }
+        let status = self.until_live(&daemon).await?;
+        Ok(self.outcome(&status, point))
+    }
+
+    /// The data of the last term, restored and proven; its point.
+    async fn bring_data(
+        &self,
+        daemon: &Reached,
+        status: &StatusAt,
+        takeover: &Takeover,
+        progress: &Progress,
+    ) -> Result<Option<String>, Error> {
+        if status.state == Name::Standby {
+            daemon.order(Wish::Restore, &self.by).await?;
+        }
+        if takeover.first {
+            (self.tell)("nothing is restored: nobody was live under this witness yet");
+            daemon.order(Wish::Restored { point: None }, &self.by).await?;
+            return Ok(None);
+        }
+        let role = here(self.config.clone(), self.site, Needs::Role, Arc::clone(&self.clock)).await?;
+        let point = status.record.as_ref().and_then(|record| record.recovery_point.clone());
+        (self.tell)(&match &point {
+            Some(point) => format!("restoring {point}, which has everything the last live site had"),
+            None => "restoring the newest point".to_owned(),
+        });
+        let request = RestoreRequest { point, replace: takeover.replace, ..RestoreRequest::default() };
+        let done = restore::restore(&role, &request, &*self.clock, progress).boxed_local().await;
+        let failed = match done {
+            Ok(report) if report.verdict == Verdict::Equal => {
+                daemon.order(Wish::Restored { point: Some(report.point.clone()) }, &self.by).await?;
+                return Ok(Some(report.point));
+            }
+            Ok(report) => OperateError::Different { point: report.point, site: self.site.to_owned() }.into(),
+            Err(error) => error,
+        };
+        daemon.order(Wish::RestoreFailed, &self.by).await?;
+        Err(failed)
+    }
+
+    async fn until_live(&self, daemon: &Reached) -> Result<StatusAt, Error> {
+        let mut told = None;
+        loop {
+            let status = daemon.status().await?;
+            match status.state {
+                Name::Live => return Ok(status),
+                Name::Waiting | Name::Acquiring | Name::Starting => {}
+                _ => return Err(self.given_up(&status, "failover")),
+            }
+            if told != Some(status.state) {
+                told = Some(status.state);
+                (self.tell)(&waiting(&status));
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    /// Whether a handing over would begin, without beginning it.
+    ///
+    /// # Errors
+    /// As [`Operator::hand_over`], as far as can be told.
+    pub async fn preview_handover(&self, to: Option<&str>) -> Result<StatusAt, Error> {
+        if let Some(given) = to.filter(|to| self.config.other(self.site).is_none_or(|other| other.name != *to)) {
+            return Err(OperateError::NotTheOther { given: given.to_owned(), site: self.site.to_owned() }.into());
+        }
+        let status = self.status().await?;
+        if !matches!(status.state, Name::Live | Name::Closed | Name::Starting | Name::Draining) {
+            return Err(self.not_from(status.state, "a handing over"));
+        }
+        self.check_term(status.term.unwrap_or(status.highest_term).0)?;
+        Ok(status)
+    }
+
+    /// Closes this site, takes the final point, and lets go of the lease: to the site `to`, or to whoever has restored.
+    ///
+    /// # Errors
+    /// When it is refused. One that was interrupted goes on in the daemon, and this waits for it again.
+    pub async fn hand_over(&self, to: Option<&str>) -> Result<Outcome, Error> {
+        let (daemon, status) = (self.daemon()?, self.preview_handover(to).await?);
+        if status.state != Name::Draining {
+            daemon.order(Wish::Release { to_other: to.is_some() }, &self.by).await?;
+        }
+        (self.tell)("the gate is closed; what is under way has its time to end, then the final point is taken");
+        let mut told = None;
+        loop {
+            let status = daemon.status().await?;
+            match status.state {
+                // The other site may have taken it before this was asked.
+                Name::Released | Name::Standby => {
+                    let point = status.record.as_ref().and_then(|record| record.recovery_point.clone());
+                    return Ok(self.outcome(&status, point));
+                }
+                Name::Draining => {}
+                _ => return Err(self.given_up(&status, "the handing over")),
+            }
+            if let Some(error) = &status.work_error
+                && told.as_ref() != Some(error)
+            {
+                (self.tell)(&format!("{error}; `warmspare lease cancel` gives it up"));
+                told = Some(error.clone());
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    /// One step: cancel, fence, lift, rejoin, maintenance.
+    ///
+    /// # Errors
+    /// When the protocol refuses it.
+    pub async fn order(&self, wish: Wish) -> Result<Outcome, Error> {
+        let daemon = self.daemon()?;
+        let mut status = self.status().await?;
+        self.check_term(status.term.unwrap_or(status.highest_term).0)?;
+        let begun = self.clock.boot();
+        // A site that has just become stale reads the record anew before it can be a spare under it.
+        while wish == Wish::Rejoin && status.still_for_ms.is_none() && status.witness_error.is_none() {
+            if self.clock.boot().saturating_sub(begun) > FIRST_READ_MAX {
+                break;
+            }
+            tokio::time::sleep(EVERY).await;
+            status = daemon.status().await?;
+        }
+        daemon.order(wish, &self.by).await?;
+        Ok(self.outcome(&daemon.status().await?, None))
+    }
+
+    fn outcome(&self, status: &StatusAt, point: Option<String>) -> Outcome {
+        let term = status.term.unwrap_or(status.highest_term).0;
+        Outcome { site: self.site.to_owned(), state: status.state, term, point }
+    }
+}
+
+fn waiting(status: &StatusAt) -> String {
+    let record = status.record.as_ref();
+    let holder = record.and_then(|record| record.holder.clone()).unwrap_or_default();
+    match (status.state, status.wait_ms, status.still_for_ms) {
+        (Name::Waiting, Some(wait), Some(still)) => format!(
+            "waiting until {holder} cannot believe to be live any more: {} s from now, if it does not renew its lease; this goes on \
+             without this command, until `warmspare lease cancel`",
+            wait.saturating_sub(still).div_ceil(1000)
+        ),
+        (Name::Starting, ..) => "the lease is taken; opening".to_owned(),
+        _ => "asking the witness for the next term".to_owned(),
+    }
+}
+
+/// Whether what a person typed is the name of this site. `typed` asks; nothing, when nobody can be asked.
+///
+/// # Errors
+/// [`OperateError::NotConfirmed`] and [`OperateError::NobodyToConfirm`].
+pub fn confirm(site: &str, yes: Option<&str>, typed: impl FnOnce() -> Option<String>) -> Result<(), OperateError> {
+    let given = match yes {
+        Some(yes) => yes.to_owned(),
+        None => typed().ok_or_else(|| OperateError::NobodyToConfirm { site: site.to_owned() })?,
+    };
+    if given == site { Ok(()) } else { Err(OperateError::NotConfirmed { site: site.to_owned(), given }) }
+}

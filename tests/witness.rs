@@ -1,0 +1,172 @@
+//! The third place, on every store it may lie on, and on stores and networks that misbehave: whoever believes to have won has.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use secrecy::SecretString;
+use warmspare::config::address::{VaultAddress, VaultUrl};
+use warmspare::error::Explain;
+use warmspare::site::lease::Revision;
+use warmspare::site::witness::{Numbered, Outcome, Reach, Witness, WitnessError, selftest};
+use warmspare::store::{Create, Delete, Keys, Read};
+
+use crate::keys::open_to_all;
+use crate::support::ceph::{CREDENTIALS, Ceph};
+use crate::support::proxy::{Fault, Proxy};
+use crate::support::witness_conformance::{conforms, read, record, won};
+
+fn bucket(endpoint: &str, bucket: &str) -> Keys {
+    let url = VaultUrl::S3 { bucket: bucket.to_owned(), prefix: "witness/".to_owned() };
+    let (endpoint, region) = (Some(endpoint.to_owned()), "us-east-1".to_owned());
+    let address = VaultAddress { url, endpoint, region, ca_file: None, credentials: None, keeper: None };
+    Keys::open(&address, Some(SecretString::from(CREDENTIALS))).unwrap()
+}
+
+fn witness(keys: &Keys) -> Numbered<Keys> {
+    Numbered::new(keys.name(), keys.clone(), Reach::Everywhere)
+}
+
+fn folder(path: &Path) -> (Keys, Numbered<Keys>) {
+    let keys = Keys::folder(path).unwrap();
+    (keys.clone(), Numbered::new(keys.name(), keys.clone(), Reach::OneMachine))
+}
+
+async fn is_sound(keys: &Keys) {
+    let tried = selftest(keys, "ams", "n1").await.unwrap();
+    assert!(tried.verdict(keys.name()).is_ok(), "{tried:?}");
+    assert!(tried.left.is_empty() && keys.list("selftest/").await.unwrap().is_empty(), "{:?}", tried.left);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_is_a_witness_for_the_processes_of_one_machine() {
+    let place = tempfile::tempdir().unwrap();
+    let (keys, witness) = folder(place.path());
+    assert_eq!(witness.reach(), Reach::OneMachine);
+    is_sound(&keys).await;
+    conforms(&witness).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn buckets_of_ceph_16_are_witnesses_with_versions_and_without() {
+    are_witnesses(&Ceph::shared()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn buckets_of_the_newest_ceph_are_witnesses_with_versions_and_without() {
+    are_witnesses(&Ceph::newest()).await;
+}
+
+async fn are_witnesses(ceph: &Ceph) {
+    for name in [ceph.bucket(), ceph.versioned_bucket()] {
+        let keys = bucket(ceph.endpoint(), &name);
+        is_sound(&keys).await;
+        conforms(&witness(&keys)).await;
+    }
+}
+
+/// Garage takes a condition and ignores it: there, two sites would both be told that they have the lease.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_ignores_conditions_is_refused_with_the_reason() {
+    let ceph = Ceph::shared();
+    let name = ceph.bucket();
+    open_to_all(&ceph, &name);
+    let liar = Proxy::start(ceph.endpoint(), Fault::IgnoresConditions).await;
+    let keys = bucket(liar.endpoint(), &name);
+    let tried = selftest(&keys, "ams", "n1").await.unwrap();
+    let refused = tried.verdict(keys.name()).unwrap_err();
+    let said = refused.to_string();
+    assert!(said.contains("is no witness: it ignores the condition of a create"), "{said}");
+    assert_eq!(refused.class().exit_code(), 5);
+    assert!(refused.next_step().unwrap().contains("two sites can be live at once"));
+    assert!(keys.list("selftest/").await.unwrap().is_empty(), "what was tried is removed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_whose_reply_is_lost_or_a_false_500_is_known_as_our_own_at_ceph_16() {
+    let ceph = Ceph::shared();
+    for fault in [Fault::LosesReplies(2), Fault::SaysFailed(2)] {
+        let name = ceph.bucket();
+        let proxy = Proxy::start(ceph.endpoint(), fault).await;
+        let ours = witness(&bucket(proxy.endpoint(), &name));
+        let first = won(&ours, None, &record(1, 1)).await;
+        let (revision, there) = read(&ours).await;
+        assert_eq!((revision, there.nonce), (first, record(1, 1).nonce));
+        // What another wrote before is not ours, however often the answer is lost.
+        let theirs = witness(&bucket(ceph.endpoint(), &name));
+        won(&theirs, Some(first), &record(2, 2)).await;
+        let proxy = Proxy::start(ceph.endpoint(), fault).await;
+        let ours = witness(&bucket(proxy.endpoint(), &name));
+        let lost = ours.replace(Some(first), &record(2, 3)).await;
+        assert!(matches!(lost, Outcome::Lost), "{fault:?}: {lost:?}");
+        let (_, there) = read(&ours).await;
+        assert_eq!(there.nonce, record(2, 2).nonce);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_store_is_unknown_never_lost() {
+    let keys = bucket("http://127.0.0.1:9", "nowhere");
+    let outcome = witness(&keys).replace(None, &record(1, 1)).await;
+    let Outcome::Unknown(error) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(error.class().exit_code(), 5);
+    let said = warmspare::error::chain(&error);
+    assert!(said.starts_with("the witness cannot be used: cannot ") && said.contains("127.0.0.1:9"), "{said}");
+    assert!(witness(&keys).read().await.is_err());
+}
+
+/// A taker read revision 1 and slept for two days; what came between was pruned. Its create succeeds and means nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_slept_past_the_pruning_does_not_take_the_lease() {
+    let place = tempfile::tempdir().unwrap();
+    let (keys, holder) = folder(place.path());
+    let (_, sleeper) = folder(place.path());
+    let read_then = won(&holder, None, &record(1, 1)).await;
+    let mut revision = read_then;
+    for nonce in 2..6 {
+        revision = won(&holder, Some(revision), &record(1, nonce)).await;
+    }
+    assert_eq!(holder.prune(&keys).await.unwrap(), 0, "a day is kept");
+    let old = SystemTime::now() - Duration::from_secs(2 * 24 * 60 * 60);
+    for listed in keys.list("lease/").await.unwrap().iter().skip(1) {
+        let file = std::fs::File::options().write(true).open(place.path().join(&listed.key)).unwrap();
+        file.set_modified(old).unwrap();
+    }
+    assert_eq!(holder.prune(&keys).await.unwrap(), 4);
+    assert_eq!(holder.history(10).await.unwrap().len(), 1, "the record itself stays");
+    let outcome = sleeper.replace(Some(read_then), &record(2, 77)).await;
+    assert!(matches!(outcome, Outcome::Lost), "{outcome:?}");
+    let (there, is) = read(&sleeper).await;
+    assert_eq!((there, is.term, is.nonce), (revision, 1, record(1, 5).nonce));
+    won(&holder, Some(revision), &record(1, 6)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_witness_that_was_put_back_is_noticed_by_who_has_seen_more() {
+    let place = tempfile::tempdir().unwrap();
+    let (keys, witness) = folder(place.path());
+    let first = won(&witness, None, &record(1, 1)).await;
+    won(&witness, Some(first), &record(2, 2)).await;
+    let newest = keys.list("lease/").await.unwrap().remove(0).key;
+    keys.delete(&newest).await.unwrap();
+    let error = witness.read().await.unwrap_err();
+    assert!(matches!(error, WitnessError::WentBack { read: Revision(2), .. }), "{error}");
+    assert!(error.to_string().ends_with("shows revision 1, but 2 was there before"), "{error}");
+    keys.delete("lease/9999999998.json").await.unwrap();
+    let error = witness.read().await.unwrap_err();
+    assert!(error.to_string().ends_with("shows no record, but 2 was there before"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_left_in_its_place_is_told_by_name() {
+    let place = tempfile::tempdir().unwrap();
+    let (keys, witness) = folder(place.path());
+    for other in ["lease/readme.txt", "lease/1.json", "other/9999999998.json"] {
+        keys.create(other, "not ours".into()).await.unwrap();
+    }
+    assert_eq!(witness.read().await.unwrap(), None);
+    keys.create("lease/9999999998.json", "{}".into()).await.unwrap();
+    let error = witness.read().await.unwrap_err();
+    assert!(error.to_string().contains("lease/9999999998.json in /"), "{error}");
+    let second = won(&witness, Some(Revision(1)), &record(1, 1)).await;
+    assert_eq!(read(&witness).await.0, second);
+}
