@@ -71,6 +71,9 @@ pub(super) enum Command {
     Prune(PruneCommand),
     /// Restores a recovery point at this site and proves it equal.
     Restore(RestoreCommand),
+    /// What load balancers ask, to send traffic to the live site alone.
+    #[command(subcommand)]
+    Gate(GateCommand),
     /// What the mirror keeps for a person to look at.
     #[command(subcommand)]
     Mirror(MirrorCommand),
@@ -473,4 +476,10 @@ pub(super) struct WitnessSelftest {
     /// Print what was tried as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum GateCommand {
+    /// Prints the part of a load balancer's configuration that lets the gates of both sites decide.
+    Config(super::gate_config::GateConfig),
 }

@@ -4,6 +4,7 @@ mod arguments;
 mod capture;
 mod check;
 mod demo;
+mod gate_config;
 mod init;
 mod keygen;
 mod mirror;
@@ -24,7 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use arguments::{Arguments, LogFormat};
-use arguments::{CaptureCommand, Command, Where};
+use arguments::{CaptureCommand, Command, GateCommand, Where};
 use futures_util::FutureExt;
 
 use crate::clock::{Clock, SystemClock};
@@ -49,6 +50,7 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
             trial::run(url, trial, rate, json, clock).boxed_local().await
         }
         Some(Command::Capture(command)) => capture::run(here(place)?, command, clock).boxed_local().await,
+        Some(Command::Gate(GateCommand::Config(command))) => gate_config::run(config(place)?, &command),
         Some(Command::Mirror(command)) => mirror::run(here(place)?, command, &*clock).boxed_local().await,
         Some(Command::Points(command)) => points::run(here(place)?, command, &*clock).boxed_local().await,
         Some(Command::Prune(command)) => prune::run(here(place)?, command, &*clock).boxed_local().await,
