@@ -3,6 +3,7 @@
 mod abilities;
 mod attic;
 mod attic_sites;
+mod balancer;
 mod beside;
 mod check;
 mod cloud;
