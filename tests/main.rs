@@ -27,6 +27,7 @@ mod managed;
 mod mirror;
 mod one_live;
 mod permit;
+mod postgres;
 mod promote;
 mod proof;
 mod reach;

@@ -26,6 +26,27 @@ fn files_and_functions_are_short_enough_to_read() {
     findings.none(&format!("functions have at most {FUNCTION_LINES_MAX} lines, files {FILE_LINES_MAX}"));
 }
 
+/// A file that no other names is not built: what it tests is not tested.
+#[test]
+fn every_file_is_somebodys_module() {
+    let mut findings = Findings::default();
+    for source in everything() {
+        let path = source.path.trim_end_matches(".rs").trim_end_matches("/mod");
+        let Some((folder, name)) = path.rsplit_once('/').filter(|(_, name)| !["main", "lib"].contains(name)) else {
+            continue;
+        };
+        let parents = ["main.rs", "lib.rs", "mod.rs"].map(|file| format!("{folder}/{file}"));
+        let parents = parents.into_iter().chain([format!("{folder}.rs")]);
+        let declared = format!("mod {name};");
+        let is_declared =
+            |parent: &str| everything().any(|other| other.path == parent && other.code.contains(&declared));
+        if !parents.into_iter().any(|parent| is_declared(&parent)) {
+            findings.add(&source.path, 1, "is no module of another file");
+        }
+    }
+    findings.none("every file of src/ and tests/ is a module");
+}
+
 /// Line, name and number of lines of each function with a body.
 fn functions(code: &str) -> Vec<(usize, String, usize)> {
     let mut found = Vec::new();
