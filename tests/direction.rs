@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::Value;
 use warmspare::store::Bucket;
 
@@ -309,7 +311,16 @@ impl Buckets {
         self.sites.edit_configuration("live = \"ams\"", "live = \"fra\"");
         self.put(&self.fra, "edited", "edited at fra").await;
         self.ceph.plain_delete(&self.fra, "deleted");
-        serde_json::from_str(&self.run("fra", &["capture", "--json"])).unwrap()
+        // Its time is told in whole seconds: what is written from now on has another one.
+        let of_both = async || self.open(&self.ams).head("both").await.unwrap().version;
+        let before = of_both().await;
+        let written = Timestamp::from_nanosecond(before.modified_ns).unwrap();
+        while Timestamp::now().as_second() <= written.as_second() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let captured = serde_json::from_str(&self.run("fra", &["capture", "--json"])).unwrap();
+        assert_eq!(of_both().await, before, "what both sites have is not written anew");
+        captured
     }
 }
 

@@ -4,7 +4,6 @@
 //! fails at a chosen key.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -35,6 +34,7 @@ pub fn row(number: u64) -> Row {
         blake3: blake3::hash(&content_of(number, false)),
         target_etag: Some(etag_of(number, false)),
         beside: None,
+        digest: None,
         racy: false,
     }
 }
@@ -187,7 +187,8 @@ async fn a_dry_run_sorts_too_and_leaves_nothing_behind() {
     let both = Mirrored::of(12_000);
     both.live.change([11_500]);
     let source = ReadOnly::new(both.source.clone());
-    let preview = async || mirror::preview(&source, &both.target, both.folder.path(), &Arc::default()).await.unwrap();
+    let preview =
+        async || mirror::preview(&source, &both.target, both.folder.path(), &PassOptions::default()).await.unwrap();
     for fault in [None, Some(Fault::Swaps(6_500)), Some(Fault::Unsorted)] {
         both.live.heal();
         fault.into_iter().for_each(|fault| both.live.fail(fault));

@@ -356,7 +356,7 @@ async fn an_object_that_the_spare_lost_or_changed_turns_the_proof_red_by_name() 
     ];
     assert_eq!((check.checked, said), (4, sentences.to_vec()));
 
-    let row = PublishedRow { key: "a//b".to_owned(), size: 0, blake3: blake3::hash(b""), modified_ns: 0 };
+    let row = PublishedRow { key: "a//b".to_owned(), size: 0, blake3: blake3::hash(b""), modified_ns: 0, digest: None };
     let rows = stream::iter([Ok::<_, Error>(row)]);
     let check = warmspare::verify::object::check(&spare, rows, 1, &Progress::silent()).await.unwrap();
     assert!(matches!(check.differences.first[0].what, ObjectFault::NotCarried { .. }), "{check:?}");

@@ -100,6 +100,7 @@ fn write_manifest(places: &[String; 2], state: &Path, keys: u64) -> Outcome<()> 
             blake3: blake3::hash(&content_of(number, false)),
             target_etag: Some(etag_of(number, false)),
             beside: None,
+            digest: None,
             racy: false,
         })?;
     }

@@ -72,6 +72,9 @@ pub(super) enum Command {
     Prune(PruneCommand),
     /// Restores a recovery point at this site and proves it equal.
     Restore(RestoreCommand),
+    /// What load balancers ask, to send traffic to the live site alone.
+    #[command(subcommand)]
+    Gate(GateCommand),
     /// What the mirror keeps for a person to look at.
     #[command(subcommand)]
     Mirror(MirrorCommand),
@@ -94,9 +97,6 @@ pub(super) enum Command {
     /// How this site stands, and the steps out of the states that need a person.
     #[command(subcommand)]
     Lease(LeaseCommand),
-    /// What load balancers are told.
-    #[command(subcommand)]
-    Gate(GateCommand),
 }
 
 #[derive(Debug, Args)]

@@ -28,39 +28,46 @@ fn why(why: PlannedWhy) -> &'static str {
         PlannedWhy::New => "new",
         PlannedWhy::Changed => "changed",
         PlannedWhy::PerhapsChanged => "written just before the last pass: read again",
+        PlannedWhy::Digest => "its digest is not known yet: read again",
     }
+}
+
+/// What a capture would do.
+async fn preview(here: &Here, clock: &dyn Clock, json: bool) -> Result<(), Error> {
+    let preview = point::preview(here, clock).await?;
+    let mirrors = point::preview_mirrors(here).await?;
+    if json {
+        words::json(&PreviewJson { preview: &preview, mirrors: &mirrors });
+    } else {
+        let rows = preview.sources.iter().map(|source| vec![source.source.clone(), source.place.clone()]);
+        let head = vec!["SOURCE".to_owned(), "FROM".to_owned()];
+        words::data(&words::table(&std::iter::once(head).chain(rows).collect::<Vec<_>>()));
+        for (source, planned) in &mirrors {
+            for copy in planned.copies.first.iter().take(COPIES_SHOWN) {
+                words::data(&format!("{source}: {:?}, {}, {}\n", copy.key, Bytes(copy.bytes), why(copy.why)));
+            }
+            for hole in &planned.unlisted.first {
+                words::say(&format!("{source}: {hole}"));
+            }
+            words::say(&format!(
+                "{source}: would read {} of {} objects ({}; what the other site has is not sent), {} unchanged, {} gone at the \
+                 source, {} that cannot be mirrored",
+                planned.copies.total,
+                planned.listed,
+                Bytes(planned.copied_bytes),
+                planned.unchanged,
+                planned.gone,
+                planned.skipped.total
+            ));
+        }
+        words::say(&format!("into {}; nothing was changed", preview.vault));
+    }
+    Ok(())
 }
 
 pub(super) async fn run(here: Here, command: CaptureCommand, clock: Arc<dyn Clock>) -> Result<Option<Class>, Error> {
     if command.dry_run {
-        let preview = point::preview(&here, &*clock).await?;
-        let mirrors = point::preview_mirrors(&here).await?;
-        if command.json {
-            words::json(&PreviewJson { preview: &preview, mirrors: &mirrors });
-        } else {
-            let rows = preview.sources.iter().map(|source| vec![source.source.clone(), source.place.clone()]);
-            let head = vec!["SOURCE".to_owned(), "FROM".to_owned()];
-            words::data(&words::table(&std::iter::once(head).chain(rows).collect::<Vec<_>>()));
-            for (source, planned) in &mirrors {
-                for copy in planned.copies.first.iter().take(COPIES_SHOWN) {
-                    words::data(&format!("{source}: {:?}, {}, {}\n", copy.key, Bytes(copy.bytes), why(copy.why)));
-                }
-                for hole in &planned.unlisted.first {
-                    words::say(&format!("{source}: {hole}"));
-                }
-                words::say(&format!(
-                    "{source}: would read {} of {} objects ({}; what the other site has is not sent), {} unchanged, {} gone at the \
-                     source, {} that cannot be mirrored",
-                    planned.copies.total,
-                    planned.listed,
-                    Bytes(planned.copied_bytes),
-                    planned.unchanged,
-                    planned.gone,
-                    planned.skipped.total
-                ));
-            }
-            words::say(&format!("into {}; nothing was changed", preview.vault));
-        }
+        preview(&here, &*clock, command.json).await?;
         return Ok(None);
     }
     let here = match command.rate {
@@ -69,9 +76,13 @@ pub(super) async fn run(here: Here, command: CaptureCommand, clock: Arc<dyn Cloc
     };
     let summary = point::take_accepting(&here, command.accept_changes, clock, &progress::progress()).await?;
     let lacks: Vec<&String> = summary.sources.iter().flat_map(|source| &source.lacks).collect();
-    let outcome = (!lacks.is_empty()).then_some(Class::Incomplete);
+    let misnamed: Vec<&String> = summary.sources.iter().flat_map(|source| &source.misnamed).collect();
+    let outcome = (!lacks.is_empty() || !misnamed.is_empty()).then_some(Class::Incomplete);
     for lack in lacks {
         words::say(&format!("NOT MIRRORED {lack}"));
+    }
+    for object in misnamed {
+        words::say(&format!("DAMAGED, OR MISNAMED, AT THE SOURCE {object}"));
     }
     tell_rescued(&here, &summary);
     if command.json {

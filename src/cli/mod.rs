@@ -4,6 +4,7 @@ mod arguments;
 mod capture;
 mod check;
 mod demo;
+mod gate_config;
 mod init;
 mod keygen;
 mod mirror;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 pub use arguments::{Arguments, LogFormat};
 use arguments::{CaptureCommand, Command, Where};
 use futures_util::FutureExt;
+use operating::GateCommand;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Here};
@@ -77,7 +79,10 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
         Some(Command::Switchover(command)) => operate::switchover(config(place)?, command, clock).boxed_local().await,
         Some(Command::Release(command)) => operate::release(config(place)?, command, clock).boxed_local().await,
         Some(Command::Lease(command)) => operate::lease(config(place)?, command, clock).boxed_local().await,
-        Some(Command::Gate(command)) => operate::gate(config(place)?, command, clock).boxed_local().await,
+        Some(Command::Gate(GateCommand::Config(command))) => gate_config::run(config(place)?, &command),
+        Some(Command::Gate(GateCommand::Maintenance(command))) => {
+            operate::maintain(config(place)?, command, clock).boxed_local().await
+        }
         Some(Command::Witness(command)) => witness::run(config(place)?, command, &*clock).boxed_local().await,
     };
     outcome.map(|class| if words::lost() { Some(Class::Failed) } else { class })

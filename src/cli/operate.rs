@@ -4,7 +4,7 @@ use std::io::{self, BufRead, IsTerminal};
 use std::sync::Arc;
 
 use super::operating::SwitchoverCommand;
-use super::operating::{Asked, FailoverCommand, GateCommand, LeaseCommand, MaintenanceCommand, ReleaseCommand};
+use super::operating::{Asked, FailoverCommand, LeaseCommand, MaintenanceCommand, ReleaseCommand};
 use super::{progress, words};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -195,12 +195,11 @@ fn rows(status: &StatusAt) -> Vec<Vec<String>> {
     told.into_iter().filter_map(|(name, told)| Some(vec![name.to_owned(), told?])).collect()
 }
 
-pub(super) async fn gate(
+pub(super) async fn maintain(
     (config, site): (Config, String),
-    command: GateCommand,
+    command: MaintenanceCommand,
     clock: Arc<dyn Clock>,
 ) -> Result<Option<Class>, Error> {
-    let GateCommand::Maintenance(command) = command;
     let (wish, why, dry_run, what) = match command {
         MaintenanceCommand::On { why, dry_run } => {
             (Wish::MaintenanceOn, why, dry_run, "refuses writes at the balancer")

@@ -76,6 +76,8 @@ pub(super) enum LeaseCommand {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum GateCommand {
+    /// Prints the part of a load balancer's configuration that lets the gates of both sites decide.
+    Config(super::gate_config::GateConfig),
     /// Lets balancers pass reads and refuse writes, as long as it is on: `/writes` says 503, `/live` goes on saying 200.
     #[command(subcommand)]
     Maintenance(MaintenanceCommand),

@@ -6,6 +6,7 @@
 pub mod address;
 mod as_written;
 mod capture;
+mod digest;
 mod error;
 mod gate;
 mod here;
@@ -25,6 +26,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use capture::{CaptureConfig, ChunkSize, XMIN_AGE_MAX, rate};
+pub use digest::{DigestAlgorithm, DigestRule, KeyPattern};
 pub use error::ConfigError;
 pub use gate::GateAddress;
 pub use here::{Here, HereError};

@@ -3,10 +3,12 @@
 //! Built in are the files of `schedules/` and `restore/`; a profile written with a slash is a folder of the
 //! operator's own that holds `schedule.toml` and `restore.toml`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
 
+use super::digest::{DigestRule, KeyPattern};
 use super::source_name::{SourceKind, SourceName};
 
 /// The format both files are written in.
@@ -23,6 +25,8 @@ pub struct Profile {
     pub name: String,
     /// What a recovery point consists of.
     pub sources: Vec<SourcePattern>,
+    /// How the application knows the objects of its buckets: by the bucket's name, or `*` for all others.
+    digests: BTreeMap<String, DigestRule>,
     /// The restore plan as written; the restore room reads it.
     pub plan: String,
 }
@@ -62,12 +66,28 @@ struct ScheduleFile {
     #[serde(rename = "description")]
     _description: String,
     point: Point,
+    #[serde(default)]
+    digests: BTreeMap<String, Digests>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Point {
     sources: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Digests {
+    algorithm: String,
+    keys: Option<String>,
+}
+
+impl Digests {
+    fn rule(&self) -> Result<DigestRule, String> {
+        let keys = self.keys.as_deref().map(KeyPattern::parse).transpose()?;
+        Ok(DigestRule { algorithm: self.algorithm.parse()?, keys })
+    }
 }
 
 impl SourcePattern {
@@ -126,12 +146,22 @@ impl Profile {
                 .ok_or_else(|| wrong(format!("`{text}` is not a source (database.*, bucket.artifacts)")))
         };
         let sources = schedule.point.sources.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
-        Ok(Profile { name: name.to_owned(), sources, plan })
+        let rule = |(bucket, written): (String, Digests)| {
+            let rule = written.rule().map_err(|why| wrong(format!("digests.{bucket}: {why}")))?;
+            Ok((bucket, rule))
+        };
+        let digests = schedule.digests.into_iter().map(rule).collect::<Result<_, ProfileError>>()?;
+        Ok(Profile { name: name.to_owned(), sources, digests, plan })
     }
 
     /// Whether a recovery point has a snapshot of `source`.
     pub fn captures(&self, source: &SourceName) -> bool {
         self.sources.iter().any(|pattern| pattern.matches(source))
+    }
+
+    /// How the application knows the objects of the bucket of that name, if the profile says.
+    pub fn digest_of(&self, bucket: &str) -> Option<&DigestRule> {
+        self.digests.get(bucket).or_else(|| self.digests.get("*"))
     }
 }
 
@@ -160,6 +190,14 @@ mod tests {
         let profile = Profile::load(name).unwrap();
         assert!(profile.captures(&"bucket.b".parse().unwrap()));
         assert!(!profile.captures(&"bucket.c".parse().unwrap()));
+        let digests =
+            "[digests.\"*\"]\nalgorithm = \"sha256\"\n[digests.b]\nalgorithm = \"md5\"\nkeys = \"{digest}\"\n";
+        let profile = Profile::parse("x", "x", &format!("{schedule}{digests}"), String::new()).unwrap();
+        let of = |bucket| profile.digest_of(bucket).map(|rule| rule.algorithm.as_str());
+        assert_eq!((of("b"), of("other")), (Some("md5"), Some("sha256")));
+        let wrong = format!("{schedule}{}", digests.replace("{digest}", "x"));
+        let error = Profile::parse("x", "x", &wrong, String::new()).unwrap_err().to_string();
+        assert!(error.contains("digests.b: `x` has to say once"), "{error}");
         let newer = schedule.replace("format = 1", "format = 2");
         assert!(Profile::parse("x", "x", &newer, String::new()).unwrap_err().to_string().contains("format 2"));
     }

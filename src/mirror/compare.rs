@@ -99,7 +99,13 @@ mod tests {
             std::fs::write(folder.path().join(name), "x").unwrap();
         }
         let bucket = Bucket::Folder(Folder::open(folder.path()).unwrap());
-        let row = |key: &str| PublishedRow { key: key.to_owned(), size: 1, blake3: blake3::hash(b"x"), modified_ns: 0 };
+        let row = |key: &str| PublishedRow {
+            key: key.to_owned(),
+            size: 1,
+            blake3: blake3::hash(b"x"),
+            modified_ns: 0,
+            digest: None,
+        };
         let failed = || MirrorError::Busy { path: "torn".into() }.into();
         let rows = rows.into_iter().map(|key| key.map(row).map_err(|()| failed()));
         let mut sides = Sides::new(&bucket, stream::iter(rows.collect::<Vec<Result<_, Error>>>()));

@@ -295,6 +295,7 @@ mod tests {
             blake3: blake3::hash(&n.to_le_bytes()),
             target_etag: Some(n.to_string()),
             beside: None,
+            digest: None,
             racy: false,
         }
     }

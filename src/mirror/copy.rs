@@ -14,10 +14,12 @@ use super::attic::{Attic, Standing};
 use super::beside::Beside;
 use super::breaker::Breaker;
 use super::contents::Known;
+use super::digest::{Hasher, Hashes};
 use super::direction::{Rescue, Stood};
 use super::jitter::Backoff;
 use super::limits::Limits;
 use super::manifest::Row;
+use crate::config::DigestRule;
 use crate::observe::Meter;
 use crate::store::{Body, Bucket, Head, Original, Place, ReadOnly, Skipped, SourceVersion, StoreError, WriteError};
 
@@ -109,6 +111,8 @@ pub(super) struct Copier<'a> {
     pub(super) rescue: Option<Rescue<'a>>,
     pub(super) meter: Arc<dyn Meter>,
     pub(super) limits: Arc<Limits>,
+    /// The application's digest of the objects, where the profile names one.
+    pub(super) digest: Option<&'a DigestRule>,
 }
 
 impl Copier<'_> {
@@ -176,7 +180,7 @@ impl Copier<'_> {
     ) -> Result<(Row, How), Fault> {
         let Some(known) = known else { return self.send(key, wanted, before, None).await };
         match self.reuse(key, wanted, known, before).await? {
-            Reused::Done(row, how) => Ok((row, how)),
+            Reused::Done(row, how) => Ok((*row, how)),
             Reused::No => self.send(key, wanted, before, None).await,
             Reused::Refused(why) => self.send(key, wanted, before, Some(why)).await,
         }
@@ -224,7 +228,11 @@ impl Copier<'_> {
     /// Has the target make the object from `known`, if that has its content.
     async fn reuse(&self, key: &str, wanted: &Wanted, known: &Known, before: Option<&Row>) -> Result<Reused, Fault> {
         let (head, body) = self.open(key, wanted).await.map_err(Fault::Source)?;
-        if head.version.size != known.size || self.hash(body).await.map_err(Fault::Source)? != known.blake3 {
+        if head.version.size != known.size {
+            return Ok(Reused::No);
+        }
+        let hashes = self.hash(body).await.map_err(Fault::Source)?;
+        if hashes.blake3 != known.blake3 {
             return Ok(Reused::No);
         }
         let beside = Beside::of(self.source, key, &head, false).await.map_err(Fault::Source)?;
@@ -261,8 +269,8 @@ impl Copier<'_> {
         };
         match made {
             Ok((how, target_etag)) => {
-                let row = row(key, wanted, head, known.blake3, &beside, target_etag);
-                Ok(Reused::Done(row, how))
+                let row = row(key, wanted, head, hashes, &beside, target_etag);
+                Ok(Reused::Done(Box::new(row), how))
             }
             Err(StoreError::Changed { .. } | StoreError::NotFound { .. }) => Ok(Reused::No),
             Err(error @ StoreError::Withdrawn { .. }) => Err(Fault::Target(error)),
@@ -308,12 +316,12 @@ impl Copier<'_> {
         if written.was_looked_up {
             self.limits.request().await;
         }
-        let blake3 = hasher.lock().unwrap_or_else(PoisonError::into_inner).finalize();
+        let hashes = hasher.lock().unwrap_or_else(PoisonError::into_inner).finish();
         if written.size != size {
             let found = written.size;
             return Err(Fault::Unconfirmed(format!("{size} bytes were sent and the target says it has {found}")));
         }
-        let mut row = row(key, wanted, head, blake3, &beside, written.etag);
+        let mut row = row(key, wanted, head, hashes, &beside, written.etag);
         let mut sent = Sent { refused, unsettled: None };
         // The content is there and counts; that the tags are not is told, and the audit tries again.
         if !beside.tags.is_empty()
@@ -335,20 +343,20 @@ impl Copier<'_> {
         }
     }
 
-    async fn hash(&self, mut body: Body) -> Result<blake3::Hash, StoreError> {
-        let mut hasher = blake3::Hasher::new();
+    async fn hash(&self, mut body: Body) -> Result<Hashes, StoreError> {
+        let mut hasher = Hasher::new(self.digest);
         while let Some(block) = body.next().await {
             let block = block?;
             self.meter.advance(block.len() as u64);
             self.limits.bytes(block.len() as u64).await;
             hasher.update(&block);
         }
-        Ok(hasher.finalize())
+        Ok(hasher.finish())
     }
 
-    /// The same body, paid for, and what will be its BLAKE3 when it has passed.
-    fn hashed(&self, body: Body) -> (Body, Arc<Mutex<blake3::Hasher>>) {
-        let hasher = Arc::new(Mutex::new(blake3::Hasher::new()));
+    /// The same body, paid for, and what will be its hashes when it has passed.
+    fn hashed(&self, body: Body) -> (Body, Arc<Mutex<Hasher>>) {
+        let hasher = Arc::new(Mutex::new(Hasher::new(self.digest)));
         let (filling, meter, limits) = (Arc::clone(&hasher), Arc::clone(&self.meter), Arc::clone(&self.limits));
         let body = body.then(move |block| {
             if let Ok(block) = &block {
@@ -369,25 +377,19 @@ impl Copier<'_> {
 
 /// Whether the target made an object from one that it had.
 enum Reused {
-    Done(Row, How),
+    Done(Box<Row>, How),
     /// It has not the content.
     No,
     /// It has the content and would not: why.
     Refused(String),
 }
 
-fn row(
-    key: &str,
-    wanted: &Wanted,
-    head: Head,
-    blake3: blake3::Hash,
-    beside: &Beside,
-    target_etag: Option<String>,
-) -> Row {
+fn row(key: &str, wanted: &Wanted, head: Head, hashes: Hashes, beside: &Beside, target_etag: Option<String>) -> Row {
     // A HEAD tells the time in whole seconds and a listing in finer ones: of one version, keep what listings say.
     let same = head.version.etag == wanted.version.etag && head.version.size == wanted.version.size;
     let source = if same { wanted.version.clone() } else { head.version };
-    Row { key: key.to_owned(), source, blake3, target_etag, beside: Some(beside.digest()), racy: false }
+    let (Hashes { blake3, own: digest }, beside) = (hashes, Some(beside.digest()));
+    Row { key: key.to_owned(), source, blake3, target_etag, beside, digest, racy: false }
 }
 
 /// An error with its causes in one line, for the list of what failed.

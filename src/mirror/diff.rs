@@ -14,6 +14,7 @@ use futures_util::{Stream, StreamExt, stream};
 use super::MirrorError;
 use super::list::{Part, Unlisted};
 use super::manifest::{Line, Lines, ManifestError, Row, Stretch};
+use crate::config::DigestAlgorithm;
 use crate::store::{Listed, Skipped, SourceVersion};
 
 /// How many rows that stand are given on at once. They are held in memory while an object before them is copied.
@@ -49,15 +50,17 @@ enum Against {
 /// The join in progress.
 pub struct Join {
     past: Peekable<std::iter::Flatten<std::option::IntoIter<Lines>>>,
+    /// By which every object's content is to be known, besides BLAKE3.
+    digest: Option<DigestAlgorithm>,
     last: Option<String>,
     known: u64,
     gone: u64,
 }
 
 impl Join {
-    /// Starts with the rows of the last pass, if there was one.
-    pub fn new(past: Option<Lines>) -> Self {
-        Join { past: past.into_iter().flatten().peekable(), last: None, known: 0, gone: 0 }
+    /// Starts with the rows of the last pass, if there was one. A row without the wanted `digest` does not stand.
+    pub fn new(past: Option<Lines>, digest: Option<DigestAlgorithm>) -> Self {
+        Join { past: past.into_iter().flatten().peekable(), digest, last: None, known: 0, gone: 0 }
     }
 
     /// What to do with the next object of the listing.
@@ -101,7 +104,9 @@ impl Join {
                 self.gone += 1;
                 Against::Gone(line.row()?)
             }
-            Some(line) if line.stands(version) => Against::Object(Change::Same(line)),
+            Some(line) if line.stands(version) && self.digest.is_none_or(|digest| line.has_digest(digest)) => {
+                Against::Object(Change::Same(line))
+            }
             Some(line) => Against::Object(Change::Changed(line.row()?)),
         })
     }
@@ -206,7 +211,7 @@ struct Joining<'a, W> {
     join: &'a mut Join,
     /// Which bucket is listed.
     bucket: &'a str,
-    /// Whether somebody wants to see an object that is as it was. Asked once for each, in their order.
+    /// Whether somebody wants to see an object that is as it was, of which this is the row. Asked once for each, in their order.
     is_wanted: W,
     /// What was listed and not met yet.
     listed: std::vec::IntoIter<Listed>,
@@ -235,7 +240,7 @@ pub(super) fn joined<'a>(
     listing: impl Stream<Item = Result<Part, MirrorError>> + Send + 'a,
     join: &'a mut Join,
     bucket: &'a str,
-    is_wanted: impl FnMut(&str) -> bool + Send + 'a,
+    is_wanted: impl FnMut(&str, &Line) -> bool + Send + 'a,
 ) -> impl Stream<Item = Result<Met, MirrorError>> + Send + 'a {
     let (listed, standing) = (Vec::new().into_iter(), Stretch::default());
     let joining = Joining { join, bucket, is_wanted, listed, at: At::Listing, standing, waiting: None };
@@ -256,7 +261,7 @@ pub(super) fn joined<'a>(
     })
 }
 
-impl<W: FnMut(&str) -> bool> Joining<'_, W> {
+impl<W: FnMut(&str, &Line) -> bool> Joining<'_, W> {
     /// What was met next; `None` when more has to be listed first. An error comes after all that was met before it.
     fn next(&mut self) -> Option<Result<Met, MirrorError>> {
         while self.waiting.is_none() {
@@ -312,7 +317,7 @@ impl<W: FnMut(&str) -> bool> Joining<'_, W> {
                 self.at = At::Object(key, version);
                 Ok(self.meet(Met::Gone(row)))
             }
-            Against::Object(Change::Same(line)) if !(self.is_wanted)(&key) => {
+            Against::Object(Change::Same(line)) if !(self.is_wanted)(&key, &line) => {
                 self.standing.add(&line, version.size)?;
                 Ok(Step::Standing)
             }
@@ -344,7 +349,7 @@ mod tests {
 
     fn row(key: &str, size: u64, racy: bool) -> Row {
         let blake3 = blake3::hash(b"");
-        Row { key: key.to_owned(), source: version(size), blake3, target_etag: None, beside: None, racy }
+        Row { key: key.to_owned(), source: version(size), blake3, target_etag: None, beside: None, digest: None, racy }
     }
 
     /// A manifest of these rows; cut after so many lines, if it is torn.
@@ -360,7 +365,7 @@ mod tests {
             let text = std::fs::read_to_string(&path).unwrap();
             std::fs::write(&path, text.split_inclusive('\n').take(lines).collect::<String>()).unwrap();
         }
-        Join::new(Lines::open(&path).unwrap().map(|(_, lines)| lines))
+        Join::new(Lines::open(&path).unwrap().map(|(_, lines)| lines), None)
     }
 
     /// Joins and writes one word per object: `+` new, `~` changed, `=` same; then the number that is gone.
@@ -389,7 +394,7 @@ mod tests {
     #[test]
     fn new_changed_same_and_gone() {
         check(past(&[], None), &[("a", 1), ("b", 1)], "+a +b -0/0");
-        check(Join::new(None), &[("a", 1), ("b", 1)], "+a +b -0/0");
+        check(Join::new(None, None), &[("a", 1), ("b", 1)], "+a +b -0/0");
         let past = || past(&[row("b", 1, false), row("c", 1, false), row("d", 1, true), row("f", 1, false)], None);
         check(past(), &[("a", 1), ("c", 1), ("d", 1), ("e", 1)], "+a =c ~d +e -2/4");
         check(past(), &[("b", 2), ("c", 1), ("d", 1), ("f", 1)], "~b =c ~d =f -0/4");
@@ -441,7 +446,7 @@ mod tests {
     async fn words(past_keys: &[String], parts: Vec<Part>, wanted: &str) -> String {
         let mut join = past(&past_keys.iter().map(|key| row(key, 1, false)).collect::<Vec<_>>(), None);
         let parts = stream::iter(parts.into_iter().map(Ok));
-        let met: Vec<Met> = joined(parts, &mut join, "s", |key| key == wanted).try_collect().await.unwrap();
+        let met: Vec<Met> = joined(parts, &mut join, "s", |key, _| key == wanted).try_collect().await.unwrap();
         let word = |met: &Met| match met {
             Met::Standing(stretch) => format!("={}", stretch.rows),
             Met::Object { key, change: Change::Same(_), .. } => format!("!{key}"),

@@ -101,6 +101,14 @@ pub enum MirrorError {
         /// The first.
         first: FailedObject,
     },
+    /// The pass ended, and what the target has of some objects is not what their keys say; nor is it at the source.
+    #[error("{objects} object(s) are not what their keys say; the first is {:?}: {}", first.key, first.why)]
+    Misnamed {
+        /// How many.
+        objects: u64,
+        /// The first.
+        first: FailedObject,
+    },
 }
 
 impl Explain for MirrorError {
@@ -113,9 +121,10 @@ impl Explain for MirrorError {
             | MirrorError::Unsorted { .. }
             | MirrorError::Lister { .. } => Class::Failed,
             MirrorError::Busy { .. } | MirrorError::Empty { .. } | MirrorError::TargetLost { .. } => Class::Refused,
-            MirrorError::Incomplete { .. } | MirrorError::Unlisted { .. } | MirrorError::HeldBack { .. } => {
-                Class::Incomplete
-            }
+            MirrorError::Incomplete { .. }
+            | MirrorError::Unlisted { .. }
+            | MirrorError::HeldBack { .. }
+            | MirrorError::Misnamed { .. } => Class::Incomplete,
         }
     }
 
@@ -154,6 +163,11 @@ impl Explain for MirrorError {
                 "Look at the reason given for each, mend it at the source, and run it again; the others are copied."
                     .to_owned(),
             ),
+            MirrorError::Misnamed { first, .. } => Some(format!(
+                "It is damaged at the source, or was written there under a wrong name; it was mirrored as it is. If an older point has it                  right (`warmspare verify --only bucket.NAME --point P`), bring that back with `warmspare restore --only bucket.NAME \
+                 --point P --into …`, put it under {:?} at the source, and run it again. Or have the application write it anew.",
+                first.key
+            )),
         }
     }
 }

@@ -15,11 +15,13 @@ use serde::Serialize;
 
 use super::copy::told;
 use super::diff::{self, Change, Join, Met};
+use super::digest::{self, Hasher, Hashes};
 use super::list::{self, Order, Unlisted};
-use super::manifest::{Pair, Row, Stretch, Writer};
+use super::manifest::{Line, Pair, Row, Stretch, Writer};
 use super::state::State;
 use super::{FailedObject, Kept, MirrorError, PassOptions, discarded, manifest_path};
 use crate::clock::Clock;
+use crate::config::DigestRule;
 use crate::observe::{Meter, Progress};
 use crate::store::{Body, ReadOnly, Skipped, SourceVersion, StoreError};
 
@@ -50,6 +52,8 @@ pub struct Index {
     pub skipped: Kept<Skipped>,
     /// What could not be read; it is not in the manifest.
     pub failed: Kept<FailedObject>,
+    /// What is not what its key says.
+    pub misnamed: Kept<FailedObject>,
 }
 
 /// What came of one entry of the listing.
@@ -59,6 +63,8 @@ enum Outcome {
     /// A row where the listing has a hole: it stays.
     Unseen(Row),
     Standing(Stretch),
+    /// One that stands, and is looked at all the same.
+    Same(Row),
     Hashed(Row),
     /// It is not there, or was removed before it was read.
     Vanished,
@@ -100,16 +106,19 @@ async fn attempt(
     let started = clock.now();
     let pair = Pair { source: bucket.name().to_owned(), target: bucket.name().to_owned() };
     let memory = opened(state, pair).await?;
-    let (mut join, mut next, mut index) = (Join::new(memory.lines()?), memory.next()?, Index::default());
+    let (rule, algorithm) = (options.digest.as_ref(), options.digest.as_ref().map(|rule| rule.algorithm));
+    let (mut join, mut next, mut index) = (Join::new(memory.lines()?, algorithm), memory.next()?, Index::default());
     let meter: Arc<dyn Meter> = Arc::from(progress.begin("hash objects", None));
-    let hashing = Hashing { bucket, started, meter: Arc::clone(&meter) };
+    let hashing = Hashing { bucket, started, meter: Arc::clone(&meter), digest: rule };
     {
         let listing = list::entries(bucket, order, &options.limits, state, &manifest_path(state));
-        // An object that stands is not looked at again.
-        let met = diff::joined(listing, &mut join, bucket.name(), |_| false).map(|met| hashing.meet(met));
+        // Of the objects that stand only those are looked at again which are not what their keys say.
+        let is_misnamed =
+            |key: &str, line: &Line| rule.zip(line.digest_hex()).is_some_and(|(rule, hex)| rule.is_misnamed(key, hex));
+        let met = diff::joined(listing, &mut join, bucket.name(), is_misnamed).map(|met| hashing.meet(met));
         let mut outcomes = std::pin::pin!(met.buffered(options.concurrency.max(1).saturating_mul(AHEAD)));
         while let Some(outcome) = outcomes.try_next().await.map_err(|error| discarded(error, &memory))? {
-            index.take(outcome, &mut next)?;
+            index.take(outcome, rule, &mut next)?;
         }
     }
     let (known, _) = join.end()?;
@@ -129,7 +138,7 @@ async fn opened(folder: &Path, pair: Pair) -> Result<State, MirrorError> {
 }
 
 impl Index {
-    fn take(&mut self, outcome: Outcome, next: &mut Writer) -> Result<(), MirrorError> {
+    fn take(&mut self, outcome: Outcome, rule: Option<&DigestRule>, next: &mut Writer) -> Result<(), MirrorError> {
         match outcome {
             Outcome::Standing(stretch) => {
                 self.listed += stretch.rows;
@@ -141,12 +150,16 @@ impl Index {
                 self.listed += 1;
                 self.hashed += 1;
                 self.hashed_bytes += row.source.size;
-                self.keep(&row, next)?;
+                self.keep(&row, rule, next)?;
                 // Reading it cost more than this write: a killed run does not repeat it.
                 next.flush()?;
                 crate::failpoint::hit("mirror.index.row");
             }
-            Outcome::Unseen(row) => self.keep(&row, next)?,
+            Outcome::Same(row) => {
+                self.listed += 1;
+                self.keep(&row, rule, next)?;
+            }
+            Outcome::Unseen(row) => self.keep(&row, rule, next)?,
             Outcome::Unlisted(hole) => self.unlisted.push(hole),
             Outcome::Skipped(skipped) => self.skipped.push(skipped),
             Outcome::Vanished => self.gone += 1,
@@ -158,7 +171,8 @@ impl Index {
         Ok(())
     }
 
-    fn keep(&mut self, row: &Row, next: &mut Writer) -> Result<(), MirrorError> {
+    fn keep(&mut self, row: &Row, rule: Option<&DigestRule>, next: &mut Writer) -> Result<(), MirrorError> {
+        digest::misnamed(rule, row).into_iter().for_each(|object| self.misnamed.push(object));
         self.rows += 1;
         self.bytes += row.source.size;
         Ok(next.push(row)?)
@@ -169,6 +183,7 @@ struct Hashing<'a> {
     bucket: &'a ReadOnly,
     started: Timestamp,
     meter: Arc<dyn Meter>,
+    digest: Option<&'a DigestRule>,
 }
 
 impl Hashing<'_> {
@@ -177,7 +192,7 @@ impl Hashing<'_> {
             Ok(Met::Object { key, version, change: Change::New | Change::Changed(_) }) => {
                 return self.read(key, version).map(|outcome| outcome.map_err(Into::into)).boxed();
             }
-            Ok(Met::Object { change: Change::Same(line), .. }) => line.row().map(Outcome::Unseen).map_err(Into::into),
+            Ok(Met::Object { change: Change::Same(line), .. }) => line.row().map(Outcome::Same).map_err(Into::into),
             Ok(Met::Standing(stretch)) => Ok(Outcome::Standing(stretch)),
             Ok(Met::Gone(_)) => Ok(Outcome::Vanished),
             Ok(Met::Unseen(row)) => Ok(Outcome::Unseen(row)),
@@ -192,10 +207,10 @@ impl Hashing<'_> {
         let mut version = listed;
         for _ in 0..ATTEMPTS {
             match self.hash(&key, &version).await {
-                Ok(blake3) => {
+                Ok(Hashes { blake3, own: digest }) => {
                     let racy = self.bucket.is_racy(&version, self.started);
-                    let target_etag = version.etag.clone();
-                    return Ok(Outcome::Hashed(Row { key, source: version, blake3, target_etag, beside: None, racy }));
+                    let (source, target_etag) = (version.clone(), version.etag);
+                    return Ok(Outcome::Hashed(Row { key, source, blake3, target_etag, beside: None, digest, racy }));
                 }
                 Err(StoreError::NotFound { at }) if at.key.is_some() => return Ok(Outcome::Vanished),
                 Err(StoreError::Changed { .. }) => {}
@@ -211,15 +226,15 @@ impl Hashing<'_> {
         Ok(failed(key, format!("it changed each of the {ATTEMPTS} times it was read")))
     }
 
-    async fn hash(&self, key: &str, version: &SourceVersion) -> Result<blake3::Hash, StoreError> {
+    async fn hash(&self, key: &str, version: &SourceVersion) -> Result<Hashes, StoreError> {
         let (_, body) = self.bucket.read(key, Some(version)).await?;
         let mut body: Body = body;
-        let mut hasher = blake3::Hasher::new();
+        let mut hasher = Hasher::new(self.digest);
         while let Some(block) = body.try_next().await? {
             self.meter.advance(block.len() as u64);
             hasher.update(&block);
         }
-        Ok(hasher.finalize())
+        Ok(hasher.finish())
     }
 }
 

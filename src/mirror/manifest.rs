@@ -3,8 +3,8 @@
 //! A text file of sorted lines in the site's state folder, read and written one line at a time:
 //!
 //! ```text
-//! warmspare-manifest 3 ⇥ source ⇥ target ⇥ check
-//! key ⇥ etag ⇥ size ⇥ modified_ns ⇥ blake3 ⇥ target's etag ⇥ digest of headers and tags ⇥ flags ⇥ check
+//! warmspare-manifest 4 ⇥ source ⇥ target ⇥ check
+//! key ⇥ etag ⇥ size ⇥ modified_ns ⇥ blake3 ⇥ target's etag ⇥ digest of headers and tags ⇥ application's digest ⇥ flags ⇥ check
 //! …
 //! end ⇥ number of rows ⇥ check
 //! ```
@@ -13,8 +13,8 @@
 //! was not finished; a line that does not check out is refused with its number, never skipped.
 //!
 //! A row with the flag `g` is of an object that the source had no more when the pass met it. It is there for the end of that pass
-//! alone, which may not believe it; whoever reads a manifest does not see it. Format 2, without such rows, and format 1, without
-//! the digests, are still read.
+//! alone, which may not believe it; whoever reads a manifest does not see it. Still read are format 3, without the application's
+//! digests, format 2, without such rows, and format 1, without the digests of headers and tags.
 
 mod lines;
 
@@ -23,23 +23,45 @@ use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::beside::BesideDigest;
+use super::digest::ContentDigest;
 use super::line::{escape_into, unescape};
 use crate::error::Explain;
 use crate::store::SourceVersion;
 
 pub use lines::{Line, Lines, Stretch};
 
-const FORMAT: &str = "warmspare-manifest 3";
-/// What earlier releases wrote: no rows of what is gone.
-const FORMAT_2: &str = "warmspare-manifest 2";
-/// And rows without the digest.
-const FORMAT_1: &str = "warmspare-manifest 1";
+const FORMAT: &str = "warmspare-manifest 4";
 const FORMAT_OF_ANY_VERSION: &str = "warmspare-manifest ";
 const END: &str = "end";
 /// The flag of a row that has to be copied again because its source may have changed unseen.
 const RACY: char = 'r';
 /// The flag of a row whose object the source had no more.
 const GONE: char = 'g';
+
+/// Which fields the rows of a file have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Format {
+    /// No digest of what stands beside.
+    One,
+    /// And no rows of what is gone.
+    Two,
+    /// And no digest of the application's.
+    Three,
+    Four,
+}
+
+impl Format {
+    fn of(text: &str) -> Option<Self> {
+        match text.strip_prefix(FORMAT_OF_ANY_VERSION)? {
+            "1" => Some(Format::One),
+            "2" => Some(Format::Two),
+            "3" => Some(Format::Three),
+            "4" => Some(Format::Four),
+            _ => None,
+        }
+    }
+}
+
 /// More than the last line has bytes.
 const LAST_LINE_BYTES_MAX: u64 = 64;
 const CHECK_DIGITS: usize = 8;
@@ -136,6 +158,8 @@ pub struct Row {
     pub target_etag: Option<String>,
     /// A digest of what stood beside it at the source: headers, metadata, tags. Absent when nobody has looked.
     pub beside: Option<BesideDigest>,
+    /// The application's digest of those bytes. Absent when the profile names none, or did not when they were read.
+    pub digest: Option<ContentDigest>,
     /// Whether the source may have changed since without looking different.
     pub racy: bool,
 }
@@ -149,16 +173,18 @@ impl Row {
         line.push_str(&format!("\t{}\t{}\t{}\t", self.source.size, self.source.modified_ns, self.blake3));
         escape_into(&mut line, self.target_etag.as_deref().unwrap_or_default());
         let beside = self.beside.map(|digest| digest.to_string()).unwrap_or_default();
-        line.push_str(&format!("\t{beside}\t"));
+        let digest = self.digest.as_ref().map(ContentDigest::to_string).unwrap_or_default();
+        line.push_str(&format!("\t{beside}\t{digest}\t"));
         line.extend(self.racy.then_some(RACY));
         line.extend(gone.then_some(GONE));
         line
     }
 
-    fn parse(line: &str, has_beside: bool) -> Option<Self> {
+    fn parse(line: &str, format: Format) -> Option<Self> {
         let mut fields = line.split('\t');
         let mut field = || fields.next();
         let beside = |text: &str| if text.is_empty() { Some(None) } else { BesideDigest::from_hex(text).map(Some) };
+        let digest = |text: &str| if text.is_empty() { Some(None) } else { ContentDigest::parse(text).map(Some) };
         let etag = |text: &str| unescape(text).map(|etag| (!etag.is_empty()).then_some(etag));
         let mut row = Row {
             key: unescape(field()?)?,
@@ -169,7 +195,8 @@ impl Row {
             },
             blake3: blake3::Hash::from_hex(field()?).ok()?,
             target_etag: etag(field()?)?,
-            beside: if has_beside { beside(field()?)? } else { None },
+            beside: if format > Format::One { beside(field()?)? } else { None },
+            digest: if format > Format::Three { digest(field()?)? } else { None },
             racy: false,
         };
         for flag in field()?.chars() {
@@ -371,6 +398,7 @@ mod tests {
             blake3: blake3::hash(key.as_bytes()),
             target_etag: None,
             beside: BesideDigest::from_hex("00112233445566778899aabbccddeeff").filter(|_| key.contains('e')),
+            digest: ContentDigest::parse("md5:900150983cd24fb0d6963f7d28e17f72").filter(|_| key.contains('d')),
             racy: key.contains("racy"),
         }
     }
@@ -445,22 +473,28 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_release_wrote_is_read_and_nobody_has_looked_beside_the_objects() {
+    fn what_earlier_releases_wrote_is_read_without_what_they_did_not_look_at() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("manifest");
-        let blake3 = blake3::hash(b"e");
-        let lines = ["warmspare-manifest 1\ts\tt", &format!("e\te\t3\t-5\t{blake3}\t\t"), "end\t1"];
-        let lines: String = lines.map(proven).concat();
-        std::fs::write(&place, lines).unwrap();
-        let (_, rows) = Rows::open(&place).unwrap().unwrap();
-        let rows: Vec<Row> = rows.collect::<Result<_, _>>().unwrap();
-        assert_eq!(rows, [Row { beside: None, ..row("e") }]);
+        let (blake3, beside) = (blake3::hash(b"ed"), row("ed").beside.unwrap());
+        for (format, fields, expected) in [
+            (1, String::new(), Row { beside: None, digest: None, ..row("ed") }),
+            (2, format!("{beside}\t"), Row { digest: None, ..row("ed") }),
+            (3, format!("{beside}\t"), Row { digest: None, ..row("ed") }),
+        ] {
+            let first = format!("warmspare-manifest {format}\ts\tt");
+            let lines = [&first, &format!("ed\te\t3\t-5\t{blake3}\t\t{fields}"), "end\t1"];
+            std::fs::write(&place, lines.map(proven).concat()).unwrap();
+            let (_, rows) = Rows::open(&place).unwrap().unwrap();
+            let rows: Vec<Row> = rows.collect::<Result<_, _>>().unwrap();
+            assert_eq!(rows, [expected], "format {format}");
+        }
     }
 
     #[test]
     fn a_newer_format_is_unsupported_and_not_damaged() {
         let (_folder, place) = written(&[]);
-        let line = "warmspare-manifest 3\tx";
+        let line = "warmspare-manifest 5\tx";
         std::fs::write(&place, proven(line)).unwrap();
         assert!(matches!(Rows::open(&place), Err(ManifestError::Unsupported { .. })));
     }

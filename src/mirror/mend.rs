@@ -83,8 +83,9 @@ pub async fn mend(
     // Whoever named them has judged how many it may be.
     let breaker = Breaker::new(0, keys.len() as u64, false);
     let limits = Arc::clone(limits);
+    let (is_fresh, rescue, meter_of_copies) = (false, None, Arc::clone(&meter));
     let copier =
-        Copier { source, target, attic, breaker, is_fresh: false, rescue: None, meter: Arc::clone(&meter), limits };
+        Copier { source, target, attic, breaker, is_fresh, rescue, meter: meter_of_copies, limits, digest: None };
     let mending = Mending { copier };
     // What the manifest does not claim needs no mending.
     let mut fates: Fates = keys.into_iter().map(|key| (key, Fate::Sound)).collect();
@@ -212,7 +213,9 @@ impl Mending<'_> {
             Copied::Done(mended, _) if !self.is_held(&mended).await? => {
                 failed("the target has something else than it was sent".to_owned())
             }
-            Copied::Done(mended, _) if mended.blake3 == row.blake3 => Ok((Fate::Mended, Some(mended))),
+            Copied::Done(mended, _) if mended.blake3 == row.blake3 => {
+                Ok((Fate::Mended, Some(Row { digest: row.digest.clone(), ..mended })))
+            }
             // It changed just now: what was recorded is nowhere any more.
             Copied::Done(mended, _) => Ok((Fate::ChangedAtSource, Some(mended))),
             Copied::Vanished => Ok((Fate::MissingAtSource, None)),

@@ -22,6 +22,7 @@ pub mod compare;
 mod contents;
 mod copy;
 pub mod diff;
+mod digest;
 pub mod direction;
 mod error;
 pub mod hide;
@@ -67,12 +68,14 @@ use self::tally::Tally;
 use self::touched::Touched;
 use self::width::Width;
 use crate::clock::Clock;
+use crate::config::DigestRule;
 use crate::observe::{Meter, Progress};
 use crate::store::{Bucket, ReadOnly, Skipped, StoreError};
 
 pub use audit::PERIOD as AUDIT_PERIOD;
 pub use beside::BesideDigest;
 pub use breaker::HeldBack;
+pub use digest::ContentDigest;
 pub use error::MirrorError;
 pub use index::{Index, index};
 pub use kept::Kept;
@@ -99,11 +102,13 @@ pub struct PassOptions {
     pub limits: Arc<Limits>,
     /// How many overwrites, and how many deletes, a person has said are no mistake.
     pub accepted: u64,
+    /// The application's digest of the objects, where the profile names one.
+    pub digest: Option<DigestRule>,
 }
 
 impl Default for PassOptions {
     fn default() -> Self {
-        PassOptions { concurrency: 8, limits: Arc::default(), accepted: 0 }
+        PassOptions { concurrency: 8, limits: Arc::default(), accepted: 0, digest: None }
     }
 }
 
@@ -141,7 +146,7 @@ pub struct Pass {
     /// Of those listed, already at the target.
     pub unchanged: u64,
     /// Of those unchanged, read and hashed again: they were written so shortly before the last pass that a change
-    /// after it would not show in their version.
+    /// after it would not show in their version, or the profile has named a digest since.
     pub reread: u64,
     /// Of those listed and not changed, the ones whose headers and tags were looked at all the same. Each is once in
     /// [`AUDIT_PERIOD`].
@@ -173,13 +178,16 @@ pub struct Pass {
     /// What is mirrored, but its headers or tags could not be looked at, or not be brought over. Where the right to look at
     /// tags is missing it is the first such object only.
     pub unsettled: Kept<FailedObject>,
+    /// What is mirrored as it is, and is not what its key says: damaged at the source, or written there under a wrong name.
+    pub misnamed: Kept<FailedObject>,
 }
 
 impl Pass {
-    /// Whether the target has every object of the source that can be mirrored, and no change was held back.
+    /// Whether the target has every object of the source that can be mirrored, no change was held back, and each is what its key says.
     ///
     /// # Errors
-    /// [`MirrorError::HeldBack`]; [`MirrorError::Unlisted`] or [`MirrorError::Incomplete`], naming the first that it lacks.
+    /// [`MirrorError::HeldBack`]; [`MirrorError::Unlisted`] or [`MirrorError::Incomplete`], naming the first that it lacks;
+    /// [`MirrorError::Misnamed`].
     pub fn complete(&self) -> Result<(), MirrorError> {
         if self.held_back.is_any() {
             return Err(MirrorError::HeldBack { bucket: self.source.clone(), held: self.held_back.clone() });
@@ -187,9 +195,12 @@ impl Pass {
         if let Some(first) = self.unlisted.first.first() {
             return Err(MirrorError::Unlisted { holes: self.unlisted.total, first: first.clone() });
         }
-        match self.failed.first.first() {
+        if let Some(first) = self.failed.first.first() {
+            return Err(MirrorError::Incomplete { failed: self.failed.total, first: first.clone() });
+        }
+        match self.misnamed.first.first() {
             None => Ok(()),
-            Some(first) => Err(MirrorError::Incomplete { failed: self.failed.total, first: first.clone() }),
+            Some(first) => Err(MirrorError::Misnamed { objects: self.misnamed.total, first: first.clone() }),
         }
     }
 }
@@ -274,8 +285,9 @@ async fn attempt(
     let limits = Arc::clone(&options.limits);
     let rescue = returning.then(|| Rescue::open(folder.to_owned(), target, attic, started)).transpose()?;
     let mut reference = returning.then(|| Reference::open(folder)).transpose()?;
+    let (digest, algorithm) = (options.digest.as_ref(), options.digest.as_ref().map(|rule| rule.algorithm));
     let run = Run {
-        copier: Copier { source, target, attic, breaker, is_fresh, rescue, meter: Arc::clone(&meter), limits },
+        copier: Copier { source, target, attic, breaker, is_fresh, rescue, meter: Arc::clone(&meter), limits, digest },
         contents,
         copying: Width::new(options.concurrency),
         started,
@@ -284,10 +296,10 @@ async fn attempt(
         touched,
         missing: AtomicU64::new(0),
     };
-    let (mut join, mut audit) = (Join::new(state.lines()?), Audit::open(folder, started)?);
+    let (mut join, mut audit) = (Join::new(state.lines()?, algorithm), Audit::open(folder, started)?);
     let (source_name, sorted_here) = (source.name().to_owned(), order == Order::Unsorted);
     let pass = Pass { source: source_name, sorted_here, ..Pass::default() };
-    let mut tally = Tally { pass, next: state.next()?, gone: 0 };
+    let mut tally = Tally { pass, digest, next: state.next()?, gone: 0 };
     for left in target.give_up_uploads(before(UPLOADS_AFTER)).await? {
         tally.pass.unaborted.push(left);
     }
@@ -320,9 +332,13 @@ fn discarded(error: MirrorError, state: &State) -> MirrorError {
 }
 
 /// Judges what a pass has found, and makes its rows the manifest.
-async fn ended<'a>(run: Run<'a>, state: State, tally: Tally) -> Result<(Pass, Option<Rescue<'a>>, State), MirrorError> {
+async fn ended<'a>(
+    run: Run<'a>,
+    state: State,
+    tally: Tally<'_>,
+) -> Result<(Pass, Option<Rescue<'a>>, State), MirrorError> {
     let Run { copier, contents, touched, missing, .. } = run;
-    let Tally { mut pass, next, gone } = tally;
+    let Tally { mut pass, next, gone, .. } = tally;
     pass.held_back = copier.breaker.judge(pass.listed, missing.into_inner(), gone);
     let is_held = pass.held_back.deletes > 0;
     pass.gone = if is_held { 0 } else { gone };

@@ -2,7 +2,6 @@
 //! nothing is locked, but that the listing of a store that does not sort is sorted in the state folder, one at a time.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use serde::Serialize;
@@ -10,7 +9,7 @@ use serde::Serialize;
 use super::diff::{self, Change, Join, Met};
 use super::list::{self, Order, Unlisted};
 use super::manifest::Lines;
-use super::{Kept, Limits, MirrorError, manifest_path};
+use super::{Kept, MirrorError, PassOptions, manifest_path};
 use crate::durable::FileLock;
 use crate::store::{Bucket, ReadOnly, Skipped, SourceVersion};
 
@@ -54,6 +53,8 @@ pub enum PlannedWhy {
     Changed,
     /// It was written so shortly before the last pass that a change after it would not show.
     PerhapsChanged,
+    /// The profile names a digest that is not known of it yet: it is read, and sent only if it is not what the target has.
+    Digest,
 }
 
 /// What a pass from `source` to `target` would do now. The manifest in the folder `state` is read as it is: what a killed pass
@@ -65,10 +66,10 @@ pub async fn preview(
     source: &ReadOnly,
     target: &Bucket,
     state: &Path,
-    limits: &Arc<Limits>,
+    options: &PassOptions,
 ) -> Result<Planned, MirrorError> {
     if Order::remembered(state)? == Order::Sorted {
-        let planned = held_against(source, target, state, Order::Sorted, limits).await;
+        let planned = held_against(source, target, state, Order::Sorted, options).await;
         if !matches!(planned, Err(MirrorError::Unsorted { .. })) {
             return planned;
         }
@@ -80,7 +81,7 @@ pub async fn preview(
     let note = format!("preview, process {}", std::process::id());
     let lock = FileLock::try_take(&folder.join("lock"), &note).map_err(failed)?;
     let _lock = lock.ok_or_else(|| MirrorError::Busy { path: folder.clone() })?;
-    held_against(source, target, state, Order::Unsorted, limits).await
+    held_against(source, target, state, Order::Unsorted, options).await
 }
 
 async fn held_against(
@@ -88,15 +89,15 @@ async fn held_against(
     target: &Bucket,
     state: &Path,
     order: Order,
-    limits: &Arc<Limits>,
+    options: &PassOptions,
 ) -> Result<Planned, MirrorError> {
     let manifest = manifest_path(state);
     let past = Lines::open(&manifest)?;
     let past = past.filter(|(pair, _)| pair.source == source.name() && pair.target == target.name());
-    let mut join = Join::new(past.map(|(_, lines)| lines));
+    let mut join = Join::new(past.map(|(_, lines)| lines), options.digest.as_ref().map(|rule| rule.algorithm));
     let mut planned = Planned::default();
-    let listing = list::entries(source, order, limits, &state.join("preview"), &manifest);
-    let mut all = std::pin::pin!(diff::joined(listing, &mut join, source.name(), |_| false));
+    let listing = list::entries(source, order, &options.limits, &state.join("preview"), &manifest);
+    let mut all = std::pin::pin!(diff::joined(listing, &mut join, source.name(), |_, _| false));
     while let Some(met) = all.try_next().await? {
         match met {
             Met::Standing(stretch) => {
@@ -126,7 +127,8 @@ impl Planned {
                 return;
             }
             Change::New => PlannedWhy::New,
-            Change::Changed(row) if row.source == *version => PlannedWhy::PerhapsChanged,
+            Change::Changed(row) if row.source == *version && row.racy => PlannedWhy::PerhapsChanged,
+            Change::Changed(row) if row.source == *version => PlannedWhy::Digest,
             Change::Changed(_) => PlannedWhy::Changed,
         };
         self.copied_bytes += version.size;

@@ -2,12 +2,12 @@
 //! itself needs to know.
 //!
 //! ```text
-//! warmspare-objects 1
-//! key ⇥ size ⇥ blake3 ⇥ modified_ns
-//! …
+//! warmspare-objects 1                      warmspare-objects 2
+//! key ⇥ size ⇥ blake3 ⇥ modified_ns        key ⇥ size ⇥ blake3 ⇥ modified_ns ⇥ application's digest
+//! …                                        …
 //! ```
 //!
-//! Sorted by key, escaped as the manifest is. It has no check digits and no last line: the stream that carries
+//! The second form is that of a bucket whose objects' digests the profile names. Sorted by key, escaped as the manifest is. It has no check digits and no last line: the stream that carries
 //! it is proven whole by its length and BLAKE3. An unchanged bucket gives the same bytes again.
 
 use std::path::Path;
@@ -15,12 +15,14 @@ use std::path::Path;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, TryStreamExt};
 
+use super::digest::ContentDigest;
 use super::line::unescape;
 use super::manifest::{Line, Lines, ManifestError};
 use crate::error::{Class, Error, Explain};
 use crate::stream::SourceStream;
 
 const FORMAT: &str = "warmspare-objects 1";
+const FORMAT_WITH_DIGESTS: &str = "warmspare-objects 2";
 const FORMAT_OF_ANY_VERSION: &str = "warmspare-objects ";
 /// About how much is handed out at a time.
 const BLOCK_BYTES: usize = 64 << 10;
@@ -38,24 +40,29 @@ pub struct PublishedRow {
     pub blake3: blake3::Hash,
     /// When its source was last modified: nanoseconds since 1970.
     pub modified_ns: i128,
+    /// The application's digest of its content, where the profile names one.
+    pub digest: Option<ContentDigest>,
 }
 
-/// The published form of the manifest at `path`, in blocks of about 64 KiB.
+/// The published form of the manifest at `path`, in blocks of about 64 KiB; `with_digests`, that with the application's.
 ///
 /// # Errors
 /// When there is no manifest ([`ManifestError::Io`]), or it is damaged: then the iterator ends with that error.
 pub fn published_lines(
     path: &Path,
+    with_digests: bool,
 ) -> Result<impl Iterator<Item = Result<Bytes, ManifestError>> + Send + use<>, ManifestError> {
     let Some((_, lines)) = Lines::open(path)? else {
         let source = std::io::ErrorKind::NotFound.into();
         return Err(ManifestError::Io { path: path.to_owned(), operation: "read", source });
     };
-    Ok(Blocks { lines, waiting: format!("{FORMAT}\n") })
+    let format = if with_digests { FORMAT_WITH_DIGESTS } else { FORMAT };
+    Ok(Blocks { lines, with_digests, waiting: format!("{format}\n") })
 }
 
 struct Blocks {
     lines: Lines,
+    with_digests: bool,
     waiting: String,
 }
 
@@ -66,7 +73,7 @@ impl Iterator for Blocks {
         while self.waiting.len() < BLOCK_BYTES {
             let published = match self.lines.next() {
                 Some(Ok(line)) if line.is_gone() => Ok(()),
-                Some(Ok(line)) => publish(&line, &mut self.waiting),
+                Some(Ok(line)) => publish(&line, self.with_digests, &mut self.waiting),
                 Some(Err(error)) => Err(error),
                 None => break,
             };
@@ -82,12 +89,14 @@ impl Iterator for Blocks {
 }
 
 /// The fields are escaped alike in both forms.
-fn publish(line: &Line, lines: &mut String) -> Result<(), ManifestError> {
-    let [key, size, blake3, modified] = line.published()?;
-    for (field, end) in [(key, '\t'), (size, '\t'), (blake3, '\t'), (modified, '\n')] {
+fn publish(line: &Line, with_digest: bool, lines: &mut String) -> Result<(), ManifestError> {
+    let [key, size, blake3, modified, digest] = line.published()?;
+    lines.push_str(key);
+    for field in [size, blake3, modified].into_iter().chain(with_digest.then_some(digest)) {
+        lines.push('\t');
         lines.push_str(field);
-        lines.push(end);
     }
+    lines.push('\n');
     Ok(())
 }
 
@@ -133,6 +142,7 @@ pub struct PublishedParser {
     /// The beginning of a line whose end has not come yet.
     waiting: Vec<u8>,
     line: u64,
+    with_digests: bool,
     last_key: Option<String>,
 }
 
@@ -174,13 +184,14 @@ impl PublishedParser {
         self.line += 1;
         let text = String::from_utf8(std::mem::take(&mut self.waiting)).map_err(|_| self.wrong("is not UTF-8"))?;
         if self.line == 1 {
+            self.with_digests = text == FORMAT_WITH_DIGESTS;
             return match text.as_str() {
-                FORMAT => Ok(None),
+                FORMAT | FORMAT_WITH_DIGESTS => Ok(None),
                 _ if text.starts_with(FORMAT_OF_ANY_VERSION) => Err(PublishedError::Unsupported { format: text }),
                 _ => Err(self.wrong("does not begin a list of objects")),
             };
         }
-        let row = parse(&text).ok_or_else(|| self.wrong("is no row"))?;
+        let row = parse(&text, self.with_digests).ok_or_else(|| self.wrong("is no row"))?;
         if self.last_key.as_ref().is_some_and(|last| *last >= row.key) {
             return Err(self.wrong("is not in the order of the keys"));
         }
@@ -193,13 +204,15 @@ impl PublishedParser {
     }
 }
 
-fn parse(line: &str) -> Option<PublishedRow> {
+fn parse(line: &str, with_digest: bool) -> Option<PublishedRow> {
+    let digest = |text: &str| if text.is_empty() { Some(None) } else { ContentDigest::parse(text).map(Some) };
     let mut fields = line.split('\t');
     let row = PublishedRow {
         key: unescape(fields.next()?)?,
         size: fields.next()?.parse().ok()?,
         blake3: blake3::Hash::from_hex(fields.next()?).ok()?,
         modified_ns: fields.next()?.parse().ok()?,
+        digest: if with_digest { digest(fields.next()?)? } else { None },
     };
     fields.next().is_none().then_some(row)
 }
@@ -231,7 +244,7 @@ mod tests {
     use super::*;
     use crate::store::SourceVersion;
 
-    fn published(keys: usize) -> Vec<Bytes> {
+    fn published(keys: usize, with_digests: bool) -> Vec<Bytes> {
         let folder = tempfile::tempdir().unwrap();
         let pair = Pair { source: "a".to_owned(), target: "b".to_owned() };
         let mut writer = Writer::create(&folder.path().join("next"), &pair).unwrap();
@@ -239,10 +252,13 @@ mod tests {
             let key = format!("key\t{n:08}");
             let source = SourceVersion { etag: None, size: n as u64, modified_ns: 7 };
             let blake3 = blake3::hash(key.as_bytes());
-            writer.push(&Row { key, source, blake3, target_etag: None, beside: None, racy: n % 2 == 0 }).unwrap();
+            let digest = ContentDigest::parse(&format!("md5:{n:032x}")).filter(|_| n % 3 > 0);
+            writer
+                .push(&Row { key, source, blake3, target_etag: None, beside: None, digest, racy: n % 2 == 0 })
+                .unwrap();
         }
         writer.finish(&folder.path().join("manifest")).unwrap();
-        published_lines(&folder.path().join("manifest")).unwrap().collect::<Result<_, _>>().unwrap()
+        published_lines(&folder.path().join("manifest"), with_digests).unwrap().collect::<Result<_, _>>().unwrap()
     }
 
     fn parsed(blocks: &[impl AsRef<[u8]>]) -> Result<Vec<PublishedRow>, PublishedError> {
@@ -257,23 +273,29 @@ mod tests {
 
     #[test]
     fn what_is_published_is_read_back_however_it_is_cut() {
-        let blocks = published(3_000);
+        let blocks = published(3_000, true);
         assert!(blocks.len() > 3 && blocks.iter().all(|block| block.len() < BLOCK_BYTES + 1_000));
         let rows = parsed(&blocks).unwrap();
         assert_eq!((rows.len(), rows[2_999].key.as_str(), rows[2_999].size), (3_000, "key\t00002999", 2_999));
         let bytes = blocks.concat();
         assert_eq!(parsed(&bytes.chunks(7).collect::<Vec<_>>()).unwrap(), rows);
-        assert_eq!(parsed(&published(0)).unwrap(), []);
+        let digests: Vec<_> = rows.iter().take(3).map(|row| row.digest.clone()).collect();
+        let digest = |n: u8| ContentDigest::parse(&format!("md5:{n:032x}"));
+        assert_eq!(digests, [None, digest(1), digest(2)]);
+        let without: Vec<_> = rows.into_iter().map(|row| PublishedRow { digest: None, ..row }).collect();
+        assert_eq!(parsed(&published(3_000, false)).unwrap(), without);
+        assert_eq!(parsed(&published(0, false)).unwrap(), []);
     }
 
     #[test]
     fn what_is_cut_short_or_changed_is_refused() {
-        let bytes = published(2).concat();
+        let bytes = published(2, false).concat();
         let text = String::from_utf8(bytes.clone()).unwrap();
         assert!(parsed(&[&bytes[..bytes.len() - 1]]).is_err());
         assert!(parsed(&[""]).is_err());
         assert!(parsed(&[text.replace("00000000", "00000001")]).is_err(), "a key twice");
-        let newer = parsed(&["warmspare-objects 2\n"]).unwrap_err();
+        assert!(parsed(&[text.replace("objects 1", "objects 2")]).is_err(), "a field less");
+        let newer = parsed(&["warmspare-objects 3\n"]).unwrap_err();
         assert!(matches!(newer, PublishedError::Unsupported { .. }), "{newer}");
     }
 }

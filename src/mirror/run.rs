@@ -16,7 +16,7 @@ use super::copy::{Copied, Copier, How, told};
 use super::diff::{self, Change, Join, Met};
 use super::direction::{Expected, Reference};
 use super::list::{Part, Unlisted};
-use super::manifest::{ManifestError, Row, Stretch};
+use super::manifest::{Line, ManifestError, Row, Stretch};
 use super::touched::Touched;
 use super::width::Width;
 use crate::store::{Original, Skipped, SourceVersion, StoreError};
@@ -88,7 +88,13 @@ impl Run<'_> {
         concurrency: usize,
     ) -> impl Stream<Item = Result<Outcome, MirrorError>> + Send + 'a {
         // In the first pass of a direction each is looked at on its own.
-        let is_wanted = |key: &str| audit.takes(key) || self.touched.has(key) || self.copier.rescue.is_some();
+        let rule = self.copier.digest;
+        let is_misnamed = move |key: &str, line: &Line| {
+            rule.zip(line.digest_hex()).is_some_and(|(rule, hex)| rule.is_misnamed(key, hex))
+        };
+        let is_wanted = move |key: &str, line: &Line| {
+            audit.takes(key) || self.touched.has(key) || self.copier.rescue.is_some() || is_misnamed(key, line)
+        };
         let met = diff::joined(listing, join, self.copier.source.name(), is_wanted);
         met.map(move |met| self.meet(reference, met)).buffered(concurrency.saturating_mul(AHEAD))
     }
@@ -221,12 +227,13 @@ impl Run<'_> {
     }
 
     /// What the target has under the object's own key, if that is probably still its content: only what stands beside it
-    /// has changed, or it was written so late before the last pass that a change after it would not show.
+    /// has changed, or it was written so late before the last pass that a change after it would not show, or its digest is not
+    /// known yet.
     fn own_content(&self, listed: &SourceVersion, before: Option<&Row>) -> Option<Known> {
         let likeness = |version| self.copier.source.likeness(version);
         let row = before.filter(|row| row.source.size == listed.size)?;
-        likeness(listed).filter(|listed| Some(listed) == likeness(&row.source).as_ref())?;
-        Known::of(row)
+        let is_like = || likeness(listed).is_some_and(|listed| Some(listed) == likeness(&row.source));
+        (row.source == *listed || is_like()).then(|| Known::of(row)).flatten()
     }
 
     /// Looks at what stands beside an object that the listing shows unchanged.

@@ -230,7 +230,15 @@ mod tests {
 
     fn row(key: &str, size: u64) -> Row {
         let source = SourceVersion { etag: None, size, modified_ns: 0 };
-        Row { key: key.to_owned(), source, blake3: blake3::hash(b""), target_etag: None, beside: None, racy: false }
+        Row {
+            key: key.to_owned(),
+            source,
+            blake3: blake3::hash(b""),
+            target_etag: None,
+            beside: None,
+            digest: None,
+            racy: false,
+        }
     }
 
     fn past(folder: &Path, pair: Pair) -> String {

@@ -3,16 +3,18 @@
 use super::copy::{Copied, How, Sent};
 use super::manifest::{ManifestError, Row, Writer};
 use super::run::{Audited, OneCopy, Outcome};
-use super::{FailedObject, Pass};
+use super::{FailedObject, Pass, digest};
+use crate::config::DigestRule;
 
-pub(super) struct Tally {
+pub(super) struct Tally<'a> {
     pub(super) pass: Pass,
+    pub(super) digest: Option<&'a DigestRule>,
     pub(super) next: Writer,
     /// Objects of the last manifest that the source has no more. The end of the pass says whether that is believed.
     pub(super) gone: u64,
 }
 
-impl Tally {
+impl Tally<'_> {
     pub(super) fn take(&mut self, outcome: Outcome) -> Result<(), ManifestError> {
         match outcome {
             Outcome::Skipped(skipped) => self.pass.skipped.push(skipped),
@@ -130,6 +132,7 @@ impl Tally {
     fn keep(&mut self, row: &Row) -> Result<(), ManifestError> {
         self.pass.rows += 1;
         self.pass.bytes += row.source.size;
+        digest::misnamed(self.digest, row).into_iter().for_each(|object| self.pass.misnamed.push(object));
         self.next.push(row)
     }
 }

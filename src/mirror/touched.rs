@@ -180,10 +180,7 @@ async fn put(attic: &Bucket, name: &str, text: String) -> Result<(), StoreError>
     let bytes = Bytes::from(text);
     let size = bytes.len() as u64;
     let body = stream::iter((size > 0).then_some(Ok(bytes))).boxed();
-    match attic.write(name, &Attributes::default(), size, body).await {
-        Ok(_) => Ok(()),
-        Err(WriteError::Body(error) | WriteError::Store(error)) => Err(error),
-    }
+    attic.write(name, &Attributes::default(), size, body).await.map(drop).map_err(WriteError::any)
 }
 
 fn name_of(number: u64) -> String {

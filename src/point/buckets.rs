@@ -40,6 +40,7 @@ struct Told {
     facts: Value,
     summary: String,
     lacks: Vec<String>,
+    misnamed: Vec<String>,
     rescued: Vec<Rescued>,
 }
 
@@ -81,13 +82,14 @@ impl Run<'_> {
         };
         let sink = self.writer.begin(source);
         let mut stream = sink.open(StreamName::new(StreamKind::Manifest, &source.name)).await?;
-        for block in mirror::published_lines(&mirror::manifest_path(&self.manifest_folder(source)))? {
+        let with_digests = self.here.config.profile.digest_of(&source.name).is_some();
+        for block in mirror::published_lines(&mirror::manifest_path(&self.manifest_folder(source)), with_digests)? {
             stream.write(block?).await?;
         }
         stream.finish(Attributes::new()).await?;
         let sealed = sink.seal(captured_at, told.facts).await?;
         let mut sealed = SealedSource::new(source, sealed, captured_at, bulk.begun, told.summary);
-        sealed.summary.lacks = told.lacks;
+        (sealed.summary.lacks, sealed.summary.misnamed) = (told.lacks, told.misnamed);
         sealed.summary.rescued = told.rescued;
         Ok(sealed)
     }
@@ -120,8 +122,9 @@ impl Run<'_> {
         if self.accepted > 0 {
             spare::write_down_accepted(&self.manifest_folder(source), self.accepted, self.clock.now())?;
         }
+        let digest = self.here.config.profile.digest_of(&source.name).cloned();
         let options = mirror::PassOptions::default();
-        Ok(mirror::PassOptions { limits: Arc::clone(&self.limits), accepted: self.accepted, ..options })
+        Ok(mirror::PassOptions { limits: Arc::clone(&self.limits), accepted: self.accepted, digest, ..options })
     }
 
     /// This site's bucket.
@@ -167,7 +170,9 @@ pub async fn preview_mirrors(here: &Here) -> Result<BTreeMap<String, Planned>, E
         let from = ReadOnly::new(bucket_of(here, &here.site, source)?);
         let to = bucket_of(here, &here.other, source)?;
         let limits = Arc::new(mirror::Limits::configured(here.config.mirror.limits.clone()));
-        let found = mirror::preview(&from, &to, &mirror_folder(here, source), &limits).boxed().await?;
+        let digest = here.config.profile.digest_of(&source.name).cloned();
+        let options = mirror::PassOptions { limits, digest, ..mirror::PassOptions::default() };
+        let found = mirror::preview(&from, &to, &mirror_folder(here, source), &options).boxed().await?;
         planned.insert(source.to_string(), found);
     }
     Ok(planned)
@@ -195,6 +200,7 @@ fn of_mirror(fates: &mirror::Fates, bulk: &mirror::Pass, delta: &mirror::Pass, d
         "unlisted": delta.unlisted.total,
         "sorted_here": delta.sorted_here,
         "failed": delta.failed.total,
+        "misnamed": delta.misnamed.total,
     });
     let mut summary = mirrored(bulk, delta);
     if mended(fates) > 0 {
@@ -207,7 +213,8 @@ fn of_mirror(fates: &mirror::Fates, bulk: &mirror::Pass, delta: &mirror::Pass, d
     if let Some(why) = doubt.filter(|_| !rescued.is_empty()) {
         summary += &format!(" (perhaps fewer: what its points name could not be read: {why})");
     }
-    Told { facts, summary, lacks: lost(fates).chain(lacks(bulk, delta)).collect(), rescued }
+    let (lacks, misnamed) = (lost(fates).chain(lacks(bulk, delta)).collect(), misnamed(&delta.misnamed));
+    Told { facts, summary, lacks, misnamed, rescued }
 }
 
 fn of_index(first: &Index, last: &Index, replica: Option<&Replica>, now: jiff::Timestamp) -> Told {
@@ -221,6 +228,7 @@ fn of_index(first: &Index, last: &Index, replica: Option<&Replica>, now: jiff::T
         "skipped": last.skipped.total,
         "unlisted": last.unlisted.total,
         "failed": last.failed.total,
+        "misnamed": last.misnamed.total,
     });
     let (hashed, bytes) = (first.hashed + last.hashed, Bytes(first.hashed_bytes + last.hashed_bytes));
     let mut summary = format!("{} objects, {hashed} hashed ({bytes})", last.rows);
@@ -246,7 +254,7 @@ fn of_index(first: &Index, last: &Index, replica: Option<&Replica>, now: jiff::T
             }
         }
     }
-    Told { facts, summary, lacks, rescued: Vec::new() }
+    Told { facts, summary, lacks, misnamed: misnamed(&last.misnamed), rescued: Vec::new() }
 }
 
 /// What could not be mirrored, object by object. What the last pass could copy the other site has; whose turn it was to be
@@ -266,6 +274,11 @@ fn lacks(bulk: &mirror::Pass, pass: &mirror::Pass) -> Vec<String> {
         [&bulk.held_back, &pass.held_back].into_iter().filter(|held| held.is_any()).max_by_key(|held| held.to_accept());
     let held = held.map(|held| format!("{}: {}. {}", pass.source, held.why, held.next_step(&pass.source)));
     held.into_iter().chain(unlisted).chain(failed).chain(skipped).chain(unsettled).chain(unaborted).collect()
+}
+
+/// What is mirrored as it is, and is not what its key says.
+fn misnamed(objects: &mirror::Kept<mirror::FailedObject>) -> Vec<String> {
+    objects.first.iter().map(|object| format!("{:?}: {}", object.key, object.why)).collect()
 }
 
 /// What both passes of a point did, in words.

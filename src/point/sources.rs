@@ -44,6 +44,8 @@ pub struct SourceSummary {
     pub summary: String,
     /// What the other site lacks of it, in words; empty when it lacks nothing.
     pub lacks: Vec<String>,
+    /// What it has of it as the live site has it, and is not what its name says: damaged there, or written under a wrong name.
+    pub misnamed: Vec<String>,
     /// What only the other site had when the roles were swapped.
     pub rescued: Vec<Rescued>,
 }
@@ -70,6 +72,7 @@ impl SealedSource {
             millis: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             summary,
             lacks: Vec::new(),
+            misnamed: Vec::new(),
             rescued: Vec::new(),
         };
         SealedSource { sealed, captured_at, summary }

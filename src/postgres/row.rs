@@ -6,6 +6,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::error::Error;
 use super::session::Session;
@@ -51,6 +53,16 @@ pub async fn make(session: &Session) -> Result<(), Error> {
     session.execute("making the tables of the witness", &sql).await
 }
 
+/// The rows of one statement, which goes to the server in one piece: parsed and carried out, or not arrived.
+async fn asked(
+    session: &Session,
+    doing: &str,
+    sql: &str,
+    parameters: &[(&(dyn ToSql + Sync), Type)],
+) -> Result<Vec<Row>, Error> {
+    session.client().query_typed(sql, parameters).await.map_err(|e| session.error(doing, e))
+}
+
 /// Whether the tables are there.
 ///
 /// # Errors
@@ -68,7 +80,7 @@ pub async fn is_made(session: &Session) -> Result<bool, Error> {
 /// The server's, sorted.
 pub async fn get(session: &Session, name: &str) -> Result<Option<Kept>, Error> {
     let sql = format!("SELECT revision, value FROM {SCHEMA}.record WHERE name = $1");
-    let rows = session.rows("reading the row of the witness", &sql, &[&name]).await?;
+    let rows = asked(session, "reading the row of the witness", &sql, &[(&name, Type::TEXT)]).await?;
     rows.first().map(|row| kept(session, row)).transpose()
 }
 
@@ -81,7 +93,8 @@ pub async fn earlier(session: &Session, name: &str, count: usize) -> Result<Vec<
     let sql = format!(
         "SELECT revision, value FROM {SCHEMA}.history WHERE name = $1 ORDER BY written_at DESC, revision DESC LIMIT $2"
     );
-    let rows = session.rows("reading the history of the witness", &sql, &[&name, &count]).await?;
+    let rows = asked(session, "reading the history of the witness", &sql, &[(&name, Type::TEXT), (&count, Type::INT8)])
+        .await?;
     rows.iter().map(|row| kept(session, row)).collect()
 }
 
@@ -96,7 +109,8 @@ pub async fn create(session: &Session, name: &str, value: &Bytes) -> Result<Opti
          INSERT INTO {SCHEMA}.history (name, revision, value) SELECT * FROM done RETURNING revision"
     );
     let value = String::from_utf8_lossy(value).into_owned();
-    let rows = session.rows("setting up the row of the witness", &sql, &[&name, &value]).await?;
+    let rows =
+        asked(session, "setting up the row of the witness", &sql, &[(&name, Type::TEXT), (&value, Type::TEXT)]).await?;
     revision(session, &rows)
 }
 
@@ -119,7 +133,9 @@ pub async fn replace(
     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
     let expected = i64::try_from(revision_expected).unwrap_or(i64::MAX);
     let (value, known) = (text(value), value_expected.map(text));
-    let rows = session.rows("replacing the row of the witness", &sql, &[&name, &value, &expected, &known]).await?;
+    let parameters: [(&(dyn ToSql + Sync), Type); 4] =
+        [(&name, Type::TEXT), (&value, Type::TEXT), (&expected, Type::INT8), (&known, Type::TEXT)];
+    let rows = asked(session, "replacing the row of the witness", &sql, &parameters).await?;
     revision(session, &rows)
 }
 
@@ -131,7 +147,7 @@ pub async fn remove(session: &Session, name: &str) -> Result<(), Error> {
     let sql = format!(
         "WITH gone AS (DELETE FROM {SCHEMA}.record WHERE name = $1) DELETE FROM {SCHEMA}.history WHERE name = $1"
     );
-    session.rows("removing a row of the witness", &sql, &[&name]).await.map(drop)
+    asked(session, "removing a row of the witness", &sql, &[(&name, Type::TEXT)]).await.map(drop)
 }
 
 /// Removes what was replaced longer than `age` ago by the server's clock: how many rows.
@@ -144,7 +160,8 @@ pub async fn prune(session: &Session, name: &str, age: Duration) -> Result<usize
          AND revision < (SELECT revision FROM {SCHEMA}.record WHERE name = $1) RETURNING revision"
     );
     let age_s = age.as_secs_f64();
-    Ok(session.rows("pruning the history of the witness", &sql, &[&name, &age_s]).await?.len())
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&name, Type::TEXT), (&age_s, Type::FLOAT8)];
+    Ok(asked(session, "pruning the history of the witness", &sql, &parameters).await?.len())
 }
 
 /// Whether the server keeps through a crash what it confirmed; else the setting because of which it does not.
@@ -164,11 +181,11 @@ pub async fn forgets(session: &Session) -> Result<Option<&'static str>, Error> {
     })
 }
 
-fn revision(session: &Session, rows: &[tokio_postgres::Row]) -> Result<Option<u64>, Error> {
+fn revision(session: &Session, rows: &[Row]) -> Result<Option<u64>, Error> {
     rows.first().map(|row| Ok(session.cell::<i64>(row, 0)?.unsigned_abs())).transpose()
 }
 
-fn kept(session: &Session, row: &tokio_postgres::Row) -> Result<Kept, Error> {
+fn kept(session: &Session, row: &Row) -> Result<Kept, Error> {
     let value: String = session.cell(row, 1)?;
     Ok(Kept { revision: session.cell::<i64>(row, 0)?.unsigned_abs(), value: Bytes::from(value) })
 }

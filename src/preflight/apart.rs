@@ -10,7 +10,7 @@ use super::finding::Findings;
 use super::limit::{self, LimitError};
 use super::{buckets, vault};
 use crate::config::address::{BucketUrl, Topology};
-use crate::config::{Here, Site};
+use crate::config::{Here, Site, WitnessAddress};
 
 /// Something whose loss is one event, and whose it is.
 struct Thing {
@@ -95,6 +95,7 @@ fn endpoints(here: &Here, findings: &mut Findings) -> bool {
             );
         }
     }
+    apart &= witness(here, &[own.as_slice(), theirs.as_slice()].concat(), findings);
     for host in own.iter().filter(|host| theirs.contains(host)) {
         apart = false;
         let found = format!("holds buckets of both {} and {}", here.site.name, here.other.name);
@@ -102,6 +103,21 @@ fn endpoints(here: &Here, findings: &mut Findings) -> bool {
         findings.warning("apart", format!("S3 server {host}"), found, next);
     }
     apart
+}
+
+/// The witness decides when a site or the vault is lost: it must not be lost with it.
+fn witness(here: &Here, of_sites: &[String], findings: &mut Findings) -> bool {
+    let Some(WitnessAddress::Keys(witness)) = &here.site.witness else { return true };
+    let Some(server) = witness.endpoint.as_deref().map(host) else { return true };
+    let vault = here.site.vault.endpoint.as_deref().map(host);
+    let holds = match (vault.as_ref() == Some(&server), of_sites.contains(&server)) {
+        (true, _) => "holds the witness and the vault",
+        (_, true) => "holds the witness and a site's buckets",
+        (false, false) => return true,
+    };
+    let next = "Put the witness into a third place: when this server is lost, nobody may take over.";
+    findings.warning("apart", format!("S3 server {server}"), holds, next);
+    false
 }
 
 /// `https://10.1.0.6:9000/x` → `10.1.0.6:9000`.

@@ -7,7 +7,7 @@ use crate::config::{Config, Here, HereError};
 use crate::site::witness::{self, Mode, Opened, Status, Witness};
 
 /// The configuration as seen from the site called `name`; where a witness decides, with whom it names as the live one. A witness that
-/// cannot be asked names nobody here: [`look`] tells why.
+/// cannot be asked names nobody here: [`check`](super::check) tells why.
 ///
 /// # Errors
 /// [`HereError::UnknownSite`] when there is no such site.

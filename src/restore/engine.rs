@@ -171,16 +171,11 @@ async fn decide(here: &Here, request: &RestoreRequest) -> Result<Decided, Error>
 }
 
 /// Refuses to replace the data of the `live` site, unless a person typed its name, or everything goes `beside` them.
-pub(super) fn refuse_live(
-    here: &Here,
-    live: Option<&str>,
-    typed: Option<&str>,
-    beside: bool,
-) -> Result<(), RestoreError> {
+pub(super) fn refuse_live(here: &Here, live: Option<&str>, typed: Option<&str>, beside: bool) -> Result<(), Error> {
     let site = here.site.name.clone();
     match typed {
-        Some(given) if given != site => Err(RestoreError::WrongSite { site, given: given.to_owned() }),
-        None if live == Some(&site) && !beside => Err(RestoreError::LiveSite { site }),
+        Some(given) if given != site => Err(RestoreError::WrongSite { site, given: given.to_owned() }.into()),
+        None if live == Some(&site) && !beside => Err(RestoreError::LiveSite { site }.into()),
         _ => Ok(()),
     }
 }

@@ -219,3 +219,12 @@ pub enum WriteError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+impl WriteError {
+    /// What happened, for whom it does not matter whose fault it is.
+    pub fn any(self) -> StoreError {
+        match self {
+            WriteError::Body(error) | WriteError::Store(error) => error,
+        }
+    }
+}

@@ -69,7 +69,7 @@ pub fn noise(seed: u8, length: usize) -> Bytes {
 /// What a recovery point would say of the bucket whose mirror has this state.
 pub fn published(state: &Path) -> Vec<PublishedRow> {
     let mut parser = PublishedParser::default();
-    let blocks = published_lines(&manifest_path(state)).unwrap();
+    let blocks = published_lines(&manifest_path(state), true).unwrap();
     let rows: Vec<Vec<_>> = blocks.map(|block| parser.feed(&block.unwrap()).unwrap()).collect();
     parser.finish().unwrap();
     rows.concat()

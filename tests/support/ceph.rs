@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -26,9 +27,16 @@ pub fn arn(user: &str) -> String {
     format!("arn:aws:iam:::user/{user}")
 }
 
+/// What a server keeps its objects in.
+const MEMORY: &str = "osd objectstore = memstore\nmemstore device bytes = 17179869184";
+/// A file that grows as far as it is written to. What is compressed takes less of it.
+const DISK: &str = "osd objectstore = bluestore\nbluestore block create = true\nbluestore block size = 34359738368\n\
+                    bluestore fsck on mount = false\nbluestore compression mode = force\nosd memory target = 1073741824";
+
 /// A running server.
 pub struct Ceph {
     programs: Programs,
+    disk: &'static str,
     folder: tempfile::TempDir,
     daemons: Vec<Child>,
     watcher: Option<Child>,
@@ -40,7 +48,7 @@ pub struct Ceph {
 fn share(shared: &'static Mutex<Weak<Ceph>>, programs: fn() -> Programs) -> Arc<Ceph> {
     let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
     shared.upgrade().unwrap_or_else(|| {
-        let started = Arc::new(Ceph::start(programs()));
+        let started = Arc::new(Ceph::start(programs(), MEMORY));
         *shared = Arc::downgrade(&started);
         started
     })
@@ -63,6 +71,11 @@ impl Ceph {
     pub fn another_newest() -> Arc<Ceph> {
         static SHARED: Mutex<Weak<Ceph>> = Mutex::new(Weak::new());
         share(&SHARED, Programs::newest)
+    }
+
+    /// A Ceph 16 for objects that fit into no memory: they are on a disk, compressed.
+    pub fn with_a_disk() -> Ceph {
+        Ceph::start(Programs::installed(), DISK)
     }
 
     /// The CPU time that its daemons have taken so far.
@@ -135,6 +148,44 @@ impl Ceph {
         format!("AK{name}:SK{name}")
     }
 
+    /// Has the server make `key` of so many copies of `original`, one after the other, in one upload in parts.
+    pub fn assemble(&self, bucket: &str, key: &str, original: &str, times: usize) {
+        let ask = |method: &str, path: &str, body: &str, headers: &[&str]| {
+            let (mut curl, _body) = self.request(CREDENTIALS, method, path, body, headers);
+            run(curl.arg("--fail-with-body"))
+        };
+        let between = |text: &str, tag: &str| {
+            let (_, rest) = text.split_once(&format!("<{tag}>")).expect(tag);
+            rest.split_once("</").expect(tag).0.to_owned()
+        };
+        let begun = ask("POST", &format!("{bucket}/{key}?uploads="), "", &[]);
+        let id = between(&begun, "UploadId");
+        let source = format!("x-amz-copy-source: {bucket}/{original}");
+        let part = |number: usize| {
+            let path = format!("{bucket}/{key}?partNumber={number}&uploadId={id}");
+            let etag = between(&ask("PUT", &path, "", &[&source, "Content-Length: 0"]), "ETag");
+            format!("<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>")
+        };
+        let parts: String = (1..=times).map(part).collect();
+        let all = format!("<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>");
+        let made = ask("POST", &format!("{bucket}/{key}?uploadId={id}"), &all, &[]);
+        assert!(made.contains("CompleteMultipartUploadResult"), "{made}");
+    }
+
+    /// What another client than ours reads, block by block.
+    pub fn read_plainly(&self, bucket: &str, key: &str, mut take: impl FnMut(&[u8])) {
+        let (mut curl, _body) = self.request(CREDENTIALS, "GET", &format!("{bucket}/{key}"), "", &[]);
+        let mut curl = curl.arg("--fail").stdout(Stdio::piped()).spawn().unwrap();
+        let (mut output, mut block) = (curl.stdout.take().unwrap(), vec![0; 1 << 20]);
+        loop {
+            match output.read(&mut block).unwrap() {
+                0 => break,
+                length => take(&block[..length]),
+            }
+        }
+        assert!(curl.wait().unwrap().success(), "{bucket}/{key}");
+    }
+
     /// Deletes a key without naming a version: on a versioned bucket that leaves a marker.
     pub fn plain_delete(&self, bucket: &str, key: &str) {
         self.owner("DELETE", &format!("{bucket}/{key}"), None, &[]);
@@ -176,12 +227,12 @@ impl Ceph {
         (curl, file)
     }
 
-    fn start(programs: Programs) -> Ceph {
+    fn start(programs: Programs, disk: &'static str) -> Ceph {
         let folder = tempfile::tempdir().unwrap();
         let (monitor_port, port, tls_port) = (free_port(), free_port(), free_port());
         let endpoint = format!("http://127.0.0.1:{port}");
         let users = Mutex::new(BTreeSet::new());
-        let mut ceph = Ceph { programs, folder, daemons: Vec::new(), watcher: None, endpoint, tls_port, users };
+        let mut ceph = Ceph { programs, disk, folder, daemons: Vec::new(), watcher: None, endpoint, tls_port, users };
         ceph.prepare(monitor_port);
         ceph.certify();
         ceph.daemon("ceph-mon", &["-i", "a"]);
@@ -220,6 +271,7 @@ impl Ceph {
         let conf = include_str!("ceph.conf")
             .replace("@FOLDER@", &self.folder.path().display().to_string())
             .replace("@MONITOR@", &monitor_port.to_string())
+            .replace("@DISK@", self.disk)
             .replace("@PLUGINS@", &self.programs.plugins())
             .replace("@FSID@", &fsid)
             .replace("@HOST@", HOST);

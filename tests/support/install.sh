@@ -7,7 +7,7 @@ set -eu
 case "${1:-}" in
 bench) wanted="gcc libc6-dev postgresql-15 python3-pip ca-certificates curl rclone restic time util-linux" ;;
 demo) wanted="gcc libc6-dev ca-certificates postgresql-15 util-linux" ;;
-test) wanted="gcc g++ libc6-dev ca-certificates git curl postgresql-15 util-linux age zstd openssh-client python3-pip ceph-mon ceph-osd ceph-mgr radosgw ceph-common" ;;
+test) wanted="gcc g++ libc6-dev ca-certificates git curl postgresql-15 util-linux age zstd openssh-client python3-pip ceph-mon ceph-osd ceph-mgr radosgw ceph-common etcd-server haproxy nginx-light" ;;
 *)
     echo "usage: $0 demo|test|bench" >&2
     exit 2
@@ -48,9 +48,12 @@ fi
 
 log=$(mktemp)
 no_cluster=/etc/postgresql-common/createcluster.d/warmspare.conf
+no_service=/usr/sbin/policy-rc.d
+ours=""
 clean_up() {
     rm -f "$log"
     [ ! -e "$no_cluster" ] || $as_root rm -f "$no_cluster"
+    [ -z "$ours" ] || $as_root rm -f "$no_service"
 }
 trap clean_up EXIT
 trap 'exit 130' INT TERM
@@ -73,6 +76,12 @@ case "$missing" in
     echo "create_main_cluster = false" | $as_root tee "$no_cluster" >/dev/null
     ;;
 esac
+# Nor does anybody want etcd, HAProxy or nginx to run on this machine because tests start them (invoke-rc.d(8)).
+if [ ! -e "$no_service" ]; then
+    ours=yes
+    printf '#!/bin/sh\nexit 101\n' | $as_root tee "$no_service" >/dev/null
+    $as_root chmod 755 "$no_service"
+fi
 # shellcheck disable=SC2086 # a list of packages
 apt install --no-install-recommends $missing
 for package in $missing; do

@@ -181,7 +181,7 @@ async fn pass(
     let mut server = TcpStream::connect(server).await?;
     server.write_all(rewritten(&head, fault).as_bytes()).await?;
     if let Fault::LosesReplies(count) | Fault::SaysFailed(count) = fault
-        && head.starts_with("PUT ")
+        && (head.starts_with("PUT ") || head.starts_with("POST /v3/kv/txn "))
         && lost.fetch_add(1, Ordering::Relaxed) < count
     {
         let (mut from, mut to) = client.split();

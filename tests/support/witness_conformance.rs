@@ -1,11 +1,13 @@
-//! What every witness must do, whatever it is made of.
+//! What every witness must do, whatever it is made of, and whatever happens to it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future;
 use jiff::Timestamp;
 use warmspare::site::lease::{Nonce, Proposal, Revision, Side, Standing, Term, WitnessId};
-use warmspare::site::witness::{Author, Outcome, Record, Witness};
+use warmspare::site::witness::{Author, Opened, Outcome, Record, Witness, WitnessError};
+
+use super::wire::{Line, Wire};
 
 /// A record of `ams` in that term; the nonce tells whose it is.
 pub fn record(term: u64, nonce: u128) -> Record {
@@ -93,4 +95,127 @@ async fn a_write_that_is_repeated_is_known_by_its_nonce(witness: &impl Witness) 
         Outcome::Lost => assert_eq!(read(witness).await, (revision, ours)),
         Outcome::Unknown(error) => panic!("{error}"),
     }
+}
+
+/// How long one request to a disturbed witness may take.
+pub const REQUEST_MAX: Duration = Duration::from_secs(2);
+
+/// A real store, behind a line that can be disturbed, and what happens to stores.
+pub trait Rig {
+    fn wire(&self) -> &Wire;
+
+    /// The witness as another process opens it, by the line, with [`REQUEST_MAX`].
+    async fn open(&self) -> Opened;
+
+    /// Starts the server anew; one that forgets everything then does nothing.
+    async fn restart(&mut self);
+
+    /// Remembers the store as it is.
+    async fn back_up(&mut self);
+
+    /// Puts it back as it was.
+    async fn put_back(&mut self);
+
+    /// Deletes the record.
+    async fn delete(&mut self);
+}
+
+/// Everything that happens to a witness: nobody believes what is not so, and afterwards it goes on.
+pub async fn survives(rig: &mut impl Rig) {
+    let ours = rig.open().await;
+    won(&ours, None, &record(1, 1)).await;
+    a_lost_reply_is_no_answer(rig, &ours).await;
+    silence_has_an_end(rig, &ours).await;
+    a_server_that_was_started_anew_goes_on(rig, &ours).await;
+    what_was_put_back_is_told(rig, &ours).await;
+    what_was_deleted_is_told(rig).await;
+}
+
+async fn unknown(witness: &Opened, expected: Revision, record: &Record) {
+    let began = Instant::now();
+    let outcome = witness.replace(Some(expected), record).await;
+    assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
+    let took = began.elapsed();
+    assert!(took < REQUEST_MAX + Duration::from_secs(1), "a request has a limit, and this took {took:?}");
+}
+
+async fn a_lost_reply_is_no_answer(rig: &impl Rig, ours: &Opened) {
+    let (first, _) = read(ours).await;
+    rig.wire().set(Line::LosesAnswers);
+    unknown(ours, first, &record(1, 2)).await;
+    rig.wire().set(Line::Passes);
+    let (second, there) = read(ours).await;
+    assert_eq!(there.nonce, record(1, 2).nonce, "it was done, and is known by its nonce");
+    // Another was faster: then our own, of which nothing was heard, is not there.
+    let theirs = rig.open().await;
+    let third = won(&theirs, Some(second), &record(1, 3)).await;
+    rig.wire().set(Line::LosesAnswers);
+    unknown(ours, second, &record(1, 4)).await;
+    rig.wire().set(Line::Passes);
+    let (revision, there) = read(ours).await;
+    assert_eq!((revision, there.nonce), (third, record(1, 3).nonce));
+}
+
+/// No request takes longer than its limit, and what never arrived was not done.
+pub async fn silence_has_an_end(rig: &impl Rig, ours: &Opened) {
+    let (before, was) = read(ours).await;
+    rig.wire().set(Line::Hangs);
+    unknown(ours, before, &record(1, 5)).await;
+    let began = Instant::now();
+    let error = ours.read().await.unwrap_err();
+    assert!(began.elapsed() < REQUEST_MAX + Duration::from_secs(1), "{error}");
+    rig.wire().set(Line::Passes);
+    assert_eq!(read(ours).await, (before, was), "what never arrived was not done");
+}
+
+async fn a_server_that_was_started_anew_goes_on(rig: &mut impl Rig, ours: &Opened) {
+    let before = read(ours).await;
+    rig.restart().await;
+    assert_eq!(read(ours).await, before);
+    let newer = record(1, 6);
+    // The first may meet a connection of before.
+    let _ = ours.replace(Some(before.0), &newer).await;
+    let (revision, there) = read(ours).await;
+    match there.nonce == newer.nonce {
+        true => assert_ne!(revision, before.0),
+        false => assert_ne!(won(ours, Some(before.0), &newer).await, before.0),
+    }
+}
+
+/// A store that was put back is told of, and nothing is built upon what it shows.
+pub async fn what_was_put_back_is_told(rig: &mut impl Rig, ours: &Opened) {
+    let (revision, _) = read(ours).await;
+    rig.back_up().await;
+    let newer = won_at_last(ours, revision, &record(2, 7)).await;
+    rig.put_back().await;
+    let error = ours.read().await.unwrap_err();
+    assert!(matches!(error, WitnessError::WentBack { read, .. } if read == newer), "{error}");
+    // A process that has seen nothing cannot know; what its site has on its disk does (`Durable::highest`).
+    let (shown, there) = read(&rig.open().await).await;
+    assert_eq!((shown, there.term), (revision, 1));
+    let outcome = ours.replace(Some(newer), &record(2, 8)).await;
+    assert!(matches!(outcome, Outcome::Lost | Outcome::Unknown(_)), "{outcome:?}");
+}
+
+/// Wins, though connections of before may be gone.
+async fn won_at_last(witness: &Opened, expected: Revision, record: &Record) -> Revision {
+    for _ in 0..3 {
+        if let Outcome::Won(revision) = witness.replace(Some(expected), record).await {
+            return revision;
+        }
+        let (revision, there) = read(witness).await;
+        if there.nonce == record.nonce {
+            return revision;
+        }
+    }
+    panic!("it cannot be written any more")
+}
+
+/// So is one whose record was deleted.
+pub async fn what_was_deleted_is_told(rig: &mut impl Rig) {
+    let ours = rig.open().await;
+    read(&ours).await;
+    rig.delete().await;
+    let error = ours.read().await.unwrap_err();
+    assert!(matches!(error, WitnessError::WentBack { .. }) && error.to_string().contains("no record"), "{error}");
 }

@@ -55,9 +55,9 @@ where
         .map_err(MirrorError::from)?;
     let mut rows = std::pin::pin!(rows);
     while let Some(row) = rows.try_next().await? {
-        let PublishedRow { key, size, blake3, modified_ns } = row;
+        let PublishedRow { key, size, blake3, modified_ns, digest } = row;
         let source = SourceVersion { etag: None, size, modified_ns };
-        let row = Row { key, source, blake3, target_etag: None, beside: None, racy: false };
+        let row = Row { key, source, blake3, target_etag: None, beside: None, digest, racy: false };
         writer.push(&row).map_err(MirrorError::from)?;
     }
     writer.finish(&folder.join("point")).map_err(MirrorError::from)?;

@@ -137,10 +137,7 @@ async fn put(place: &Bucket, name: &str, content: Vec<u8>) -> Result<(), StoreEr
     let bytes = Bytes::from(content);
     let size = bytes.len() as u64;
     let body = stream::iter((size > 0).then_some(Ok(bytes))).boxed();
-    match place.write(name, &Attributes::default(), size, body).await {
-        Ok(_) => Ok(()),
-        Err(WriteError::Body(error) | WriteError::Store(error)) => Err(error),
-    }
+    place.write(name, &Attributes::default(), size, body).await.map(drop).map_err(WriteError::any)
 }
 
 /// What this site has found, as its state folder `state` lists it.

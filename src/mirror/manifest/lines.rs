@@ -11,7 +11,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use memchr::{memchr, memrchr};
 
-use super::{CHECK_DIGITS, FORMAT, FORMAT_1, FORMAT_2, FORMAT_OF_ANY_VERSION, GONE, ManifestError, Pair, RACY, Row};
+use super::{CHECK_DIGITS, FORMAT_OF_ANY_VERSION, Format, GONE, ManifestError, Pair, RACY, Row};
+use crate::config::DigestAlgorithm;
 use crate::mirror::line::unescape;
 use crate::store::SourceVersion;
 
@@ -27,8 +28,7 @@ const STRETCH_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 struct Origin {
     path: PathBuf,
-    /// Whether rows have a digest of what stands beside the object.
-    has_beside: bool,
+    format: Format,
 }
 
 impl Origin {
@@ -97,16 +97,35 @@ impl Line {
             && number(modified) == Some(version.modified_ns)
     }
 
-    /// Key, size, BLAKE3 and time of modification, as they stand in it, between tabs: what others are told of it.
+    /// Whether its content's digest by `algorithm` is known.
+    pub fn has_digest(&self, algorithm: DigestAlgorithm) -> bool {
+        let named = self.digest().strip_prefix(algorithm.as_str().as_bytes());
+        named.is_some_and(|rest| rest.starts_with(b":"))
+    }
+
+    /// Its digits.
+    pub(in crate::mirror) fn digest_hex(&self) -> Option<&str> {
+        str::from_utf8(self.digest()).ok()?.split_once(':').map(|(_, hex)| hex)
+    }
+
+    fn digest(&self) -> &[u8] {
+        let mut from_the_end = without_check(&self.text).rsplit(|byte| *byte == b'\t');
+        from_the_end.nth(1).filter(|_| self.origin.format > Format::Three).unwrap_or_default()
+    }
+
+    /// Key, size, BLAKE3, time of modification and the application's digest, as they stand in it, between tabs: what others are
+    /// told of it.
     ///
     /// # Errors
     /// As [`Line::row`].
-    pub(in crate::mirror) fn published(&self) -> Result<[&str; 4], ManifestError> {
-        let text = str::from_utf8(without_check(&self.text)).ok();
-        let mut fields = text.into_iter().flat_map(|text| text.split('\t'));
-        let mut next = || fields.next().ok_or_else(|| self.origin.corrupt(self.number, "is no row"));
+    pub(in crate::mirror) fn published(&self) -> Result<[&str; 5], ManifestError> {
+        let wrong = || self.origin.corrupt(self.number, "is no row");
+        let text = str::from_utf8(without_check(&self.text)).map_err(|_| wrong())?;
+        let mut fields = text.split('\t');
+        let mut next = || fields.next().ok_or_else(wrong);
         let [key, _, size, modified, blake3] = [next()?, next()?, next()?, next()?, next()?];
-        Ok([key, size, blake3, modified])
+        let digest = str::from_utf8(self.digest()).map_err(|_| wrong())?;
+        Ok([key, size, blake3, modified, digest])
     }
 
     /// All of it.
@@ -116,7 +135,7 @@ impl Line {
     pub fn row(&self) -> Result<Row, ManifestError> {
         let text =
             str::from_utf8(without_check(&self.text)).map_err(|_| self.origin.corrupt(self.number, "is not UTF-8"))?;
-        let row = Row::parse(text, self.origin.has_beside);
+        let row = Row::parse(text, self.origin.format);
         row.ok_or_else(|| self.origin.corrupt(self.number, "is no row"))
     }
 }
@@ -145,13 +164,15 @@ impl Stretch {
         }
         self.last.clear();
         self.last.extend_from_slice(line.key());
-        match line.origin.has_beside {
-            true => {
+        match line.origin.format {
+            Format::Four => {
                 self.text.extend_from_slice(&line.text);
                 self.text.push(b'\n');
             }
             // Of an earlier release: written anew.
-            false => self.text.extend_from_slice(super::proven(&line.row()?.line(false)).as_bytes()),
+            Format::One | Format::Two | Format::Three => {
+                self.text.extend_from_slice(super::proven(&line.row()?.line(false)).as_bytes())
+            }
         }
         (self.rows, self.bytes) = (self.rows + 1, self.bytes + bytes);
         Ok(())
@@ -185,21 +206,22 @@ impl Lines {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(ManifestError::Io { path: path.to_owned(), operation: "read", source }),
         };
-        let origin = Arc::new(Origin { path: path.to_owned(), has_beside: true });
+        let origin = Arc::new(Origin { path: path.to_owned(), format: Format::Four });
         let (block, tail) = (Bytes::new(), BytesMut::new());
         let mut lines = Lines { origin, file, block, tail, number: 0, last_key: Vec::new(), over: false };
         let first = lines.proven()?;
         let first = str::from_utf8(without_check(&first)).map_err(|_| lines.corrupt("is not UTF-8"))?;
         let fields: Vec<&str> = first.split('\t').collect();
-        match fields.as_slice() {
-            [format @ (FORMAT | FORMAT_2 | FORMAT_1), source, target] => match (unescape(source), unescape(target)) {
+        let format = fields.first().and_then(|format| Format::of(format));
+        match (format, fields.as_slice()) {
+            (Some(format), [_, source, target]) => match (unescape(source), unescape(target)) {
                 (Some(source), Some(target)) => {
-                    lines.origin = Arc::new(Origin { path: path.to_owned(), has_beside: *format != FORMAT_1 });
+                    lines.origin = Arc::new(Origin { path: path.to_owned(), format });
                     Ok(Some((Pair { source, target }, lines)))
                 }
                 _ => Err(lines.corrupt("does not name two buckets")),
             },
-            [format, ..] if format.starts_with(FORMAT_OF_ANY_VERSION) => {
+            (None, [format, ..]) if format.starts_with(FORMAT_OF_ANY_VERSION) => {
                 Err(ManifestError::Unsupported { path: path.to_owned(), format: (*format).to_owned() })
             }
             _ => Err(lines.corrupt("does not begin a manifest")),

@@ -262,7 +262,7 @@ impl Rebuild<'_> {
         match self.destination().write(&row.key, &head.attributes, row.size, body).await {
             Ok(_) => {}
             Err(WriteError::Body(StoreError::Changed { .. })) => return Ok(false),
-            Err(WriteError::Body(error) | WriteError::Store(error)) => return Err(error.into()),
+            Err(error) => return Err(error.any().into()),
         }
         meter.advance(row.size);
         if head.tags.is_some_and(|count| count > 0) {

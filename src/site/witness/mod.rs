@@ -1,7 +1,7 @@
 //! The third place, which says who is live: one record, read whole and replaced by compare-and-set, and nothing more.
 //!
 //! A witness promises that of several who replace the same revision one wins, and that what was written is read
-//! afterwards. Many stores say so and do not: [`selftest`] tries it, and one that fails is not used. No backend judges by the
+//! afterwards. Many stores say so and do not: [`selftest()`] tries it, and one that fails is not used. No backend judges by the
 //! store's answer who won. A reply that was lost, a 409, a 500 of a write that was done: all are [`Outcome::Unknown`] or
 //! [`Outcome::Lost`], and [`lease`](super::lease) reads the record to know its own write by the nonce.
 //!
@@ -98,7 +98,7 @@ pub enum WitnessError {
     Store(#[from] StoreError),
     /// Its database did not do what it was asked.
     #[error("the witness cannot be used")]
-    Database(#[from] postgres::Error),
+    Database(#[source] Box<postgres::Error>),
     /// It took too long.
     #[error("{store} gave no answer within {}", Span(*limit))]
     Silent {
@@ -199,6 +199,12 @@ pub enum WitnessError {
         /// What it does.
         why: String,
     },
+}
+
+impl From<postgres::Error> for WitnessError {
+    fn from(error: postgres::Error) -> Self {
+        WitnessError::Database(Box::new(error))
+    }
 }
 
 impl Explain for WitnessError {

@@ -4,8 +4,8 @@
 //! to the loser. What a write replaces is said by its number: revision n is replaced by creating n + 1. The names count down, so
 //! that a listing shows the newest first: `lease/9999999998.json` is revision 1.
 //!
-//! A process that slept may create a number that was pruned meanwhile. So a create is believed only after another listing shows
-//! it to be the highest; old records stay for a day; and the highest never goes (`lease::prunable`). A listing that shows
+//! A process that slept may create a number that was pruned meanwhile. So a create is sent only while what it replaces is the
+//! highest, and believed only after another listing shows it to be the highest itself; old records stay for a day; and the highest never goes (`lease::prunable`). A listing that shows
 //! less than this process has seen is refused: the store was put back, or lists late.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -97,11 +97,12 @@ impl<K: Create + Read> Numbered<K> {
         Ok(records)
     }
 
-    /// The highest, unless it is lower than what was there before.
+    /// The highest, unless it is lower than what was there before the store was asked.
     async fn highest(&self) -> Result<Option<(Revision, ListedKey)>, WitnessError> {
+        let known = self.known.load(Ordering::Acquire);
         let highest = self.listed().await?.into_iter().next();
         let shown = highest.as_ref().map_or(0, |(revision, _)| revision.0);
-        let known = self.known.fetch_max(shown, Ordering::AcqRel);
+        self.known.fetch_max(shown, Ordering::AcqRel);
         if shown >= known {
             return Ok(highest);
         }
@@ -120,6 +121,11 @@ impl<K: Create + Read> Numbered<K> {
 
     async fn try_replace(&self, expected: Option<Revision>, record: &Record) -> Result<Outcome, WitnessError> {
         let revision = Revision(expected.map_or(0, |expected| expected.0) + 1);
+        // A create alone would leave a gap where the store was put back, and nobody would notice.
+        let there = self.highest().await?.map(|(highest, _)| highest);
+        if there != expected {
+            return Ok(Outcome::Lost);
+        }
         let key = key(revision);
         let json = record.to_json().map_err(|error| WitnessError::NoRecord {
             store: self.name.clone(),

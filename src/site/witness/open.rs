@@ -226,3 +226,26 @@ impl Witness for Opened {
         self.within(self.request, asked).await.unwrap_or_else(Outcome::Unknown)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::WitnessUrl;
+
+    /// The configuration refuses by line and word what the protocol refuses; here the two are held together.
+    #[test]
+    fn what_the_configuration_lets_through_leaves_time_to_renew() {
+        let timing = |ttl_ms: u64, drain_ms: u64| {
+            let (ttl, drain) = (Duration::from_millis(ttl_ms), Duration::from_millis(drain_ms));
+            let url = WitnessUrl::Keys(VaultUrl::Folder("/srv/witness".into()));
+            timing(&WitnessConfig { url, ttl, drain })
+        };
+        for ttl_s in [6, 7, 60, 61, 3_600] {
+            let ttl_ms = ttl_s * 1_000;
+            assert!(timing(ttl_ms, ttl_ms / 6).is_ok(), "{ttl_s}: as it is unless said");
+            assert!(timing(ttl_ms, ttl_ms * 2 / 3 - 1).is_ok(), "{ttl_s}: the most that is let through");
+            assert!(timing(ttl_ms, ttl_ms * 2 / 3 + 1).is_err(), "{ttl_s}");
+        }
+        assert_eq!(timing(60_000, 10_000).unwrap(), Timing::default());
+    }
+}

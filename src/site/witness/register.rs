@@ -165,23 +165,30 @@ impl<R: Registers> Register<R> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the store shows, unless it is older than what was there before.
-    fn noted(&self, shown: Option<Entry>) -> Result<Option<Entry>, WitnessError> {
-        let mut known = self.known();
-        if let Some((read, value)) = known.as_ref() {
+    /// What the store shows, unless it is older than what was `known` before it was asked.
+    fn noted(&self, known: Option<Entry>, shown: Option<Entry>) -> Result<Option<Entry>, WitnessError> {
+        if let Some((read, value)) = known {
             let is_older = match &shown {
                 None => true,
-                Some((revision, _)) if revision < read => true,
                 // The same number, and another record.
-                Some((revision, other)) => revision == read && other != value,
+                Some((revision, other)) => *revision < read || *revision == read && *other != value,
             };
             if is_older {
                 let shown = shown.map_or("no record".to_owned(), |(revision, _)| format!("revision {revision}"));
-                return Err(WitnessError::WentBack { store: self.registers.name().to_owned(), shown, read: *read });
+                return Err(WitnessError::WentBack { store: self.registers.name().to_owned(), shown, read });
             }
         }
-        known.clone_from(&shown);
+        if let Some(entry) = &shown {
+            self.learn(entry);
+        }
         Ok(shown)
+    }
+
+    fn learn(&self, (revision, value): &Entry) {
+        let mut known = self.known();
+        if known.as_ref().is_none_or(|(known, _)| known < revision) {
+            *known = Some((*revision, value.clone()));
+        }
     }
 
     async fn try_replace(&self, expected: Option<Revision>, record: &Record) -> Result<Outcome, WitnessError> {
@@ -199,18 +206,16 @@ impl<R: Registers> Register<R> {
         });
         let Some(revision) = self.registers.put(KEY, expected, value.clone()).await? else { return Ok(Outcome::Lost) };
         failpoint::hit("witness.replace");
-        let mut known = self.known();
-        if known.as_ref().is_none_or(|(known, _)| *known < revision) {
-            *known = Some((revision, value));
-        }
+        self.learn(&(revision, value));
         Ok(Outcome::Won(revision))
     }
 }
 
 impl<R: Registers> Witness for Register<R> {
     async fn read(&self) -> Result<Option<(Revision, Record)>, WitnessError> {
+        let known = self.known().clone();
         let shown = self.registers.get(KEY).await?;
-        self.noted(shown)?.map(|entry| self.parsed(&entry)).transpose()
+        self.noted(known, shown)?.map(|entry| self.parsed(&entry)).transpose()
     }
 
     async fn replace(&self, expected: Option<Revision>, record: &Record) -> Outcome {

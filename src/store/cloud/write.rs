@@ -84,9 +84,7 @@ impl Cloud {
         if !(is_plain && is_here) {
             let (head, body) = from.read(original.key, Some(&before.version)).await?;
             let written = self.write(key, attributes, head.version.size, body).await;
-            return written.map_err(|error| match error {
-                WriteError::Body(error) | WriteError::Store(error) => error,
-            });
+            return written.map_err(WriteError::any);
         }
         let (source, path, at) =
             (from.path(original.key, "copy")?, self.path(key, "copy to")?, self.at(key, "copy to"));

@@ -58,20 +58,27 @@ pub(super) fn read(status: u16, body: &[u8]) -> Result<Value, Refused> {
     // As the gateway writes it; `code` is that of gRPC.
     let fault: Value = serde_json::from_slice(body).unwrap_or_default();
     let words = fault.get("error").or_else(|| fault.get("message")).and_then(Value::as_str);
-    let words = words.map_or_else(|| format!("it answers with HTTP {status}"), str::to_owned);
+    let words = words.map_or_else(|| format!("it answers with HTTP {status}{}", plain(body)), str::to_owned);
     let code = fault.get("code").and_then(Value::as_u64).unwrap_or_default();
     Err(match (status, code) {
         _ if words.contains("compacted") => Refused::Compacted,
         _ if words.contains("invalid auth token") => Refused::Token,
         _ if words.contains("authentication is not enabled") => Refused::NoUsers,
         _ if words.contains("database space exceeded") => Refused::Full,
-        _ if words.contains("user name is empty") => Refused::Denied(words),
+        // "user name is empty", "user name not found"; and of a certificate that names somebody, where users are asked for.
+        _ if words.contains("user name") || words.contains("CommonName") => Refused::Denied(words),
         _ if words.contains("authentication failed") => Refused::Denied(words),
         (401 | 403, _) | (_, 7 | 16) => Refused::Denied(words),
         // Deadline, aborted, unavailable.
         (500.., _) | (429 | 408, _) | (_, 4 | 10 | 14) => Refused::Silent(words.into()),
         _ => Refused::Other(words),
     })
+}
+
+/// The words of an answer that is no JSON, as far as a person may want to read them.
+fn plain(body: &[u8]) -> String {
+    let text: String = String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).take(200).collect();
+    if text.is_empty() || text.contains('<') { String::new() } else { format!(": {text}") }
 }
 
 /// The one key of an answer to a read.
@@ -112,6 +119,9 @@ mod tests {
         let full = fault("etcdserver: mvcc: database space exceeded", 8);
         assert!(matches!(told(429, &full), StoreError::NoSpace { .. }));
         assert!(matches!(read(401, fault("etcdserver: invalid auth token", 16).as_bytes()), Err(Refused::Token)));
+        let named = "CommonName of client sending a request against gateway will be ignored and not used as expected\n";
+        let error = told(400, named);
+        assert!(matches!(&error, StoreError::Denied { why, .. } if why.contains("HTTP 400: CommonName")), "{error}");
         assert!(matches!(told(404, "Not Found"), StoreError::Other { .. }));
     }
 

@@ -129,9 +129,7 @@ impl Folder {
         }
         let (head, body) = from.read(original.key, Some(&head.version)).await?;
         let written = self.write(key, attributes, head.version.size, body).await;
-        written.map_err(|error| match error {
-            WriteError::Body(error) | WriteError::Store(error) => error,
-        })
+        written.map_err(WriteError::any)
     }
 
     /// What is said of any version: a folder keeps none.

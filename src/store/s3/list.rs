@@ -77,7 +77,7 @@ impl S3 {
 }
 
 /// An entry that the SDK read.
-fn sent(object: &Object) -> Sent {
+pub(super) fn sent(object: &Object) -> Sent {
     let version = version_of(object.e_tag(), object.size(), object.last_modified());
     (object.key().unwrap_or_default().to_owned(), version)
 }

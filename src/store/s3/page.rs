@@ -7,7 +7,6 @@
 //! What this does not know at first sight (a comment, a CDATA section, an attribute, a number that is none) it does not interpret:
 //! then the SDK gets the page as it came.
 
-use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextMut;
@@ -18,13 +17,17 @@ use bytes::Bytes;
 use futures_util::{FutureExt, TryStreamExt};
 use http_body_util::{BodyExt, StreamBody};
 use jiff::Timestamp;
-use memchr::{memchr, memchr2};
+use quick_xml::Reader;
+use quick_xml::escape::resolve_predefined_entity;
+use quick_xml::events::{BytesRef, BytesStart, Event};
 
 use super::bare_etag;
 use crate::store::object::SourceVersion;
 
 /// The outermost element.
-const ROOT: &str = "ListBucketResult";
+const ROOT: &[u8] = b"ListBucketResult";
+/// An entry.
+const ENTRY: &[u8] = b"Contents";
 
 /// One entry, its key as it was sent.
 pub(super) type Sent = (String, SourceVersion);
@@ -78,199 +81,129 @@ impl Intercept for Entries {
 
 /// The entries of a page, and the page without them; `None` where it is not what is known here.
 fn read(page: &str) -> Option<(Vec<Sent>, String)> {
-    let mut at = Tokens { text: page, at: 0 };
-    at.root()?;
-    let (mut entries, mut rest, mut kept) = (Vec::with_capacity(1_000), String::new(), 0);
+    let mut reader = Reader::from_str(page);
+    open(&mut reader)?;
+    let (mut entries, mut rest, mut kept, mut words) = (Vec::with_capacity(1_000), String::new(), 0, String::new());
     loop {
-        at.space();
-        let begin = at.at;
-        match at.next()? {
-            Token::Open("Contents") => {
-                entries.push(at.entry()?);
+        let begin = position(&reader)?;
+        match reader.read_event().ok()? {
+            Event::Start(tag) if tag.name().as_ref() == ENTRY => {
+                is_bare(&tag).then_some(())?;
+                entries.push(entry(&mut reader, &mut words)?);
                 rest.push_str(page.get(kept..begin)?);
-                kept = at.at;
+                kept = position(&reader)?;
             }
-            Token::Open(name) => at.pass(name)?,
-            Token::Empty(_) => {}
-            Token::Close(ROOT) => break,
-            Token::Close(_) => return None,
+            Event::Start(tag) => {
+                reader.read_to_end(tag.name()).ok()?;
+            }
+            Event::Empty(tag) if tag.name().as_ref() != ENTRY => {}
+            Event::Text(text) if is_blank(&text) => {}
+            Event::End(_) => break,
+            _ => return None,
         }
     }
     rest.push_str(page.get(kept..)?);
-    page.get(at.at..)?.trim().is_empty().then_some((entries, rest))
+    loop {
+        match reader.read_event().ok()? {
+            Event::Text(text) if is_blank(&text) => {}
+            Event::Eof => return Some((entries, rest)),
+            _ => return None,
+        }
+    }
 }
 
-/// A tag without attributes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token<'a> {
-    Open(&'a str),
-    Close(&'a str),
-    Empty(&'a str),
+/// Where `reader` is in its page.
+fn position(reader: &Reader<&[u8]>) -> Option<usize> {
+    usize::try_from(reader.buffer_position()).ok()
 }
 
-/// Where a page is read.
-struct Tokens<'a> {
-    text: &'a str,
-    at: usize,
+/// Passes the outermost tag, whatever namespace it names, and what stands before it.
+fn open(reader: &mut Reader<&[u8]>) -> Option<()> {
+    loop {
+        match reader.read_event().ok()? {
+            Event::Decl(_) => {}
+            Event::Text(text) if is_blank(&text) => {}
+            Event::Start(tag) => return (tag.name().as_ref() == ROOT).then_some(()),
+            _ => return None,
+        }
+    }
 }
 
-impl<'a> Tokens<'a> {
-    fn rest(&self) -> &'a str {
-        self.text.get(self.at..).unwrap_or_default()
-    }
+fn is_blank(text: &[u8]) -> bool {
+    text.trim_ascii().is_empty()
+}
 
-    fn space(&mut self) {
-        let rest = self.rest();
-        if rest.starts_with('<') {
-            return;
-        }
-        self.at += rest.len() - rest.trim_ascii_start().len();
-    }
+/// Whether a tag has no attributes.
+fn is_bare(tag: &BytesStart<'_>) -> bool {
+    tag.name().as_ref().len() == tag.len()
+}
 
-    /// The outermost tag, whatever namespace it names, and what stands before it.
-    fn root(&mut self) -> Option<()> {
-        self.space();
-        if self.rest().starts_with("<?xml ") {
-            self.at += self.rest().find("?>")? + 2;
-            self.space();
-        }
-        let (tag, _) = self.rest().strip_prefix('<')?.split_once('>')?;
-        self.at += tag.len() + 2;
-        let attributes = tag.strip_prefix(ROOT)?;
-        let is_open = attributes.is_empty() || attributes.starts_with([' ', '\n']);
-        (is_open && !attributes.ends_with('/')).then_some(())
-    }
-
-    /// The next tag, if nothing stands before it.
-    fn next(&mut self) -> Option<Token<'a>> {
-        let rest = self.rest().strip_prefix('<')?;
-        let tag = rest.get(..memchr(b'>', rest.as_bytes())?)?;
-        self.at += tag.len() + 2;
-        let token = match (tag.strip_prefix('/'), tag.strip_suffix('/')) {
-            (Some(name), _) => Token::Close(name),
-            (None, Some(name)) => Token::Empty(name),
-            (None, None) => Token::Open(tag),
-        };
-        let (Token::Open(name) | Token::Close(name) | Token::Empty(name)) = token;
-        let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        is_name.then_some(token)
-    }
-
-    /// The text up to the next tag.
-    fn words(&mut self) -> Option<&'a str> {
-        let rest = self.rest();
-        let length = memchr(b'<', rest.as_bytes())?;
-        self.at += length;
-        rest.get(..length)
-    }
-
-    /// Passes over the rest of the element `name`.
-    fn pass(&mut self, name: &'a str) -> Option<()> {
-        self.words()?;
-        let mut within = match self.next()? {
-            Token::Close(closed) => return (closed == name).then_some(()),
-            Token::Open(inner) => vec![name, inner],
-            Token::Empty(_) => vec![name],
-        };
-        while let Some(name) = within.last() {
-            self.words()?;
-            match self.next()? {
-                Token::Open(inner) => within.push(inner),
-                Token::Empty(_) => {}
-                Token::Close(closed) if closed == *name => drop(within.pop()),
-                Token::Close(_) => return None,
-            }
-        }
-        Some(())
-    }
-
-    /// The text of the element between these two tags, if it is the next.
-    fn value(&mut self, open: &str, close: &str) -> Option<Option<&'a str>> {
-        if !self.rest().starts_with(open) {
-            return Some(None);
-        }
-        self.at += open.len();
-        let words = self.words()?;
-        self.rest().starts_with(close).then_some(())?;
-        self.at += close.len();
-        Some(Some(words))
-    }
-
-    /// The rest of a `Contents` element. What it says twice is not understood.
-    fn entry(&mut self) -> Option<Sent> {
-        let (mut key, mut etag, mut size, mut modified) = (None, None, None, None);
-        loop {
-            self.space();
-            let is_once = if let Some(text) = self.value("<Key>", "</Key>")? {
-                key.replace(unescaped(text)?.into_owned()).is_none()
-            } else if let Some(text) = self.value("<LastModified>", "</LastModified>")? {
-                modified.replace(text.parse::<Timestamp>().ok()?.as_nanosecond()).is_none()
-            } else if let Some(text) = self.value("<ETag>", "</ETag>")? {
-                etag.replace(tag_of(text)?).is_none()
-            } else if let Some(text) = self.value("<Size>", "</Size>")? {
-                size.replace(text.parse::<u64>().ok()?).is_none()
-            } else if self.value("<StorageClass>", "</StorageClass>")?.is_some() {
-                true
-            } else {
-                match self.next()? {
-                    Token::Open(name) => self.pass(name).is_some(),
-                    Token::Empty(name) => !matches!(name, "Key" | "ETag" | "Size" | "LastModified"),
-                    Token::Close("Contents") => break,
-                    Token::Close(_) => false,
+/// The rest of an entry. What it says twice is not understood. `words` is room for the text of an element.
+fn entry(reader: &mut Reader<&[u8]>, words: &mut String) -> Option<Sent> {
+    let (mut key, mut etag, mut size, mut modified) = (None, None, None, None);
+    loop {
+        let is_once = match reader.read_event().ok()? {
+            Event::Start(tag) => {
+                is_bare(&tag).then_some(())?;
+                match tag.name().as_ref() {
+                    b"Key" => key.replace(text(reader, words)?.to_owned()).is_none(),
+                    b"ETag" => etag.replace(bare_etag(Some(text(reader, words)?))).is_none(),
+                    b"Size" => size.replace(number(text(reader, words)?)?).is_none(),
+                    b"LastModified" => {
+                        modified.replace(text(reader, words)?.parse::<Timestamp>().ok()?.as_nanosecond()).is_none()
+                    }
+                    _ => reader.read_to_end(tag.name()).is_ok(),
                 }
-            };
-            is_once.then_some(())?;
+            }
+            Event::Empty(tag) => !matches!(tag.name().as_ref(), b"Key" | b"ETag" | b"Size" | b"LastModified"),
+            Event::Text(text) => is_blank(&text),
+            Event::End(_) => break,
+            _ => false,
+        };
+        is_once.then_some(())?;
+    }
+    Some((key?, SourceVersion { etag: etag.flatten(), size: size?, modified_ns: modified? }))
+}
+
+/// A number of digits alone: a sign would be taken for one.
+fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// The text of an element that has nothing else in it, as it is meant.
+fn text<'a>(reader: &mut Reader<&[u8]>, words: &'a mut String) -> Option<&'a str> {
+    words.clear();
+    loop {
+        match reader.read_event().ok()? {
+            // The end of a line is one character, whatever it was sent as.
+            Event::Text(text) if !text.contains(&b'\r') => words.push_str(str::from_utf8(&text).ok()?),
+            Event::GeneralRef(reference) => words.push(character(&reference)?),
+            Event::End(_) => return Some(words),
+            _ => return None,
         }
-        let version = SourceVersion { etag: bare_etag(etag.as_deref()), size: size?, modified_ns: modified? };
-        Some((key?, version))
     }
 }
 
-/// A tag, perhaps with the quotes around it.
-fn tag_of(text: &str) -> Option<Cow<'_, str>> {
-    let within = text.strip_prefix("&quot;").and_then(|text| text.strip_suffix("&quot;"));
-    unescaped(within.unwrap_or(text))
-}
-
-/// Text as it is meant.
-fn unescaped(text: &str) -> Option<Cow<'_, str>> {
-    // The end of a line is one character, whatever it was sent as.
-    let Some(first) = memchr2(b'&', b'\r', text.as_bytes()) else { return Some(text.into()) };
-    if text.contains('\r') {
-        return None;
+fn character(reference: &BytesRef<'_>) -> Option<char> {
+    match reference.resolve_char_ref().ok()? {
+        None => resolve_predefined_entity(str::from_utf8(reference).ok()?)?.parse().ok(),
+        character => character,
     }
-    let (plain, mut rest) = text.split_at(first);
-    let mut meant = String::with_capacity(text.len());
-    meant.push_str(plain);
-    while let Some(escaped) = rest.strip_prefix('&') {
-        let (name, behind) = escaped.split_once(';')?;
-        meant.push(match name {
-            "quot" => '"',
-            "amp" => '&',
-            "lt" => '<',
-            "gt" => '>',
-            "apos" => '\'',
-            number => numbered(number)?,
-        });
-        let next = behind.find('&').unwrap_or(behind.len());
-        let (plain, more) = behind.split_at(next);
-        meant.push_str(plain);
-        rest = more;
-    }
-    Some(meant.into())
-}
-
-fn numbered(name: &str) -> Option<char> {
-    let number = name.strip_prefix('#')?;
-    let (digits, radix) = number.strip_prefix('x').map_or((number, 10), |digits| (digits, 16));
-    // A sign would be taken for one.
-    digits.bytes().all(|byte| byte.is_ascii_alphanumeric()).then_some(())?;
-    char::from_u32(u32::from_str_radix(digits, radix).ok()?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+
+    use aws_sdk_s3::error::DisplayErrorContext;
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, TestCaseError, TestRunner};
+
     use super::*;
+    use crate::config::address::{BucketAddress, BucketUrl};
+    use crate::store::s3::S3;
 
     const CEPH: &str = concat!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">",
@@ -340,12 +273,87 @@ mod tests {
 
     #[test]
     fn text_is_unescaped_as_xml_has_it() {
-        let check = |text: &str, meant: Option<&str>| assert_eq!(unescaped(text).as_deref(), meant, "{text}");
+        let check = |text: &str, meant: Option<&str>| {
+            let read = read(&CEPH.replacen("a%2Bb/&amp;c", text, 1));
+            assert_eq!(read.map(|(entries, _)| entries[0].0.clone()).as_deref(), meant, "{text}");
+        };
         check("plain é", Some("plain é"));
+        check(" a ", Some(" a "));
         check("&lt;&gt;&amp;&quot;&apos;&#65;&#x41;b", Some("<>&\"'AAb"));
         check("&amp;amp;", Some("&amp;"));
         for text in ["&", "&;", "&amp", "a&b;", "&#+65;", "&#xD800;", "&#;"] {
             check(text, None);
         }
+    }
+
+    /// An element as servers write it; now and then another one.
+    fn element(name: &'static str, usual: &'static str, odd: &'static str) -> impl Strategy<Value = String> {
+        let text = prop_oneof![30 => usual, 1 => odd].prop_map(move |value| format!("<{name}>{value}</{name}>"));
+        prop_oneof![60 => text, 1 => Just(String::new()), 1 => Just(format!("<{name}/>"))]
+    }
+
+    fn entry() -> impl Strategy<Value = String> {
+        let parts = (
+            element(
+                "Key",
+                "[a-z%+ é/\"'\\n]{0,6}(&(amp|lt|quot|apos|#x20|#9);)?[a-z ]{0,2}",
+                "a&nbsp;|a&|<a/>|\r\n|<![CDATA[a]]>",
+            ),
+            element(
+                "LastModified",
+                "20[0-2][0-9]-0[1-9]-[0-2][1-8]T[0-1][0-9]:00:[0-5]0(\\.[0-9]{1,3})?Z",
+                "yesterday|2026-01-01T00:00:00(\\+01:00)?",
+            ),
+            element("ETag", "&quot;[0-9a-f]{4}(-2)?&quot;|\"[0-9a-f]{4}\"|[0-9a-f]{0,4}", "&quot;|\"|'a'"),
+            element("Size", "[0-9]{1,6}", "[-+][0-9]|0x1|| 1"),
+            element("Owner", "(<ID>o</ID>)?", "<ID>o|o"),
+            prop_oneof![20 => "[\n ]{0,2}", 1 => "<!-- c -->|<Size>1</Size>|a"],
+        );
+        let parts = parts.prop_map(|(key, modified, etag, size, owner, rest)| [key, modified, etag, size, owner, rest]);
+        parts.prop_shuffle().prop_map(|parts| format!("<Contents>{}</Contents>", parts.concat()))
+    }
+
+    /// Answers every request with the page that is set.
+    fn serve(page: Arc<Mutex<String>>) -> String {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", server.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in server.incoming() {
+                let mut stream = stream.unwrap();
+                let mut request = BufReader::new(stream.try_clone().unwrap()).lines();
+                while request.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+                let page = page.lock().unwrap().clone();
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", page.len());
+                stream.write_all((head + &page).as_bytes()).unwrap();
+            }
+        });
+        endpoint
+    }
+
+    /// Whatever is read here the SDK reads likewise; what it does not understand is not read here either.
+    #[test]
+    fn a_page_is_read_as_the_sdk_reads_it() {
+        let page = Arc::new(Mutex::new(String::new()));
+        let url = BucketUrl::S3 { bucket: "b".to_owned(), prefix: String::new() };
+        let address = BucketAddress::at("artifacts", url).on_server(&serve(Arc::clone(&page)));
+        let s3 = S3::open(&address, "b", "", Some("a:b".into())).unwrap().once();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut runner = TestRunner::new(Config { cases: 300, failure_persistence: None, ..Config::default() });
+        let read_here = Cell::new(0);
+        let entries = proptest::collection::vec(entry(), 0..4);
+        let outcome = runner.run(&entries, |entries| {
+            let text = format!("<ListBucketResult><Name>b</Name>{}</ListBucketResult>", entries.concat());
+            page.lock().unwrap().clone_from(&text);
+            let Some((found, _)) = read(&text) else { return Ok(()) };
+            read_here.set(read_here.get() + found.len());
+            let by_sdk = runtime.block_on(s3.client.list_objects_v2().bucket("b").send());
+            let by_sdk =
+                by_sdk.map_err(|error| TestCaseError::fail(format!("{text}: {}", DisplayErrorContext(error))))?;
+            let by_sdk: Vec<Sent> = by_sdk.contents().iter().map(crate::store::s3::list::sent).collect();
+            prop_assert_eq!(found, by_sdk, "{}", text);
+            Ok(())
+        });
+        outcome.unwrap();
+        assert!(read_here.get() > 100, "{read_here:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The third place, on every store it may lie on, and on stores and networks that misbehave: whoever believes to have won has.
+//! Numbered objects as the witness: in folders and in buckets, and on those that misbehave.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -7,13 +7,17 @@ use secrecy::SecretString;
 use warmspare::config::address::{VaultAddress, VaultUrl};
 use warmspare::error::Explain;
 use warmspare::site::lease::Revision;
-use warmspare::site::witness::{Numbered, Outcome, Reach, Witness, WitnessError, selftest};
+use warmspare::site::witness::{Numbered, Opened, Outcome, Reach, Witness, WitnessError, selftest};
 use warmspare::store::{Create, Delete, Keys, Read};
 
 use crate::keys::open_to_all;
 use crate::support::ceph::{CREDENTIALS, Ceph};
 use crate::support::proxy::{Fault, Proxy};
-use crate::support::witness_conformance::{conforms, read, record, won};
+use crate::support::wire::Wire;
+use crate::support::witness_conformance::{
+    REQUEST_MAX, Rig, conforms, read, record, silence_has_an_end, what_was_deleted_is_told, what_was_put_back_is_told,
+    won,
+};
 
 fn bucket(endpoint: &str, bucket: &str) -> Keys {
     let url = VaultUrl::S3 { bucket: bucket.to_owned(), prefix: "witness/".to_owned() };
@@ -169,4 +173,64 @@ async fn what_others_left_in_its_place_is_told_by_name() {
     assert!(error.to_string().contains("lease/9999999998.json in /"), "{error}");
     let second = won(&witness, Some(Revision(1)), &record(1, 1)).await;
     assert_eq!(read(&witness).await.0, second);
+}
+
+/// A bucket by a line.
+struct Behind {
+    wire: Wire,
+    keys: Keys,
+    by_wire: Keys,
+    backup: Vec<String>,
+}
+
+impl Behind {
+    async fn names(&self) -> Vec<String> {
+        self.keys.list("lease/").await.unwrap().into_iter().map(|listed| listed.key).collect()
+    }
+}
+
+impl Rig for Behind {
+    fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    async fn open(&self) -> Opened {
+        Opened::of_keys(self.by_wire.clone(), "s3", REQUEST_MAX, Reach::Everywhere)
+    }
+
+    /// The Ceph of the tests forgets everything then.
+    async fn restart(&mut self) {}
+
+    async fn back_up(&mut self) {
+        self.backup = self.names().await;
+    }
+
+    async fn put_back(&mut self) {
+        for key in self.names().await {
+            if !self.backup.contains(&key) {
+                self.keys.delete(&key).await.unwrap();
+            }
+        }
+    }
+
+    async fn delete(&mut self) {
+        for key in self.names().await {
+            self.keys.delete(&key).await.unwrap();
+        }
+    }
+}
+
+/// Lost replies and false answers are the proxy's, above: in a bucket a write is a create between two listings.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_survives_what_happens_to_it() {
+    let ceph = Ceph::shared();
+    let name = ceph.bucket();
+    let wire = Wire::to(ceph.endpoint().strip_prefix("http://").unwrap()).await;
+    let by_wire = bucket(&format!("http://127.0.0.1:{}", wire.port()), &name);
+    let mut rig = Behind { wire, by_wire, keys: bucket(ceph.endpoint(), &name), backup: Vec::new() };
+    let ours = rig.open().await;
+    won(&ours, None, &record(1, 1)).await;
+    silence_has_an_end(&rig, &ours).await;
+    what_was_put_back_is_told(&mut rig, &ours).await;
+    what_was_deleted_is_told(&mut rig).await;
 }

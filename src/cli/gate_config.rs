@@ -1,0 +1,55 @@
+//! `warmspare gate config`: what a load balancer must be told.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::words;
+use crate::config::Config;
+use crate::error::{Class, Error};
+use crate::site::balancer::{self, Outline, Port};
+
+/// D where the configuration has no witness yet.
+const DRAIN: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+pub(super) struct GateConfig {
+    /// For which program.
+    #[arg(value_enum)]
+    pub program: Program,
+
+    /// The gate of a site, as the load balancer reaches it; one for each site.
+    #[arg(long, value_name = "SITE=HOST:PORT", required = true)]
+    pub gate: Vec<String>,
+
+    /// A host that serves at a site; each site has at least one.
+    #[arg(long, value_name = "SITE=HOST", required = true)]
+    pub unit: Vec<String>,
+
+    /// A port of the service: 443:tcp is passed through, 80:http:/health is HTTP, where a unit is well while it answers /health
+    /// with 200; 80=8080:… listens on 80, and units do on 8080.
+    #[arg(long, value_name = "PORT", required = true)]
+    pub port: Vec<String>,
+}
+
+/// The programs whose configuration is known, each tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Program {
+    /// HAProxy 2.2 or later: HTTP and TCP; cuts what is connected.
+    Haproxy,
+    /// nginx with auth_request: HTTP.
+    Nginx,
+}
+
+pub(super) fn run((config, _): (Config, String), command: &GateConfig) -> Result<Option<Class>, Error> {
+    let ports = command.port.iter().map(|text| text.parse()).collect::<Result<Vec<Port>, _>>()?;
+    let sites: Vec<&str> = config.sites.keys().map(String::as_str).collect();
+    let drain = config.witness.as_ref().map_or(DRAIN, |witness| witness.drain);
+    let outline = Outline::new((&config.system, &sites), &command.gate, &command.unit, &ports, drain)?;
+    let snippet = match command.program {
+        Program::Haproxy => balancer::haproxy(&outline),
+        Program::Nginx => balancer::nginx(&outline)?,
+    };
+    words::data(&snippet);
+    Ok(None)
+}
