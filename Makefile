@@ -55,6 +55,7 @@ chaos: install-test
 
 bench: install-bench
 	cargo bench --locked --bench pipeline
+	cargo bench --locked --bench gate
 	WARMSPARE_BENCH_PG16="$$(tests/support/postgres-servers.sh folder 16)" cargo bench --locked --bench database
 	PATH="$$PATH:$$(tests/support/peers.sh)" cargo bench --locked --bench mirror
 
