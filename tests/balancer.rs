@@ -12,6 +12,8 @@ use tokio::task::JoinHandle;
 use warmspare::error::Explain;
 use warmspare::site::balancer::{Outline, Port, haproxy, nginx};
 
+use crate::support::bucket_sites::BucketSites;
+
 /// D of these tests: within it the last connection to a closed site is gone.
 const DRAIN: Duration = Duration::from_secs(2);
 /// How long to wait for what takes D, on a busy machine.
@@ -298,4 +300,26 @@ fn what_cannot_be_written_down_is_refused_with_words() {
         "port `80:http:/a\nb` cannot be used: it is neither `tcp` nor `http:` and the path of a unit's health check";
     check(said(&gates, &units, &["80:http:/a\nb"]), path);
     check(said(&gates, &units, &["0:tcp"]), "port `0:tcp` cannot be used: a port is a number from 1 to 65535");
+}
+
+#[test]
+fn the_gates_are_where_the_configuration_says_unless_they_are_named() {
+    let sites = BucketSites::folders();
+    let ams = "[sites.ams]\n";
+    sites.edit_configuration(
+        ams,
+        &format!("{ams}gate = {{ listen = \"0.0.0.0:7777\", url = \"http://10.1.0.2:7777\" }}\n"),
+    );
+    let command =
+        ["gate", "config", "haproxy", "--unit", "ams=10.1.0.11", "--unit", "fra=10.2.0.11", "--port", "80:http:/"];
+    let words = sites.words("ams", &command, 2);
+    assert!(words.contains("error: fra has no gate\nnext:  Write under [sites.fra] where"), "{words}");
+    let named = |gates: &[&str]| {
+        let words: Vec<&str> = command.iter().chain(gates).copied().collect();
+        String::from_utf8(sites.ended("ams", &words, 0).stdout).unwrap()
+    };
+    let printed = named(&["--gate", "fra=10.2.0.2:7778"]);
+    assert!(printed.contains("10.1.0.2") && printed.contains("7777") && printed.contains("7778"), "{printed}");
+    let printed = named(&["--gate", "fra=10.2.0.2:7778", "--gate", "ams=10.9.9.9:7777"]);
+    assert!(printed.contains("10.9.9.9") && !printed.contains("10.1.0.2"), "{printed}");
 }

@@ -18,8 +18,8 @@ pub(super) struct GateConfig {
     #[arg(value_enum)]
     pub program: Program,
 
-    /// The gate of a site, as the load balancer reaches it; one for each site.
-    #[arg(long, value_name = "SITE=HOST:PORT", required = true)]
+    /// The gate of a site as the load balancer reaches it, if that is not where the configuration says.
+    #[arg(long, value_name = "SITE=HOST:PORT")]
     pub gate: Vec<String>,
 
     /// A host that serves at a site; each site has at least one.
@@ -45,7 +45,13 @@ pub(super) fn run((config, _): (Config, String), command: &GateConfig) -> Result
     let ports = command.port.iter().map(|text| text.parse()).collect::<Result<Vec<Port>, _>>()?;
     let sites: Vec<&str> = config.sites.keys().map(String::as_str).collect();
     let drain = config.witness.as_ref().map_or(DRAIN, |witness| witness.drain);
-    let outline = Outline::new((&config.system, &sites), &command.gate, &command.unit, &ports, drain)?;
+    let configured = config.sites.values().filter_map(|site| {
+        let is_named = command.gate.iter().any(|gate| gate.split_once('=').is_some_and(|(name, _)| name == site.name));
+        let reached_at = site.gate.as_ref()?.reached_at.as_ref()?;
+        (!is_named).then(|| format!("{}={reached_at}", site.name))
+    });
+    let gates: Vec<String> = command.gate.iter().cloned().chain(configured).collect();
+    let outline = Outline::new((&config.system, &sites), &gates, &command.unit, &ports, drain)?;
     let snippet = match command.program {
         Program::Haproxy => balancer::haproxy(&outline),
         Program::Nginx => balancer::nginx(&outline)?,

@@ -111,6 +111,8 @@ pub(super) struct SiteVault {
 pub(super) struct Gate {
     pub listen: Spanned<String>,
     pub agent: Option<Spanned<String>>,
+    /// Where load balancers reach it.
+    pub url: Option<Spanned<String>>,
 }
 
 /// How one site reaches the witness.

@@ -106,6 +106,10 @@ impl Explain for BalancerError {
             BalancerError::Word { what: "port", .. } => {
                 "Write --port 443:tcp, --port 80:http:/health, or with another port at the units --port 80=8080:http:/health.".to_owned()
             }
+            BalancerError::Lacks { lacks: "gate", site } => format!(
+                "Write under [sites.{site}] where load balancers reach its gate: gate = {{ listen = \"0.0.0.0:7777\", url = \
+                 \"http://10.1.0.2:7777\" }}, or name it: --gate {site}=10.1.0.2:7777."
+            ),
             BalancerError::Word { .. } | BalancerError::Lacks { .. } => {
                 "Name each site's gate and units: --gate ams=10.1.0.2:7777 --unit ams=10.1.0.11, and the same for the other one.".to_owned()
             }

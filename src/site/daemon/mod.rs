@@ -126,7 +126,7 @@ pub async fn run(config: Config, name: &str, clock: Arc<dyn Clock>) -> Result<()
     let here = Here::led(config, name, None)?;
     let witness = here.config.witness.as_ref();
     let witness = witness.ok_or_else(|| RunError::NoWitness { file: here.config.path.clone() })?;
-    let listen = here.site.gate.ok_or_else(|| RunError::NoGate { site: name.to_owned() })?;
+    let listen = here.site.gate.as_ref().ok_or_else(|| RunError::NoGate { site: name.to_owned() })?;
     let timing = timing(witness)?;
     let manager = Supervisor::of_environment().map_err(machine("NOTIFY_SOCKET of the environment"))?;
     let _lock = only_one(&here)?;
