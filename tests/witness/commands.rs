@@ -94,9 +94,7 @@ async fn what_needs_a_role_is_refused_and_check_takes_it_from_the_witness() {
     sites.edit_configuration("/WITNESS", &folder.display().to_string());
     let refused = sites.refused("ams", &["capture"], 3);
     assert!(
-        refused.starts_with(
-            "error: the witness decides whether ams is live, and nothing that holds its lease runs here\n"
-        ),
+        refused.starts_with("error: with a witness the role of ams is that of its daemon, and none runs here\n"),
         "{refused}"
     );
     let findings = |site: &str| {
