@@ -46,6 +46,8 @@ pub mod verify;
 
 pub mod site;
 
+pub mod jobs;
+
 pub mod preflight;
 
 // What a person starts.
