@@ -8,7 +8,7 @@
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo   build, then show two sites, two recovery points, a disaster and a proven restore"
+	@echo "make demo   build, then show two sites, two recovery points, a disaster, a proven restore and who is live after it"
 	@echo "make test   every check: format, lints, documentation, licences, tidiness, unit to end-to-end"
 	@echo "make fuzz   ten minutes of fuzzing for each parser of what others may have written"
 	@echo "make soak   10,000 points and 200,000 packs, a row of 500 MB, 20 captures under load, 10,000 edits of a bucket, an object of 5.5 GiB, 10 million keys"

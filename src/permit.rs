@@ -118,6 +118,11 @@ impl Grant {
         self.0.send_replace(Some(instant));
     }
 
+    /// Waits until nobody is left who could write under it.
+    pub async fn unused(&self) {
+        self.0.closed().await;
+    }
+
     /// None may start from now on.
     pub fn withdraw(&self) {
         self.0.send_replace(None);

@@ -20,18 +20,19 @@ use super::{ddl, large_objects};
 use crate::clock::Clock;
 use crate::config::XMIN_AGE_MAX;
 use crate::config::address::DatabaseAddress;
-use crate::error::{Error, Explain};
+use crate::error::{Class, Error, Explain};
 use crate::observe::Progress;
 use crate::postgres::catalog::Extension;
 use crate::postgres::copy::Totals;
 use crate::postgres::gather::{Dump, Gathered, Sessions, Taken};
 use crate::postgres::identity::Identity;
+use crate::postgres::marking::LIVE_TERM;
 use crate::postgres::programs::Programs;
 use crate::postgres::properties::Properties;
 use crate::postgres::rate::Rate;
 use crate::postgres::snapshot::Leader;
 use crate::postgres::watch::{self, Limits, Tripped, Watcher};
-use crate::postgres::{self, Server, Session, access, identity, unsupported};
+use crate::postgres::{self, Server, Session, access, identity, lifecycle, unsupported};
 use crate::stream::Sink;
 use crate::units::Span;
 
@@ -55,6 +56,8 @@ pub struct DatabaseOptions {
     pub attempts: u32,
     /// The pause after the first attempt, give or take a half; half as much again after each, up to [`PAUSE_MAX`].
     pub pause: Duration,
+    /// The term of the live site; a database that a site went live with in a later one is not captured.
+    pub term: Option<u64>,
 }
 
 /// The longest pause between two attempts.
@@ -71,6 +74,7 @@ impl Default for DatabaseOptions {
             view_bytes_max: 256 << 20,
             attempts: 20,
             pause: Duration::from_millis(250),
+            term: None,
         }
     }
 }
@@ -166,6 +170,16 @@ pub enum DatabaseError {
         /// How old the snapshot was.
         lasted: Duration,
     },
+    /// It is live in a later term than the capture.
+    #[error("database {database} went live in term {found}, and this capture is of term {term}")]
+    LaterTerm {
+        /// Which database.
+        database: String,
+        /// The term of the capture.
+        term: u64,
+        /// The term it carries.
+        found: u64,
+    },
     /// The workers ended and still hold the sink: a defect of ours.
     #[error("the capture of database {database} ended but its sink is still in use")]
     SinkInUse {
@@ -175,6 +189,13 @@ pub enum DatabaseError {
 }
 
 impl Explain for DatabaseError {
+    fn class(&self) -> Class {
+        match self {
+            DatabaseError::LaterTerm { .. } => Class::Refused,
+            _ => Class::Failed,
+        }
+    }
+
     fn next_step(&self) -> Option<String> {
         let text = match self {
             DatabaseError::Overtaken { .. } => {
@@ -184,6 +205,10 @@ impl Explain for DatabaseError {
             DatabaseError::HeldBack { .. } => {
                 "Nothing was kept, and vacuum goes on. Capture when less is written, with more `workers` or a higher `rate`, or from a \
                  standby without hot_standby_feedback; or raise `xmin_age_max` under [capture] if the server's disk can bear it."
+            }
+            DatabaseError::LaterTerm { .. } => {
+                "Find out which site is live (`warmspare lease status`, `warmspare witness status`): another one has used this database \
+                 since. If it is truly yours, reset the setting `warmspare.live_term` of the database."
             }
             DatabaseError::SinkInUse { .. } => "Report this as a defect of warmspare, and run the capture again.",
         };
@@ -324,6 +349,7 @@ impl Attempt<'_> {
     {
         session.wait_for_locks(self.options.lock_timeout).await?;
         unsupported::refuse_server(&session).await?;
+        self.refuse_later_term(&session).await?;
         access::refuse_unreadable(&session).await?;
         unsupported::refuse_objects(&session).await?;
         let programs = Programs::find(self.address.programs.as_deref(), &session).await?;
@@ -345,6 +371,19 @@ impl Attempt<'_> {
         };
         watcher.close().await;
         done
+    }
+
+    async fn refuse_later_term(&self, session: &Session) -> Result<(), Ended> {
+        let Some(term) = self.options.term else { return Ok(()) };
+        let marks = lifecycle::marks(session, self.server.database()).await?;
+        let found = marks.and_then(|marks| marks.get(LIVE_TERM)?.parse().ok());
+        match found {
+            Some(found) if found > term => {
+                let database = self.address.name.clone();
+                Err(Ended::Failed(DatabaseError::LaterTerm { database, term, found }.into()))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn ended(&self, tripped: Tripped) -> Ended {

@@ -56,7 +56,7 @@ pub(super) struct Where {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Shows the whole job on this machine: two sites, two points, a disaster, a proven restore.
+    /// Shows the whole job on this machine: two sites, two points, a disaster, a failover to what was proven equal.
     Demo(DemoCommand),
     /// Makes the keys of a site, or of the escrow, and says who holds what.
     Keygen(KeygenCommand),

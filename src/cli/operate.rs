@@ -70,12 +70,6 @@ pub(super) async fn failover(
     confirmed(&site, &what, &asked)?;
     let outcome = Box::pin(operator.take_over(&takeover, &progress::progress())).await?;
     printed(&outcome, asked.json);
-    if outcome.point.is_some() {
-        words::say(&format!(
-            "next:  the roles of the databases restored have no login, and their sequences have not jumped: `warmspare restore --promote \
-             --on-live {site}` makes them live ones"
-        ));
-    }
     Ok(None)
 }
 

@@ -331,7 +331,7 @@ fn make_folder(folder: &Path) -> Result<(), ClusterError> {
     fs::create_dir_all(folder).map_err(|e| file(folder, e))
 }
 
-fn free_port() -> Result<u16, ClusterError> {
+pub(super) fn free_port() -> Result<u16, ClusterError> {
     let bound = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
     bound.map(|address| address.port()).map_err(|e| file(Path::new("127.0.0.1"), e))
 }
@@ -415,6 +415,11 @@ fn launch(
     for setting in settings {
         command.args(["-c", setting]);
     }
+    spawn_kept(command).map_err(|source| ClusterError::Program { program: "postgres".into(), what: source.to_string() })
+}
+
+/// Starts a command that says `--pdeathsig` from a thread that stays as long as the sender: its end would end the child, too.
+pub(super) fn spawn_kept(mut command: Command) -> std::io::Result<(Child, mpsc::Sender<()>)> {
     let (answer, started) = mpsc::channel();
     let (keeper, until) = mpsc::channel::<()>();
     std::thread::spawn(move || {
@@ -422,9 +427,6 @@ fn launch(
         // Ends with an error when the sender is dropped, which is what is waited for.
         while !gone && until.recv().is_ok() {}
     });
-    match started.recv() {
-        Ok(Ok(child)) => Ok((child, keeper)),
-        Ok(Err(error)) => Err(ClusterError::Program { program: "postgres".into(), what: error.to_string() }),
-        Err(_) => Err(ClusterError::Program { program: "postgres".into(), what: "its thread ended".into() }),
-    }
+    let child = started.recv().map_err(|_| std::io::Error::other("the thread that starts it ended"))??;
+    Ok((child, keeper))
 }

@@ -4,20 +4,28 @@
 //! call. Servers are ended and folders removed whatever happens, unless the folder is to be kept.
 
 pub mod cluster;
+mod daemons;
 mod registry;
+mod service;
 mod sites;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::FutureExt;
 use serde::Serialize;
 
 use crate::error::{Class, Error, Explain};
 use crate::observe::Progress;
 use crate::point::{self, PointSummary, SharedClock};
-use crate::restore::{self, RestoreReport, RestoreRequest};
-use crate::vault::v1::Verdict;
+use crate::process;
+use crate::restore::RestoreReport;
+use crate::site::driver::By;
+use crate::site::lease::Name;
+use crate::site::operate::{Operator, Takeover};
 use registry::Counts;
+use service::Answer;
 use sites::Sites;
 
 /// What the demo showed.
@@ -37,14 +45,30 @@ pub struct DemoSummary {
     pub millis_at_risk: u64,
     /// What the restore said.
     pub restore: RestoreReport,
-    /// From the start of the restore to its proof.
-    pub restore_millis: u64,
+    /// From the loss of the first site until clients were served again: restore, proof, and the wait until the first site
+    /// cannot believe to be live any more.
+    pub down_millis: u64,
+    /// What a client is answered in the end.
+    pub served_by: Answer,
+    /// The first site, when it was there again.
+    pub old_site: OldSite,
     /// What the spare holds now.
     pub after: Counts,
     /// Where the restore's report is.
     pub report: PathBuf,
     /// How long it all took.
     pub millis: u64,
+}
+
+/// A site that was live and does not know yet that another one is.
+#[derive(Clone, Debug, Serialize)]
+pub struct OldSite {
+    /// The state it came to.
+    pub state: Name,
+    /// Why.
+    pub why: String,
+    /// Whether its gate was open then: a defect.
+    pub gate_open: bool,
 }
 
 /// Why the demo cannot run.
@@ -67,20 +91,48 @@ pub enum DemoError {
     /// Somebody ended it.
     #[error("the demo was interrupted; its servers are ended")]
     Interrupted,
-    /// The restore was found different: a defect.
-    #[error("the restored spare differs from what was captured; the report is {report}")]
-    Different {
-        /// The report.
-        report: PathBuf,
+    /// The machine gives no socket.
+    #[error("{what} cannot listen on 127.0.0.1")]
+    Network {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
     },
+    /// A daemon cannot be started or signalled.
+    #[error("the daemon of {site} cannot be run")]
+    Daemon {
+        /// The site.
+        site: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It was not started.
+    #[error("the daemon of {site} does not run")]
+    NotRunning {
+        /// The site.
+        site: &'static str,
+    },
+    /// A daemon does not get where it should.
+    #[error("the daemon of {site} is {state}, not {expected}")]
+    Stuck {
+        /// The site.
+        site: &'static str,
+        /// Its state.
+        state: Name,
+        /// What was waited for.
+        expected: Name,
+    },
+    /// The failover restored nothing: a defect.
+    #[error("the failover restored nothing")]
+    NotRestored,
 }
 
 impl Explain for DemoError {
     fn class(&self) -> Class {
         match self {
             DemoError::NotEmpty { .. } => Class::Usage,
-            DemoError::File { .. } | DemoError::Interrupted => Class::Failed,
-            DemoError::Different { .. } => Class::Incomplete,
+            _ => Class::Failed,
         }
     }
 
@@ -89,8 +141,11 @@ impl Explain for DemoError {
             DemoError::NotEmpty { .. } => "Name a new or empty folder with --keep.".to_owned(),
             DemoError::Interrupted => "Run it again; only a folder named with --keep was left as it is.".to_owned(),
             DemoError::File { .. } => "Check the folder's rights and space.".to_owned(),
-            DemoError::Different { .. } => {
-                "This is a defect of warmspare: please report it with the report.".to_owned()
+            DemoError::Network { .. } => "See that this machine has its loopback interface.".to_owned(),
+            DemoError::Daemon { .. } => "See that `setpriv` is installed (Debian: util-linux).".to_owned(),
+            DemoError::NotRunning { .. } | DemoError::Stuck { .. } | DemoError::NotRestored => {
+                "Run it again with --keep FOLDER: the daemons' logs are in FOLDER/SITE/daemon.log. Please report them."
+                    .to_owned()
             }
         })
     }
@@ -145,34 +200,38 @@ async fn whole(
     tell: &(dyn Fn(&str) + Sync),
 ) -> Result<DemoSummary, Error> {
     let begun = Instant::now();
-    tell("Two sites on this machine, ams (live) and fra (spare): a PostgreSQL server and a bucket each, one vault.");
-    let mut sites = Sites::build(keep, &*clock)?;
+    tell(
+        "Two sites on this machine, ams and fra: a PostgreSQL server, a bucket, a service and a daemon each; one vault, one witness.",
+    );
+    let mut sites = Sites::build(keep, Arc::clone(&clock))?;
     sites.fill().await?;
-    let before = sites.count(sites::LIVE).await?;
-    tell(&format!("ams holds {before}."));
+    sites.run().await?;
+    let config = sites.config()?;
+    let operator = |site, reason: &str| {
+        let by = By { operator: process::operator(), reason: reason.to_owned() };
+        Operator { config: &config, site, by, clock: Arc::clone(&clock), tell, if_term: None }
+    };
+    let (ams, fra) = (operator(sites::LIVE, "the first"), operator(sites::SPARE, "ams does not answer"));
+    let story = Story { ams, fra, clock: Arc::clone(&clock), progress, tell };
 
-    let first = point::take(&sites.here(sites::LIVE)?, clock.clone(), progress).await?;
-    tell(&format!("Recovery point {} taken: {}.", first.point, stored(&first)));
+    story.begin(&sites).boxed_local().await?;
+    let (before, first) = story.point(&sites).boxed_local().await?;
     sites.change().await?;
-    let changed = sites.count(sites::LIVE).await?;
-    let second = point::take(&sites.here(sites::LIVE)?, clock.clone(), progress).await?;
-    tell(&format!("Some packages were published; recovery point {} taken: {}.", second.point, stored(&second)));
+    tell("Some packages are published.");
+    let (changed, second) = story.point(&sites).boxed_local().await?;
     let risk = Instant::now();
     sites.change_after_last_point().await?;
     let at_disaster = sites.count(sites::LIVE).await?;
-
-    tell("ams is destroyed: its server killed; its data, bucket, secrets and state folder removed.");
     let millis_at_risk = millis(risk);
-    sites.destroy_live()?;
-    let restoring = Instant::now();
-    let restore = restore::restore(&sites.here(sites::SPARE)?, &RestoreRequest::default(), &*clock, progress).await?;
-    let restore_millis = millis(restoring);
+    let down = Instant::now();
+    let restore = story.disaster(&mut sites).boxed_local().await?;
+    let down_millis = millis(down);
     let report = sites.keep_report(&restore.folder)?;
-    if restore.verdict == Verdict::Different {
-        return Err(DemoError::Different { report }.into());
-    }
     let after = sites.count(sites::SPARE).await?;
+    let old_site = story.wake(&sites).boxed_local().await?;
+    let served_by = service::ask(sites.behind()).await;
     sites.finish()?;
+    let millis = millis(begun);
     Ok(DemoSummary {
         before,
         first,
@@ -181,11 +240,77 @@ async fn whole(
         at_disaster,
         millis_at_risk,
         restore,
-        restore_millis,
+        down_millis,
+        served_by,
+        old_site,
         after,
         report,
-        millis: millis(begun),
+        millis,
     })
+}
+
+/// What happens, told as it does.
+struct Story<'a> {
+    ams: Operator<'a>,
+    fra: Operator<'a>,
+    clock: SharedClock,
+    progress: &'a Progress,
+    tell: &'a (dyn Fn(&str) + Sync),
+}
+
+impl Story<'_> {
+    fn tell(&self, sentence: &str) {
+        (self.tell)(sentence);
+    }
+
+    /// The first site becomes live.
+    async fn begin(&self, sites: &Sites) -> Result<(), Error> {
+        sites.daemon(sites::LIVE)?.until(&self.ams, Name::Standby).await?;
+        sites.daemon(sites::SPARE)?.until(&self.fra, Name::Standby).await?;
+        let first = Takeover { first: true, replace: false };
+        let silent = Operator { tell: &|_| {}, by: self.ams.by.clone(), clock: Arc::clone(&self.clock), ..self.ams };
+        let outcome = silent.take_over(&first, self.progress).await?;
+        self.tell(&format!(
+            "ams is live in term {}. Behind a load balancer that asks both gates, {}.",
+            outcome.term,
+            service::ask(sites.behind()).await
+        ));
+        Ok(())
+    }
+
+    async fn point(&self, sites: &Sites) -> Result<(Counts, PointSummary), Error> {
+        let counts = sites.count(sites::LIVE).await?;
+        let here = sites.live().await?;
+        let point = point::take(&here, Arc::clone(&self.clock), self.progress).await?;
+        self.tell(&format!("ams holds {counts}. Recovery point {} taken: {}.", point.point, stored(&point)));
+        Ok((counts, point))
+    }
+
+    /// The live site is lost, and the other one takes over.
+    async fn disaster(&self, sites: &mut Sites) -> Result<RestoreReport, Error> {
+        sites.destroy_live()?;
+        self.tell("ams is lost: its server killed; its data, bucket and secrets removed; its daemon hangs.");
+        self.tell("At fra: warmspare failover");
+        let outcome = self.fra.take_over(&Takeover::default(), self.progress).await?;
+        self.tell(&format!(
+            "fra is live in term {}. Behind the load balancer, {}.",
+            outcome.term,
+            service::ask(sites.behind()).await
+        ));
+        Ok(outcome.restored.ok_or(DemoError::NotRestored)?)
+    }
+
+    /// The old live site is there again.
+    async fn wake(&self, sites: &Sites) -> Result<OldSite, Error> {
+        let daemon = sites.daemon(sites::LIVE)?;
+        daemon.thaw()?;
+        let status = daemon.until(&self.ams, Name::Stale).await?;
+        let gate_open = service::is_open(sites.first_gate()).await;
+        let refuses = if gate_open { "its gate is OPEN" } else { "its gate is closed" };
+        let why = status.why.unwrap_or_default();
+        self.tell(&format!("The daemon of ams wakes up: {}, {why}; {refuses}.", status.state));
+        Ok(OldSite { state: status.state, why, gate_open })
+    }
 }
 
 fn millis(since: Instant) -> u64 {

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::wrong_file;
 use crate::config::Here;
+use crate::config::address::DatabaseAddress;
 use crate::error::Error;
 use crate::postgres::{Server, Session};
 
@@ -24,6 +25,8 @@ const LARGE_BYTES: usize = 2 << 20;
 const BATCH: usize = 200;
 
 const SCHEMA: &str = include_str!("habitat.sql");
+/// The role that the service logs in as.
+const ROLE: &str = "CREATE ROLE hab LOGIN PASSWORD 'hab'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO hab";
 
 /// What one site holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -51,6 +54,13 @@ fn server(here: &Here, database: &str) -> Result<Option<Server>, Error> {
     Ok(Some(Server::new(address, password)?))
 }
 
+/// The site's server on `port`, as the service sees it.
+pub(super) fn seen_by_service(here: &Here, database: &str, port: u16) -> Result<Option<Server>, Error> {
+    let Some(address) = here.site.databases.get(database) else { return Ok(None) };
+    let address = DatabaseAddress { url: format!("postgresql://hab@127.0.0.1:{port}/{database}"), ..address.clone() };
+    Ok(Some(Server::new(&address, Some("hab".into()))?))
+}
+
 async fn session(here: &Here, database: &str) -> Result<Option<Session>, Error> {
     match server(here, database)? {
         Some(server) => Ok(Some(server.connect().await?)),
@@ -66,6 +76,7 @@ pub(super) async fn create(here: &Here, database: &str) -> Result<(), Error> {
     maintenance.close().await;
     let session = server.connect().await?;
     session.execute("making the demo's tables", SCHEMA).await?;
+    session.execute("making the role of the demo's service", ROLE).await?;
     session.close().await;
     Ok(())
 }

@@ -84,7 +84,8 @@ impl Run<'_> {
         let begun = std::time::Instant::now();
         let password = self.here.resolve(&format!("databases.{}.password", address.name), address.password.as_ref())?;
         let CaptureConfig { workers, xmin_age_max, .. } = self.here.config.capture;
-        let options = DatabaseOptions { workers, xmin_age_max, ..DatabaseOptions::default() };
+        let term = Some(self.here.term);
+        let options = DatabaseOptions { workers, xmin_age_max, term, ..DatabaseOptions::default() };
         let sinks = |_attempt: u32| async { Ok(self.writer.begin(source)) };
         let captured = database::capture(address, password, sinks, &options, &*self.clock, self.progress).await?;
         let facts = captured.facts;

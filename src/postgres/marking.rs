@@ -15,6 +15,9 @@ use super::session::Session;
 /// The marks a database carries, without their prefix.
 pub type Marks = BTreeMap<String, String>;
 
+/// The mark that says in which term a site last went live with a database that was restored there.
+pub const LIVE_TERM: &str = "live_term";
+
 /// How the line of a comment that holds marks begins.
 pub const LINE: &str = "[warmspare] ";
 

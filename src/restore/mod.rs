@@ -23,7 +23,7 @@ pub use error::RestoreError;
 pub use journal::{Entry, Journal, JournalError, Phase};
 pub use kept::{KeptDatabase, kept};
 pub use plan::{PlanError, PlannedStep, StepKind, steps as planned_steps};
-pub use promote::{PromoteReport, PromoteRequest, PromotedDatabase, preview_promote, promote};
+pub use promote::{PromoteReport, PromoteRequest, PromotedDatabase, go_live, preview_promote, promote};
 pub use report::{RestoreReport, StepReport};
 pub use steps::database::Part;
 pub use tables::{TableReport, TablesReport, TablesRequest, tables};

@@ -1,5 +1,6 @@
-//! By hand, what turns the restored databases of this site into live ones: the roles get their attributes, logins and passwords,
-//! and every sequence jumps a gap, so that no id is given out again that the lost live site may have given out.
+//! What turns the restored databases of this site into live ones: the roles get their attributes, logins and passwords,
+//! and every sequence jumps a gap, so that no id is given out again that the lost live site may have given out. [`promote`] is for a
+//! person, [`go_live`] for a takeover, which does it before its gate opens.
 //!
 //! It reads the roles from the point each database was restored from. How far each sequence goes is written down before the first
 //! one goes, so that a promotion that was killed goes on and nothing jumps twice; a database that was promoted since it was
@@ -77,21 +78,77 @@ pub async fn promote(here: &Here, request: &PromoteRequest, clock: &dyn Clock) -
     let _lock = here.lock("warmspare restore --promote")?;
     refuse_live(here, here.live.as_deref(), request.on_live.as_deref(), false)?;
     let found = restored(here, request).await?;
-    let (folder, mut journal) = open(here, request)?;
-    let resumed = !journal.entries().is_empty();
-    if !resumed {
-        write(&mut journal, "", Phase::Begun, clock, &request.only)?;
-    }
-    let mut databases = Vec::new();
+    let mut run = PromoteRun::open(here, request, clock)?;
     for one in &found {
         // The role may have changed while this one waited.
         let live = here.live_again()?;
         refuse_live(here, live.as_deref(), request.on_live.as_deref(), false)?;
-        databases.push(one.promote(here, &mut journal, clock).boxed_local().await?);
+        run.promote(here, one, clock).await?;
     }
-    let report = PromoteReport { site: here.site.name.clone(), resumed, databases, folder: Some(folder) };
-    write(&mut journal, "", Phase::Finished, clock, &report)?;
+    run.finish(here, clock)
+}
+
+/// Promotes what was restored and not promoted since, and notes in each restored database the term in which it is live: a capture
+/// in an earlier one is refused. What was live here before keeps its roles as they are. The report is empty when nothing
+/// was restored.
+///
+/// # Errors
+/// When another operation holds the lock, or the vault or a server fails; run again, it goes on.
+pub async fn go_live(here: &Here, term: u64, clock: &dyn Clock) -> Result<PromoteReport, Error> {
+    let _lock = here.lock("warmspare run, going live")?;
+    let request = PromoteRequest::default();
+    let all = restored_here(here, &request).await?;
+    let mut found = Vec::new();
+    for one in &all {
+        if !one.is_promoted(here).await? {
+            found.push(one);
+        }
+    }
+    let report = if found.is_empty() {
+        PromoteReport { site: here.site.name.clone(), resumed: false, databases: Vec::new(), folder: None }
+    } else {
+        let mut run = PromoteRun::open(here, &request, clock)?;
+        for one in found {
+            run.promote(here, one, clock).await?;
+        }
+        run.finish(here, clock)?
+    };
+    for one in &all {
+        one.note_live(here, term).await?;
+    }
     Ok(report)
+}
+
+/// A promotion under way.
+struct PromoteRun {
+    folder: PathBuf,
+    journal: Journal,
+    resumed: bool,
+    databases: Vec<PromotedDatabase>,
+}
+
+impl PromoteRun {
+    /// The promotion of the same request that was killed, or a new one.
+    fn open(here: &Here, request: &PromoteRequest, clock: &dyn Clock) -> Result<Self, Error> {
+        let (folder, mut journal) = open(here, request)?;
+        let resumed = !journal.entries().is_empty();
+        if !resumed {
+            write(&mut journal, "", Phase::Begun, clock, &request.only)?;
+        }
+        Ok(PromoteRun { folder, journal, resumed, databases: Vec::new() })
+    }
+
+    async fn promote(&mut self, here: &Here, one: &Restored, clock: &dyn Clock) -> Result<(), Error> {
+        self.databases.push(one.promote(here, &mut self.journal, clock).boxed_local().await?);
+        Ok(())
+    }
+
+    fn finish(mut self, here: &Here, clock: &dyn Clock) -> Result<PromoteReport, Error> {
+        let (site, folder) = (here.site.name.clone(), Some(self.folder));
+        let report = PromoteReport { site, resumed: self.resumed, databases: self.databases, folder };
+        write(&mut self.journal, "", Phase::Finished, clock, &report)?;
+        Ok(report)
+    }
 }
 
 /// What [`promote`] would do, without doing it.
@@ -123,12 +180,20 @@ struct Advancing {
     plan: Vec<Advance>,
 }
 
-/// Those asked for, or all of this site.
+/// Those asked for, or all of this site; at least one.
 async fn restored(here: &Here, request: &PromoteRequest) -> Result<Vec<Restored>, Error> {
-    let not = |source: &str| RestoreError::NotRestored { source_name: source.to_owned(), site: here.site.name.clone() };
+    let found = restored_here(here, request).await?;
+    if found.is_empty() { Err(not_restored(here, "any database")) } else { Ok(found) }
+}
+
+fn not_restored(here: &Here, source: &str) -> Error {
+    RestoreError::NotRestored { source_name: source.to_owned(), site: here.site.name.clone() }.into()
+}
+
+async fn restored_here(here: &Here, request: &PromoteRequest) -> Result<Vec<Restored>, Error> {
     let named = |only: &String| here.site.databases.keys().any(|name| *only == format!("database.{name}"));
     if let Some(other) = request.only.iter().find(|only| !named(only)) {
-        return Err(not(other).into());
+        return Err(not_restored(here, other));
     }
     let mut found = Vec::new();
     for (name, address) in &here.site.databases {
@@ -147,14 +212,25 @@ async fn restored(here: &Here, request: &PromoteRequest) -> Result<Vec<Restored>
                 let (point, gap) = (point.parse()?, address.sequence_gap.into());
                 found.push(Restored { source, point, run, gap });
             }
-            None if asked => return Err(not(&source.to_string()).into()),
+            None if asked => return Err(not_restored(here, &source.to_string())),
             None => {}
         }
     }
-    if found.is_empty() { Err(not("any database").into()) } else { Ok(found) }
+    Ok(found)
 }
 
 impl Restored {
+    /// Whether it was promoted since it was restored.
+    async fn is_promoted(&self, here: &Here) -> Result<bool, Error> {
+        let Some(server) = server(here, &self.source)? else { return Ok(false) };
+        Ok(database::is_promoted(&server).await?)
+    }
+
+    async fn note_live(&self, here: &Here, term: u64) -> Result<(), Error> {
+        let Some(server) = server(here, &self.source)? else { return Ok(()) };
+        Ok(database::note_live(&server, term).await?)
+    }
+
     /// The point's snapshot of it, opened, and what it is at this site.
     async fn open<T>(
         &self,

@@ -18,13 +18,16 @@ use super::lease::Name;
 use super::witness::Mode;
 use crate::clock::Clock;
 use crate::config::{Config, Here};
+use crate::durable::FileLock;
 use crate::error::{Class, Error, Explain};
 use crate::observe::Progress;
-use crate::restore::{self, RestoreRequest};
+use crate::restore::{self, RestoreReport, RestoreRequest};
 use crate::vault::v1::Verdict;
 
 /// How often the daemon is asked while something takes its time.
 const EVERY: Duration = Duration::from_millis(250);
+/// How long the daemon may fail to start what is served until nobody waits for it any more; it goes on trying.
+const START_MAX: Duration = Duration::from_secs(300);
 /// For a daemon that was just started to have read the witness.
 const FIRST_READ_MAX: Duration = Duration::from_secs(30);
 
@@ -194,6 +197,9 @@ pub struct Outcome {
     pub term: u64,
     /// The point restored, or the final one.
     pub point: Option<String>,
+    /// What the restore said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restored: Option<RestoreReport>,
 }
 
 impl Operator<'_> {
@@ -280,14 +286,14 @@ impl Operator<'_> {
         let status = self.preview_takeover(takeover).await?;
         // Decided for this term: if another site is faster, the acquire is refused.
         let term = status.record.as_ref().map_or(status.highest_term.0, |record| record.term);
-        let mut point = None;
+        let mut restored = None;
         let mut state = status.state;
         if matches!(state, Name::Standby | Name::Restoring) {
-            point = self.bring_data(&daemon, &status, takeover, progress).await?;
+            restored = self.bring_data(&daemon, &status, takeover, progress).await?;
             state = Name::Ready;
         }
         let role = here(self.config.clone(), self.site, Needs::Role, Arc::clone(&self.clock)).await?;
-        let _lock = role.lock("warmspare failover")?;
+        let lock = role.lock("warmspare failover")?;
         if matches!(state, Name::Ready | Name::Released)
             && let Err(error) = daemon.order(Wish::Acquire { if_term: Some(term) }, &self.by).await
         {
@@ -297,18 +303,19 @@ impl Operator<'_> {
             }
             return Err(error.into());
         }
-        let status = self.until_live(&daemon).await?;
-        Ok(self.outcome(&status, point))
+        let status = self.until_live(&daemon, lock).await?;
+        let point = restored.as_ref().map(|report| report.point.clone());
+        Ok(Outcome { restored, ..self.outcome(&status, point) })
     }
 
-    /// The data of the last term, restored and proven; its point.
+    /// The data of the last term, restored and proven.
     async fn bring_data(
         &self,
         daemon: &Reached,
         status: &StatusAt,
         takeover: &Takeover,
         progress: &Progress,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<Option<RestoreReport>, Error> {
         if status.state == Name::Standby {
             daemon.order(Wish::Restore, &self.by).await?;
         }
@@ -328,7 +335,7 @@ impl Operator<'_> {
         let failed = match done {
             Ok(report) if report.verdict == Verdict::Equal => {
                 daemon.order(Wish::Restored { point: Some(report.point.clone()) }, &self.by).await?;
-                return Ok(Some(report.point));
+                return Ok(Some(report));
             }
             Ok(report) => OperateError::Different { point: report.point, site: self.site.to_owned() }.into(),
             Err(error) => error,
@@ -337,18 +344,26 @@ impl Operator<'_> {
         Err(failed)
     }
 
-    async fn until_live(&self, daemon: &Reached) -> Result<StatusAt, Error> {
-        let mut told = None;
+    /// Waits with the operation `lock`, until the daemon needs it itself.
+    async fn until_live(&self, daemon: &Reached, lock: FileLock) -> Result<StatusAt, Error> {
+        let (mut held, mut told, mut failing_since) = (Some(lock), None, None);
         loop {
             let status = daemon.status().await?;
             match status.state {
                 Name::Live => return Ok(status),
-                Name::Waiting | Name::Acquiring | Name::Starting => {}
+                Name::Waiting | Name::Acquiring => {}
+                Name::Starting => drop(held.take()),
                 _ => return Err(self.given_up(&status, "failover")),
             }
-            if told != Some(status.state) {
-                told = Some(status.state);
-                (self.tell)(&waiting(&status));
+            let now = self.clock.boot();
+            let failing = status.work_error.as_ref().map(|_| *failing_since.get_or_insert(now));
+            if failing.is_some_and(|since| now.saturating_sub(since) > START_MAX) {
+                return Err(self.given_up(&status, "failover"));
+            }
+            let news = (status.state, status.work_error.clone());
+            if told.as_ref() != Some(&news) {
+                (self.tell)(&status.work_error.clone().unwrap_or_else(|| waiting(&status)));
+                told = Some(news);
             }
             tokio::time::sleep(EVERY).await;
         }
@@ -425,7 +440,7 @@ impl Operator<'_> {
 
     fn outcome(&self, status: &StatusAt, point: Option<String>) -> Outcome {
         let term = status.term.unwrap_or(status.highest_term).0;
-        Outcome { site: self.site.to_owned(), state: status.state, term, point }
+        Outcome { site: self.site.to_owned(), state: status.state, term, point, restored: None }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,39 +14,83 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::bucket_sites::BucketSites;
+use super::sites::{Sites, edit, shown};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Two sites whose witness is a folder, with a lease of six seconds.
-pub struct Pair {
-    pub sites: BucketSites,
+/// Two sites with a witness, and a lease of six seconds.
+pub struct Pair<S = BucketSites> {
+    pub sites: S,
     gates: [SocketAddr; 2],
 }
 
 pub const NAMES: [&str; 2] = ["ams", "fra"];
 
+/// Two sites with one configuration.
+pub trait TwoSites {
+    fn folder(&self) -> &Path;
+    fn configuration_file(&self) -> PathBuf;
+    fn binary(&self, site: &str, arguments: &[&str]) -> Command;
+}
+
+impl TwoSites for BucketSites {
+    fn folder(&self) -> &Path {
+        self.path()
+    }
+
+    fn configuration_file(&self) -> PathBuf {
+        self.configuration()
+    }
+
+    fn binary(&self, site: &str, arguments: &[&str]) -> Command {
+        self.command(site, arguments)
+    }
+}
+
+impl TwoSites for Sites {
+    fn folder(&self) -> &Path {
+        self.path()
+    }
+
+    fn configuration_file(&self) -> PathBuf {
+        self.configuration()
+    }
+
+    fn binary(&self, site: &str, arguments: &[&str]) -> Command {
+        self.command(site, arguments)
+    }
+}
+
 impl Pair {
     pub fn new() -> Pair {
-        let sites = BucketSites::folders();
+        Pair::over(BucketSites::folders())
+    }
+}
+
+impl<S: TwoSites> Pair<S> {
+    /// With a folder as witness.
+    pub fn over(sites: S) -> Pair<S> {
         let gates = [free(), free()];
-        let witness = format!("[witness]\nurl = \"{}\"\nttl = \"6s\"\n", sites.path().join("witness").display());
-        sites.edit_configuration("live = \"ams\"\n", &witness);
+        let file = sites.configuration_file();
+        let witness = format!("[witness]\nurl = \"{}\"\nttl = \"6s\"\n", sites.folder().join("witness").display());
+        edit(&file, "live = \"ams\"\n", &witness);
         for (site, gate) in NAMES.iter().zip(gates) {
             let section = format!("[sites.{site}]\n");
-            sites.edit_configuration(&section, &format!("{section}gate = {{ listen = \"{gate}\" }}\n"));
+            let gate = format!("gate = {{ listen = \"{gate}\", url = \"http://{gate}\" }}\n");
+            edit(&file, &section, &format!("{section}{gate}"));
         }
         Pair { sites, gates }
     }
 
     pub fn witness(&self) -> PathBuf {
-        self.sites.path().join("witness")
+        self.sites.folder().join("witness")
     }
 
     /// Starts the daemon of a site, and waits until it can be asked.
     pub fn start(&self, site: &str) -> Daemon {
-        let log = self.sites.path().join(format!("{site}.log"));
+        let log = self.sites.folder().join(format!("{site}.log"));
         let file = File::options().create(true).append(true).open(&log).unwrap();
-        let mut command = self.sites.command(site, &["run"]);
+        let mut command = self.command(site, &["run"]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().unwrap();
         let daemon = Daemon { child, log };
         self.until(site, "can be asked", |status| !status["state"].is_null());
@@ -54,17 +98,23 @@ impl Pair {
     }
 
     pub fn command(&self, site: &str, arguments: &[&str]) -> Command {
-        self.sites.command(site, arguments)
+        self.sites.binary(site, arguments)
     }
 
     /// Runs a command, which has to end well.
     pub fn does(&self, site: &str, arguments: &[&str]) -> Output {
-        self.sites.ended(site, arguments, 0)
+        self.ended(site, arguments, 0)
+    }
+
+    fn ended(&self, site: &str, arguments: &[&str], code: i32) -> Output {
+        let output = self.command(site, arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?} at {site}: {}", shown(&output));
+        output
     }
 
     /// What a refused command says.
     pub fn refused(&self, site: &str, arguments: &[&str], code: i32) -> String {
-        String::from_utf8(self.sites.ended(site, arguments, code).stderr).unwrap()
+        String::from_utf8(self.ended(site, arguments, code).stderr).unwrap()
     }
 
     pub fn status(&self, site: &str) -> Value {
@@ -81,7 +131,7 @@ impl Pair {
                 return status;
             }
             if begun.elapsed() > PATIENCE {
-                let log = fs::read_to_string(self.sites.path().join(format!("{site}.log"))).unwrap_or_default();
+                let log = fs::read_to_string(self.sites.folder().join(format!("{site}.log"))).unwrap_or_default();
                 panic!("{site} never {what}: {status:#}\n{log}");
             }
             std::thread::sleep(Duration::from_millis(50));

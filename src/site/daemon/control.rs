@@ -138,7 +138,13 @@ impl Desk {
         // It may still serve, or is about to: nobody replaces its data.
         let may_be_live = matches!(
             name,
-            Name::Acquiring | Name::Starting | Name::Live | Name::Draining | Name::Closed | Name::Fenced
+            Name::Waiting
+                | Name::Acquiring
+                | Name::Starting
+                | Name::Live
+                | Name::Draining
+                | Name::Closed
+                | Name::Fenced
         );
         let holder = status.record.as_ref().and_then(|record| record.holder.clone());
         Lead {

@@ -3,7 +3,7 @@
 //! ```text
 //!  thread `gate`      answers load balancers from the sign
 //!  thread `driver`    holds the lease: witness, disk, sign, permit
-//!  main runtime       control socket, self-tests of the witness, watchdog, the final point
+//!  main runtime       control socket, self-tests of the witness, watchdog, going live, the final point
 //! ```
 //!
 //! One for a site, by a lock in the state folder. Told to end (SIGTERM, Ctrl-C) it closes the gate and lets the lease run out: it is not
@@ -11,9 +11,9 @@
 //! it cannot go on without ends it with an error; started anew, it is closed until it has renewed.
 
 mod control;
-mod final_point;
 mod notify;
 pub mod reach;
+mod served;
 mod tested;
 pub mod words;
 
@@ -29,8 +29,8 @@ use tokio::sync::{oneshot, watch};
 pub use reach::{DaemonError, Needs, Reached, here};
 
 use control::Desk;
-use final_point::Served;
 use notify::Supervisor;
+use served::Served;
 use tested::Tested;
 
 use super::driver::{Driver, DriverError, Names, Orders, Parts, StateFile, Status, SystemAlarm};

@@ -225,10 +225,14 @@ fn apply(grant: &Grant, lead: &Lead, term: u64) {
     }
 }
 
-/// Passes on what the daemon says; when it says no more, the grant is dropped.
+/// Passes on what the daemon says, as long as somebody may write by it; when it says no more, the grant is dropped.
 async fn follow(daemon: Reached, mut lines: Lines<BufReader<UnixStream>>, grant: Grant, term: u64) {
     loop {
-        match lines.next_line().await {
+        let line = tokio::select! {
+            line = lines.next_line() => line,
+            () = grant.unused() => return,
+        };
+        match line {
             Ok(Some(line)) => match serde_json::from_str(&line) {
                 Ok(Told::Lead { lead }) => apply(&grant, &lead, term),
                 told => {

@@ -20,7 +20,8 @@ pub trait Application: Send + Sync {
     /// Undoes [`Application::fence`], each step verified. Asked again until it succeeds; the gate stays closed until then.
     fn unfence(&self) -> BoxFuture<'static, Result<(), Error>>;
 
-    /// Starts what is served in `term` behind the closed gate, and looks whether it is well.
+    /// Starts what is served in `term` behind the closed gate, and looks whether it is well. Asked again until it succeeds or is
+    /// given up; the gate stays closed until then.
     fn start(&self, term: Term) -> BoxFuture<'static, Result<(), Error>>;
 
     /// Closes down in order and takes the final point, which has everything this site had; none where nothing is captured. The

@@ -275,7 +275,6 @@ impl<W: Witness + 'static> Driver<W> {
     fn ended(&mut self, ended: Ended) -> Result<(), DriverError> {
         let trouble = match &ended {
             Ended::Failed(task, error) => Some(format!("{} failed and is tried again: {error}", task.name())),
-            Ended::GivenUp(_, error) => Some(format!("what is served here did not start: {error}")),
             Ended::Fenced | Ended::Done(_) => None,
         };
         if let Some(trouble) = &trouble {
@@ -284,7 +283,7 @@ impl<W: Witness + 'static> Driver<W> {
         self.status.send_modify(|status| status.work_error = trouble);
         match ended {
             Ended::Fenced => Ok(()),
-            Ended::Done(done) | Ended::GivenUp(done, _) => self.tell(What::Done(done)).map(|_| ()),
+            Ended::Done(done) => self.tell(What::Done(done)).map(|_| ()),
             Ended::Failed(task, _) => {
                 let again = self.now() + self.parts.timing.renew_every();
                 self.work.begin(task, again);

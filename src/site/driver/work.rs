@@ -27,8 +27,6 @@ pub(super) enum Ended {
     Done(Done),
     /// It is begun again after a while.
     Failed(Task, Error),
-    /// It stays failed until a person decides.
-    GivenUp(Done, Error),
 }
 
 /// What is under way.
@@ -88,10 +86,7 @@ async fn carry_out(task: Task, application: &dyn Application) -> Ended {
     match task {
         Task::Fence(why) => done(application.fence(why).await, Ended::Fenced),
         Task::Unfence => done(application.unfence().await, Ended::Done(Done::Unfenced)),
-        Task::Start(term) => match application.start(term).await {
-            Ok(()) => Ended::Done(Done::Started),
-            Err(error) => Ended::GivenUp(Done::StartFailed, error),
-        },
+        Task::Start(term) => done(application.start(term).await, Ended::Done(Done::Started)),
         Task::Drain(term) => match application.drain(term).await {
             Ok(point) => Ended::Done(Done::Drained(point)),
             Err(error) => Ended::Failed(task, error),

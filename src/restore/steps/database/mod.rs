@@ -26,7 +26,7 @@ mod undo;
 pub use load::{Loaded, load};
 pub use marks::{Lived, Origin, Owner, Part, Remaining, remaining};
 pub use prepare::{Prepared, prepare};
-pub use promote::{Promoted, advance_sequences, plan_advances, promote_roles};
+pub use promote::{Promoted, advance_sequences, is_promoted, note_live, plan_advances, promote_roles};
 pub use remains::{Dropped, drop_replaced, drop_unfinished, replaced_before, standing_unfinished};
 pub use swap::{Sessions, Swapped, refuse_in_use, swap};
 pub use undo::{Exchange, Side, exchange_of};

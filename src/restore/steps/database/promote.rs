@@ -6,11 +6,11 @@ use super::marks::ADVANCED;
 use crate::capture::layout;
 use crate::error::Error;
 use crate::failpoint;
-use crate::postgres::marking::Marking;
+use crate::postgres::marking::{LIVE_TERM, Marking};
 use crate::postgres::properties::unknown_settings;
 use crate::postgres::roles::{self, Role};
 use crate::postgres::sequence_gap::{self, Advance};
-use crate::postgres::{self, Session, access, lifecycle};
+use crate::postgres::{self, Server, Session, access, lifecycle};
 use crate::stream::Source;
 
 /// What a promotion gave to the roles.
@@ -121,6 +121,30 @@ async fn give_what_differs(
         failpoint::hit("database.role-promoted");
     }
     Ok(refused)
+}
+
+/// Whether the database that bears the application's name was promoted since it was restored.
+///
+/// # Errors
+/// The server's.
+pub async fn is_promoted(server: &Server) -> Result<bool, postgres::Error> {
+    let session = server.maintenance().await?;
+    let marks = lifecycle::marks(&session, server.database()).await?;
+    session.close().await;
+    Ok(marks.is_some_and(|marks| marks.contains_key(ADVANCED)))
+}
+
+/// Notes in the database that bears the application's name that this site goes live with it in `term`.
+///
+/// # Errors
+/// The server's.
+pub async fn note_live(server: &Server, term: u64) -> Result<(), postgres::Error> {
+    let session = server.maintenance().await?;
+    let mark = Marking::of(&session).set(server.database(), LIVE_TERM, &term.to_string());
+    session.execute("noting the term in the database", &mark).await?;
+    session.close().await;
+    failpoint::hit("database.live-term");
+    Ok(())
 }
 
 /// How the sequences of the database that bears the name are to be advanced; `None` if they were since it was restored.
