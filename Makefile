@@ -12,7 +12,7 @@ help:
 	@echo "make test   every check: format, lints, documentation, licences, tidiness, unit to end-to-end"
 	@echo "make fuzz   ten minutes of fuzzing for each parser of what others may have written"
 	@echo "make soak   10,000 points and 200,000 packs, a row of 500 MB, 20 captures under load, 10,000 edits of a bucket, an object of 5.5 GiB, 10 million keys"
-	@echo "make chaos  the protocol of one live site, searched with wide bounds, walked at random, and a thousand schedules of faults: minutes"
+	@echo "make chaos  the protocol of one live site, searched with wide bounds, walked at random, a thousand schedules of faults, and real sites cut apart with the default lease: minutes"
 	@echo "make bench  what each stage of the pipeline costs, a database beside pg_dump, a mirror beside rclone, …"
 
 demo: install-demo
@@ -52,6 +52,7 @@ soak: install-bench
 # The unoptimised build of the tests: nothing is compiled anew.
 chaos: install-test
 	cargo test --locked --features failpoints --lib site:: -- --ignored --nocapture --test-threads=1
+	cargo test --locked --features failpoints --test it apart:: -- --ignored --nocapture --test-threads=1
 
 bench: install-bench
 	cargo bench --locked --bench pipeline

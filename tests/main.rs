@@ -1,6 +1,7 @@
 //! The integration and end-to-end tests, one binary: each module is about one thing an operator relies on.
 
 mod abilities;
+mod apart;
 mod attic;
 mod attic_sites;
 mod balancer;

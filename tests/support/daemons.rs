@@ -14,14 +14,17 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::bucket_sites::BucketSites;
+use super::network::{self, Network};
 use super::sites::{Sites, edit, shown};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Two sites with a witness, and a lease of six seconds.
 pub struct Pair<S = BucketSites> {
     pub sites: S,
     gates: [SocketAddr; 2],
+    /// Where each site has a place of its own.
+    network: Option<Arc<Network>>,
 }
 
 pub const NAMES: [&str; 2] = ["ams", "fra"];
@@ -65,6 +68,21 @@ impl Pair {
     pub fn new() -> Pair {
         Pair::over(BucketSites::folders())
     }
+
+    /// Each in its place of a network, with gates at port 7777. `witness` stands under `[witness]`, `way` in the braces of each
+    /// site's `witness`, if there is one.
+    pub fn apart(network: Arc<Network>, witness: &str, way: Option<&str>) -> Pair {
+        let sites = BucketSites::folders();
+        sites.edit_configuration("live = \"ams\"\n", &format!("[witness]\n{witness}\n"));
+        let way = way.map(|way| format!("witness = {{ {way} }}\n")).unwrap_or_default();
+        let gates = NAMES.map(|site| SocketAddr::new(network::address(site).parse().unwrap(), 7777));
+        for (site, gate) in NAMES.iter().zip(gates) {
+            let section = format!("[sites.{site}]\n");
+            let gate = format!("gate = {{ listen = \"{gate}\" }}\n");
+            sites.edit_configuration(&section, &format!("{section}{gate}{way}"));
+        }
+        Pair { sites, gates, network: Some(network) }
+    }
 }
 
 impl<S: TwoSites> Pair<S> {
@@ -79,7 +97,7 @@ impl<S: TwoSites> Pair<S> {
             let gate = format!("gate = {{ listen = \"{gate}\", url = \"http://{gate}\" }}\n");
             edit(&file, &section, &format!("{section}{gate}"));
         }
-        Pair { sites, gates }
+        Pair { sites, gates, network: None }
     }
 
     pub fn witness(&self) -> PathBuf {
@@ -98,7 +116,10 @@ impl<S: TwoSites> Pair<S> {
     }
 
     pub fn command(&self, site: &str, arguments: &[&str]) -> Command {
-        self.sites.binary(site, arguments)
+        let command = self.sites.binary(site, arguments);
+        self.network
+            .as_ref()
+            .map_or_else(|| self.sites.binary(site, arguments), |network| network.inside(site, &command))
     }
 
     /// Runs a command, which has to end well.
