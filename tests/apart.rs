@@ -12,7 +12,7 @@ use crate::support::daemons::{Daemon, NAMES, Pair};
 use crate::support::etcd::EtcdServer;
 use crate::support::network::{Door, Network, Program, address};
 use crate::support::postgres::PostgresServer;
-use crate::support::traffic::{At, Client, ENOUGH, Store, Unit, turns};
+use crate::support::traffic::{At, Client, ENOUGH, Store, Unit, turns, until_refused};
 
 /// What stands before both sites.
 #[derive(Clone, Copy)]
@@ -70,7 +70,9 @@ impl World {
             pair.until_state(site, "STANDBY");
         }
         programs.push(Program::start(&mut network.inside("client", &balancer(&pair, before))));
-        let client = Client::start(&At::Socket(path("door.sock")));
+        let door = At::Socket(path("door.sock"));
+        until_refused(&door).await;
+        let client = Client::start(&door);
         let ttl = Duration::from_secs(ttl.trim_end_matches('s').parse().unwrap());
         World { daemons, client, pair, network, ttl, _beside: (programs, doors, units) }
     }

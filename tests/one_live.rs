@@ -30,6 +30,29 @@ fn a_planned_switch_loses_nothing_and_a_killed_daemon_comes_back_closed() {
     pair.sites.put("core/a.hart", b"first");
     let point = pair.does("ams", &["capture", "--json"]);
     assert!(String::from_utf8_lossy(&point.stdout).contains("\"point\": \"1-1\""), "the term is in the point");
+    // Somebody wants fra now, and is cut off while it waits: the daemon goes on, and so does the next one who asks.
+    let mut waiting = pair.command("fra", &["failover", "--yes", "fra", "--why", "too early"]).spawn().unwrap();
+    pair.until_state("fra", "WAITING");
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
+    let told = pair.does("fra", &["lease", "status"]).stdout;
+    assert!(String::from_utf8_lossy(&told).contains("(too early), "), "{}", String::from_utf8_lossy(&told));
+    // One step back each time: what was restored is ready still.
+    for _ in 0..2 {
+        pair.does("fra", &["lease", "cancel", "--yes", "fra", "--why", "ams is well"]);
+    }
+    assert_eq!(
+        operations(&pair, "fra"),
+        [
+            "failover begun STANDBY",
+            "failover restored READY",
+            "failover ordered WAITING",
+            "lease cancel begun WAITING",
+            "lease cancel done READY",
+            "lease cancel begun READY",
+            "lease cancel done STANDBY"
+        ]
+    );
     let refused = pair.refused("fra", &["capture"], 3);
     assert!(
         refused.contains("error: fra is STANDBY in term 1: nothing may be captured or mirrored here\nnext:"),
@@ -63,6 +86,14 @@ fn a_planned_switch_loses_nothing_and_a_killed_daemon_comes_back_closed() {
     let log = fra.end();
     assert!(log.contains("told to end by SIGTERM") && log.contains("the lease is left to run out, 6 s after"), "{log}");
     drop(ams);
+}
+
+/// What the journal of a site has.
+fn operations(pair: &Pair, site: &str) -> Vec<String> {
+    let text = fs::read_to_string(pair.sites.state(site).join("operations.jsonl")).unwrap();
+    let entries = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let word = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    entries.map(|entry| ["operation", "step", "state"].map(|key| word(&entry[key])).join(" ")).collect()
 }
 
 #[test]

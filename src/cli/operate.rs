@@ -13,6 +13,7 @@ use crate::process::operator;
 use crate::site::daemon;
 use crate::site::daemon::words::Wish;
 use crate::site::driver::{By, StatusAt};
+use crate::site::journal::Entry;
 use crate::site::operate::{Operator, Outcome, Takeover, confirm};
 
 pub(super) async fn run((config, site): (Config, String), clock: Arc<dyn Clock>) -> Result<Option<Class>, Error> {
@@ -141,9 +142,17 @@ async fn status(config: &Config, site: &str, json: bool, clock: Arc<dyn Clock>) 
     if json {
         words::json(&status);
     } else {
-        words::data(&words::table(&rows(&status)));
+        let mut rows = rows(&status);
+        rows.extend(asking.last_step()?.map(|last| vec!["operation".to_owned(), operation(&last)]));
+        words::data(&words::table(&rows));
     }
     Ok(status.witness_error.is_some().then_some(Class::Incomplete))
+}
+
+fn operation(last: &Entry) -> String {
+    let Entry { at, operation, step, operator, reason, error, .. } = last;
+    let error = error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    format!("{operation} by {operator} ({reason}), {}: {step}{error}", words::instant(*at))
 }
 
 fn rows(status: &StatusAt) -> Vec<Vec<String>> {

@@ -14,12 +14,13 @@ use serde::Serialize;
 use super::daemon::words::Wish;
 use super::daemon::{DaemonError, Needs, Reached, here};
 use super::driver::{By, StatusAt};
+use super::journal::{Entry, Operations, Step};
 use super::lease::Name;
 use super::witness::Mode;
 use crate::clock::Clock;
 use crate::config::{Config, Here};
 use crate::durable::FileLock;
-use crate::error::{Class, Error, Explain};
+use crate::error::{Class, Error, Explain, chain};
 use crate::observe::Progress;
 use crate::restore::{self, RestoreReport, RestoreRequest};
 use crate::vault::v1::Verdict;
@@ -203,6 +204,51 @@ pub struct Outcome {
 }
 
 impl Operator<'_> {
+    fn operations(&self) -> Option<Operations> {
+        self.config.site(self.site).map(|site| Operations::new(&site.state))
+    }
+
+    /// Writes a step of an operation into the journal. Without a disk to write to, an operation goes on all the same.
+    fn note(&self, operation: &str, step: Step, status: &StatusAt, rest: (Option<String>, Option<String>)) {
+        let term = status.term.unwrap_or(status.highest_term).0;
+        let (operation, (point, error)) = (operation.to_owned(), rest);
+        let By { operator, reason } = self.by.clone();
+        let at = self.clock.now();
+        let entry = Entry { at, operation, step, operator, reason, state: status.state, term, point, error };
+        if let Some(Err(error)) = self.operations().map(|operations| operations.note(&entry)) {
+            (self.tell)(&format!("this is not in the journal: {}", chain(&error)));
+        }
+    }
+
+    /// Does `work` as `operation`, with its beginning and its end in the journal.
+    async fn noted(
+        &self,
+        operation: &str,
+        status: &StatusAt,
+        work: impl Future<Output = Result<Outcome, Error>>,
+    ) -> Result<Outcome, Error> {
+        self.note(operation, Step::Begun, status, (None, None));
+        let done = work.await;
+        let after = match self.daemon() {
+            Ok(daemon) => daemon.status().await.unwrap_or_else(|_| status.clone()),
+            Err(_) => status.clone(),
+        };
+        match &done {
+            Ok(outcome) => self.note(operation, Step::Done, &after, (outcome.point.clone(), None)),
+            Err(error) => self.note(operation, Step::Failed, &after, (None, Some(error.to_string()))),
+        }
+        done
+    }
+
+    /// The newest step in the journal.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn last_step(&self) -> Result<Option<Entry>, Error> {
+        let newest = self.operations().map(|operations| operations.newest(1)).transpose()?;
+        Ok(newest.and_then(|newest| newest.into_iter().next()))
+    }
+
     fn daemon(&self) -> Result<Reached, Error> {
         let here = Here::led(self.config.clone(), self.site, None)?;
         Ok(Reached::new(&here.site.state, self.site))
@@ -282,15 +328,30 @@ impl Operator<'_> {
     /// # Errors
     /// When it is refused at any step; run again, it goes on from the state it finds.
     pub async fn take_over(&self, takeover: &Takeover, progress: &Progress) -> Result<Outcome, Error> {
-        let daemon = self.daemon()?;
         let status = self.preview_takeover(takeover).await?;
+        if let Some(begun) = self.last_step()?.filter(|last| !last.is_end()) {
+            (self.tell)(&unfinished(&begun));
+        }
+        let work = self.take_over_from(&status, takeover, progress).boxed_local();
+        self.noted("failover", &status, work).await
+    }
+
+    async fn take_over_from(
+        &self,
+        status: &StatusAt,
+        takeover: &Takeover,
+        progress: &Progress,
+    ) -> Result<Outcome, Error> {
+        let daemon = self.daemon()?;
         // Decided for this term: if another site is faster, the acquire is refused.
         let term = status.record.as_ref().map_or(status.highest_term.0, |record| record.term);
         let mut restored = None;
         let mut state = status.state;
         if matches!(state, Name::Standby | Name::Restoring) {
-            restored = self.bring_data(&daemon, &status, takeover, progress).await?;
+            restored = self.bring_data(&daemon, status, takeover, progress).await?;
             state = Name::Ready;
+            let point = restored.as_ref().map(|report| report.point.clone());
+            self.note("failover", Step::Restored, &daemon.status().await?, (point, None));
         }
         let role = here(self.config.clone(), self.site, Needs::Role, Arc::clone(&self.clock)).await?;
         let lock = role.lock("warmspare failover")?;
@@ -303,6 +364,7 @@ impl Operator<'_> {
             }
             return Err(error.into());
         }
+        self.note("failover", Step::Ordered, &daemon.status().await?, (None, None));
         let status = self.until_live(&daemon, lock).await?;
         let point = restored.as_ref().map(|report| report.point.clone());
         Ok(Outcome { restored, ..self.outcome(&status, point) })
@@ -390,10 +452,17 @@ impl Operator<'_> {
     /// # Errors
     /// When it is refused. One that was interrupted goes on in the daemon, and this waits for it again.
     pub async fn hand_over(&self, to: Option<&str>) -> Result<Outcome, Error> {
-        let (daemon, status) = (self.daemon()?, self.preview_handover(to).await?);
+        let status = self.preview_handover(to).await?;
+        let operation = if to.is_some() { "switchover" } else { "release" };
+        self.noted(operation, &status, self.hand_over_from(&status, operation, to)).await
+    }
+
+    async fn hand_over_from(&self, status: &StatusAt, operation: &str, to: Option<&str>) -> Result<Outcome, Error> {
+        let daemon = self.daemon()?;
         if status.state != Name::Draining {
             daemon.order(Wish::Release { to_other: to.is_some() }, &self.by).await?;
         }
+        self.note(operation, Step::Ordered, &daemon.status().await?, (None, None));
         (self.tell)("the gate is closed; what is under way has its time to end, then the final point is taken");
         let mut told = None;
         loop {
@@ -434,14 +503,31 @@ impl Operator<'_> {
             tokio::time::sleep(EVERY).await;
             status = daemon.status().await?;
         }
-        daemon.order(wish, &self.by).await?;
-        Ok(self.outcome(&daemon.status().await?, None))
+        let operation = wish.to_string();
+        let work = async {
+            daemon.order(wish, &self.by).await?;
+            Ok(self.outcome(&daemon.status().await?, None))
+        };
+        self.noted(&operation, &status, work).await
     }
 
     fn outcome(&self, status: &StatusAt, point: Option<String>) -> Outcome {
         let term = status.term.unwrap_or(status.highest_term).0;
         Outcome { site: self.site.to_owned(), state: status.state, term, point, restored: None }
     }
+}
+
+fn unfinished(begun: &Entry) -> String {
+    let Entry { operation, operator, at, step, reason, .. } = begun;
+    let at = at.strftime("%Y-%m-%d %H:%M:%S UTC");
+    let far = match step {
+        Step::Restored => ", which has restored",
+        Step::Ordered => ", which the daemon had taken up",
+        _ => "",
+    };
+    format!(
+        "nobody saw the end of the {operation} that {operator} began ({reason}){far} at {at}; this one goes on from what is found"
+    )
 }
 
 fn waiting(status: &StatusAt) -> String {

@@ -153,6 +153,15 @@ async fn ask(at: &At, request: &str) -> Option<(u16, String)> {
     Some((status, String::from_utf8(body).ok()?))
 }
 
+/// Waits until a load balancer has noticed that nobody is live: HAProxy believes in servers until it has checked them.
+pub async fn until_refused(at: &At) {
+    let begun = Instant::now();
+    while !matches!(ask(at, "GET /x").await, Some((503, _))) {
+        assert!(begun.elapsed() < PATIENCE, "somebody serves, and nobody is live");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// A write that was acknowledged.
 #[derive(Clone, Debug)]
 pub struct Written {

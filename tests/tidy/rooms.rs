@@ -65,7 +65,7 @@ const MEASURES: [(&str, &str); 11] = [
 ];
 
 /// What a command may know: the words of the base, where it is, and the rooms that do whole jobs.
-const CLI_KNOWS: [&str; 29] = [
+const CLI_KNOWS: [&str; 30] = [
     "crate::cli",
     "crate::clock",
     "crate::error",
@@ -83,6 +83,7 @@ const CLI_KNOWS: [&str; 29] = [
     "crate::site::driver::By",
     "crate::site::driver::StatusAt",
     "crate::site::operate",
+    "crate::site::journal::Entry",
     "crate::verify::bucket",
     // What the witness says, a term to set it up with, and who asked.
     "crate::site::balancer",

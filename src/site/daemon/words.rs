@@ -1,5 +1,7 @@
 //! What is said over the control socket: one question a line, and its answer, as JSON.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::site::driver::{Ordered, StatusAt};
@@ -59,6 +61,23 @@ pub enum Wish {
     MaintenanceOn,
     /// Allow them again.
     MaintenanceOff,
+}
+
+/// As it is typed.
+impl fmt::Display for Wish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Wish::Restore | Wish::Restored { .. } | Wish::RestoreFailed | Wish::Acquire { .. } => "failover",
+            Wish::Release { to_other: true } => "switchover",
+            Wish::Release { to_other: false } => "release",
+            Wish::Cancel => "lease cancel",
+            Wish::Fence => "lease fence",
+            Wish::LiftFence => "lease lift",
+            Wish::Rejoin => "lease rejoin",
+            Wish::MaintenanceOn => "gate maintenance on",
+            Wish::MaintenanceOff => "gate maintenance off",
+        })
+    }
 }
 
 impl Wish {
