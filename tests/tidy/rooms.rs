@@ -6,7 +6,8 @@ use super::source::{Findings, Source, line_of, named, read, sources};
 const BASE: [&str; 10] =
     ["clock", "durable", "error", "failpoint", "keys", "observe", "permit", "process", "stream", "units"];
 /// In the order of src/lib.rs, which is the order in which data passes through them. Each may import those before it.
-const ROOMS: [&str; 13] = [
+const ROOMS: [&str; 14] = [
+    "schedule",
     "config",
     "store",
     "postgres",
@@ -17,8 +18,8 @@ const ROOMS: [&str; 13] = [
     "point",
     "restore",
     "verify",
-    "site",
     "jobs",
+    "site",
     "preflight",
 ];
 /// What a person starts; it may import everything.
