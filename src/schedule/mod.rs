@@ -218,7 +218,7 @@ pub enum ScheduleError {
         name: String,
     },
     /// It waits for what there is not.
-    #[error("job {name} comes after {after}, which is no job")]
+    #[error("job {name} comes after {after}, which is no job, or none that is enabled")]
     Unknown {
         /// The job.
         name: String,
