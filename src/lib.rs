@@ -52,6 +52,8 @@ pub mod site;
 
 pub mod preflight;
 
+pub mod daemon;
+
 // What a person starts.
 pub mod cli;
 pub mod demo;

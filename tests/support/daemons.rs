@@ -23,6 +23,9 @@ pub struct Pair {
     gates: [SocketAddr; 2],
 }
 
+/// The jobs of the built-in profile.
+pub const JOBS: [&str; 5] = ["capture", "check", "prune", "rehearse", "verify"];
+
 pub const NAMES: [&str; 2] = ["ams", "fra"];
 
 impl Pair {
@@ -35,6 +38,10 @@ impl Pair {
             let section = format!("[sites.{site}]\n");
             sites.edit_configuration(&section, &format!("{section}gate = {{ listen = \"{gate}\" }}\n"));
         }
+        // What runs is what a test runs.
+        let off = JOBS.map(|job| format!("\n[jobs.{job}]\nenabled = false\n")).concat();
+        let text = fs::read_to_string(sites.path().join("warmspare.toml")).unwrap();
+        fs::write(sites.path().join("warmspare.toml"), text + &off).unwrap();
         Pair { sites, gates }
     }
 
@@ -44,11 +51,7 @@ impl Pair {
 
     /// Starts the daemon of a site, and waits until it can be asked.
     pub fn start(&self, site: &str) -> Daemon {
-        let log = self.sites.path().join(format!("{site}.log"));
-        let file = File::options().create(true).append(true).open(&log).unwrap();
-        let mut command = self.sites.command(site, &["run"]);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().unwrap();
-        let daemon = Daemon { child, log };
+        let daemon = Daemon::start(self.sites.command(site, &["run"]), self.sites.path().join(format!("{site}.log")));
         self.until(site, "can be asked", |status| !status["state"].is_null());
         daemon
     }
@@ -125,6 +128,13 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// Starts `warmspare run`; what it says goes to the end of the file `log`.
+    pub fn start(mut command: Command, log: PathBuf) -> Daemon {
+        let file = File::options().create(true).append(true).open(&log).unwrap();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        Daemon { child, log }
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
