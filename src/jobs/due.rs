@@ -222,9 +222,13 @@ impl Book {
     /// When something is due next, at the latest at `until`.
     pub fn wake_at(&self, schedule: &Schedule, moment: &Moment, until: Timestamp) -> Timestamp {
         let here = schedule.jobs().iter().filter(|job| job.on.includes(moment.role));
-        let due = here.filter_map(|job| self.due(job, self.records.get(&job.name)?));
+        let records = here.filter_map(|job| Some((job, self.records.get(&job.name)?)));
+        let times = records.flat_map(|(job, record)| {
+            let due = self.due(job, record).map(|due| due.at);
+            [due, record.pause.as_ref().map(|pause| pause.until)]
+        });
         // What is due already waits for something that is told, or looked at again by `until`.
-        due.map(|due| due.at).filter(|at| *at > moment.now).fold(until, Timestamp::min)
+        times.flatten().filter(|at| *at > moment.now).fold(until, Timestamp::min)
     }
 }
 

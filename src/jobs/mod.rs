@@ -5,6 +5,7 @@
 
 pub mod due;
 pub mod history;
+mod year;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
