@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::daemons::{Daemon, JOBS};
+use crate::support::daemons::{Daemon, JOBS, NAMES, Pair};
 use crate::support::sites::Sites;
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -261,4 +261,71 @@ async fn a_state_folder_that_takes_no_records_is_told_and_nothing_runs_unnoticed
     let what = failed["last"]["what"].as_str().unwrap_or_default();
     assert!(what.starts_with("the record of job check at "), "{failed:#}");
     daemon.end();
+}
+
+/// With a witness the lease decides which site runs what, and a change of roles changes that.
+#[test]
+fn with_a_witness_jobs_follow_the_lease() {
+    let pair = Pair::new();
+    let off =
+        |job: &str, at: &str| (format!("[jobs.{job}]\nenabled = false\n"), format!("[jobs.{job}]\nat = \"{at}\"\n"));
+    for (job, at) in [("capture", "*/2 * * * * *"), ("rehearse", "* * * * * *")] {
+        let (from, to) = off(job, at);
+        pair.sites.edit_configuration(&from, &to);
+    }
+    pair.does("ams", &["witness", "init"]);
+    let _daemons = NAMES.map(|site| pair.start(site));
+    for site in NAMES {
+        pair.until_state(site, "STANDBY");
+    }
+    let job = |site: &str, name: &str| -> Value {
+        let output = pair.does(site, &["jobs", "--json"]);
+        let jobs: Value = serde_json::from_slice(&output.stdout).unwrap();
+        jobs.as_array().unwrap().iter().find(|job| job["name"] == name).cloned().unwrap()
+    };
+    let until = |site: &str, name: &str, what: &str, is: &dyn Fn(&Value) -> bool| {
+        let begun = Instant::now();
+        while !is(&job(site, name)) {
+            let said = fs::read_to_string(pair.sites.path().join(format!("{site}.log"))).unwrap();
+            assert!(begun.elapsed() < PATIENCE, "{name} at {site} never {what}: {:#}\n{said}", job(site, name));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    assert!(NAMES.iter().all(|site| job(site, "capture")["last"].is_null()), "nobody is live");
+    pair.sites.put("core/a.hart", b"first");
+    pair.does("ams", &["failover", "--first", "--yes", "ams", "--why", "the first"]);
+    let term = |number: &'static str| {
+        move |job: &Value| job["last"]["point"].as_str().is_some_and(|point| point.starts_with(number))
+    };
+    until("ams", "capture", "captures in term 1", &term("1-"));
+    until("fra", "rehearse", "proves a point of term 1", &term("1-"));
+    assert_eq!(job("fra", "capture")["runs_here"], false);
+
+    pair.sites.put("core/b.hart", b"second");
+    let hand_over = ["switchover", "--to", "fra", "--yes", "ams", "--why", "drill"];
+    pair.does("ams", &hand_over);
+    let begun = Instant::now();
+    while !pair.command("fra", &["failover", "--yes", "fra"]).output().unwrap().status.success() {
+        assert!(begun.elapsed() < PATIENCE, "a rehearsal must not hold up a failover for long");
+    }
+    assert_eq!(fs::read(pair.sites.bucket("fra").join("core/b.hart")).unwrap(), b"second");
+    until("fra", "capture", "captures in term 2", &term("2-"));
+    assert_eq!(job("ams", "capture")["runs_here"], false);
+    assert_eq!(job("fra", "rehearse")["runs_here"], false);
+}
+
+#[test]
+fn systemd_takes_the_unit() {
+    let unit = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/systemd/warmspare.service");
+    let folder = tempfile::tempdir().unwrap();
+    // The program it names is looked for, too.
+    let text = fs::read_to_string(unit).unwrap().replace("/usr/local/bin/warmspare", env!("CARGO_BIN_EXE_warmspare"));
+    let copy = folder.path().join("warmspare.service");
+    fs::write(&copy, text).unwrap();
+    let Ok(output) = std::process::Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&copy).output()
+    else {
+        return eprintln!("systemd-analyze is not on this machine");
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !said.contains("warmspare.service:"), "{said}");
 }
