@@ -69,6 +69,23 @@ impl Drop for FileLock {
 }
 
 impl FileLock {
+    /// What the holder of a lock says of itself; nothing when nobody holds it. It is looked at with a shared lock, for a moment.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, locked or read.
+    pub fn holder(path: &Path) -> io::Result<Option<String>> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(flock(&file, FlockOperation::Unlock).map(|()| None)?),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(String::from_utf8_lossy(&fs::read(path)?).into_owned())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Takes the lock, `None` when another process holds it. The holder's `note` can be read from the file.
     ///
     /// # Errors
@@ -112,7 +129,9 @@ mod tests {
         assert!(held.is_some());
         assert!(FileLock::try_take(&path, "restore, pid 8").unwrap().is_none());
         assert_eq!(read(&path).unwrap().unwrap(), b"capture, pid 7");
+        assert_eq!(FileLock::holder(&path).unwrap().as_deref(), Some("capture, pid 7"));
         drop(held);
+        assert_eq!(FileLock::holder(&path).unwrap(), None);
         assert!(FileLock::try_take(&path, "restore, pid 8").unwrap().is_some());
     }
 }

@@ -25,6 +25,8 @@ pub mod stream;
 pub mod units;
 
 // Rooms, in the order in which data passes through them.
+pub mod schedule;
+
 pub mod config;
 pub mod store;
 
@@ -44,11 +46,13 @@ pub mod restore;
 
 pub mod verify;
 
-pub mod site;
-
 pub mod jobs;
 
+pub mod site;
+
 pub mod preflight;
+
+pub mod daemon;
 
 // What a person starts.
 pub mod cli;

@@ -21,6 +21,10 @@ fn main() -> ExitCode {
         eprintln!("error: core dumps cannot be switched off, and keys would be in them: {error}");
         return ExitCode::FAILURE;
     }
+    if let Err(error) = process::end_with_parent() {
+        eprintln!("error: this run cannot be tied to its daemon: {error}");
+        return ExitCode::FAILURE;
+    }
     let arguments = Arguments::parse();
     log_to_stderr(&arguments);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -8,7 +8,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::io;
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_dumpable_behavior,
+    set_parent_process_death_signal, setrlimit,
+};
 use zeroize::Zeroize;
 
 /// Switches core dumps off and keeps debuggers of the same user out (`prctl(2)`, `PR_SET_DUMPABLE`).
@@ -22,6 +25,27 @@ pub fn keep_memory_private() -> io::Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let limit = getrlimit(Resource::Core);
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: limit.maximum })?;
+    Ok(())
+}
+
+/// Names the process that this one belongs to: a run of a job to its daemon.
+pub const PARENT: &str = "WARMSPARE_PARENT";
+
+/// If this process belongs to another, has the kernel end it when that one dies, however it does (`prctl(2)`,
+/// `PR_SET_PDEATHSIG`). What this process starts does not inherit it, though it sees the name.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn end_with_parent() -> io::Result<()> {
+    let named = std::env::var(PARENT).ok().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+    if named.is_none() || named != getppid() {
+        return Ok(());
+    }
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    // It may have died in between.
+    if named != getppid() {
+        return Err(io::Error::other("the daemon that began this run is gone"));
+    }
     Ok(())
 }
 

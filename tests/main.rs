@@ -17,6 +17,7 @@ mod export;
 mod export_process;
 mod gate;
 mod golden;
+mod jobs;
 mod keeper;
 mod kept;
 mod keys;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::jobs::JobsCommand;
 use super::operating::{FailoverCommand, GateCommand, LeaseCommand, ReleaseCommand, SwitchoverCommand};
 use crate::config::SourceName;
 use crate::point::Share;
@@ -86,8 +87,11 @@ pub(super) enum Command {
     /// The third place, which says who is live: sets it up, tries it, shows what it says.
     #[command(subcommand)]
     Witness(WitnessCommand),
-    /// The daemon of this site: holds the lease and keeps the gate, until it is told to end.
+    /// The daemon of this site: runs the jobs of the schedule, and with a witness holds the lease and keeps the gate, until it is
+    /// told to end.
     Run,
+    /// Lists the jobs of the schedule: when each ran last, what came of it, when it runs next, why not.
+    Jobs(JobsCommand),
     /// Makes this site the live one: restores and proves the newest point, takes the lease, opens the gate.
     Failover(FailoverCommand),
     /// Hands over from this live site: closes the gate, takes the final point, lets go of the lease for the other site.
@@ -299,6 +303,10 @@ pub(super) struct VerifyCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct RestoreCommand {
+    /// Only if the newest point was not restored here before: a rehearsal. Where it was found different, exit code 4 again.
+    #[arg(long, conflicts_with_all = ["kept", "undo", "promote", "point", "only", "into", "table", "on_live", "dry_run"])]
+    pub if_new: bool,
+
     /// List the databases that restores have left at this site: in place, replaced, scratch, unfinished.
     #[arg(long, conflicts_with_all = ["point", "only", "into", "dry_run", "replace", "on_live"])]
     pub kept: bool,

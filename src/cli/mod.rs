@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod gate_config;
 mod init;
+mod jobs;
 mod keygen;
 mod mirror;
 mod next;
@@ -75,6 +76,7 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
             verify::run(here(place, Needs::Nothing, &clock).await?, command, &*clock).boxed_local().await
         }
         Some(Command::Run) => operate::run(config(place)?, clock).boxed_local().await,
+        Some(Command::Jobs(command)) => jobs::run(config(place)?, command, clock).boxed_local().await,
         Some(Command::Failover(command)) => operate::failover(config(place)?, command, clock).boxed_local().await,
         Some(Command::Switchover(command)) => operate::switchover(config(place)?, command, clock).boxed_local().await,
         Some(Command::Release(command)) => operate::release(config(place)?, command, clock).boxed_local().await,

@@ -3,21 +3,23 @@
 use std::io::{self, BufRead, IsTerminal};
 use std::sync::Arc;
 
+use futures_util::FutureExt;
+
 use super::operating::SwitchoverCommand;
 use super::operating::{Asked, FailoverCommand, LeaseCommand, MaintenanceCommand, ReleaseCommand};
 use super::{progress, words};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::daemon;
 use crate::error::{Class, Error};
 use crate::process::operator;
-use crate::site::daemon;
 use crate::site::daemon::words::Wish;
 use crate::site::driver::{By, StatusAt};
 use crate::site::journal::Entry;
 use crate::site::operate::{Operator, Outcome, Takeover, confirm};
 
 pub(super) async fn run((config, site): (Config, String), clock: Arc<dyn Clock>) -> Result<Option<Class>, Error> {
-    daemon::run(config, &site, clock).await.map(|()| None)
+    daemon::run(config, &site, clock).boxed_local().await.map(|()| None)
 }
 
 fn operator_of<'a>(config: &'a Config, site: &'a str, asked: &Asked, clock: Arc<dyn Clock>) -> Operator<'a> {

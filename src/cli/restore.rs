@@ -5,12 +5,15 @@ use super::{progress, words};
 use crate::clock::Clock;
 use crate::config::Here;
 use crate::error::{Class, Error};
-use crate::restore::{self, Part, PromoteRequest, PromotedDatabase, RestoreRequest, TablesRequest, UndoRequest};
+use crate::restore::{
+    self, NothingNew, Part, PromoteRequest, PromotedDatabase, RestoreRequest, TablesRequest, UndoRequest,
+};
 use crate::units::Bytes;
 use crate::vault::v1::Verdict;
 
 pub(super) async fn run(here: Here, command: RestoreCommand, clock: &dyn Clock) -> Result<Option<Class>, Error> {
-    let RestoreCommand { kept, undo, promote, table, point, only, into, dry_run, replace, on_live, json } = command;
+    let RestoreCommand { if_new, kept, undo, promote, table, point, only, into, dry_run, replace, on_live, json } =
+        command;
     if kept {
         return list(&here, json).await;
     }
@@ -23,6 +26,12 @@ pub(super) async fn run(here: Here, command: RestoreCommand, clock: &dyn Clock) 
     if !table.is_empty() {
         let request = TablesRequest { point, only, tables: table, dry_run };
         return Box::pin(tables(&here, &request, json, clock)).await;
+    }
+    if if_new
+        && !here.is_live()
+        && let Some(found) = restore::nothing_new(&here).await?
+    {
+        return Ok(nothing_new(&found, json));
     }
     let request = RestoreRequest { point, only, into, on_live, replace };
     if dry_run {
@@ -49,6 +58,22 @@ pub(super) async fn run(here: Here, command: RestoreCommand, clock: &dyn Clock) 
         words::instant(report.captured_at)
     ));
     Ok(None)
+}
+
+/// Says why nothing is restored.
+fn nothing_new(found: &NothingNew, json: bool) -> Option<Class> {
+    if json {
+        words::json(found);
+    }
+    match (&found.point, found.equal) {
+        (None, _) => words::say("nothing new: there is no recovery point yet"),
+        (Some(point), true) => words::say(&format!("nothing new: point {point} is proven here")),
+        (Some(point), false) => words::say(&format!(
+            "error: point {point} was restored here and found different; it is not tried again, a newer one is\nnext:  See its report: \
+             warmspare points show {point}"
+        )),
+    }
+    (!found.equal).then_some(Class::Incomplete)
 }
 
 /// Says what would be done.

@@ -18,6 +18,50 @@ pub(super) struct File {
     pub capture: Option<Capture>,
     pub retention: Option<Retention>,
     pub mirror: Option<Mirror>,
+    #[serde(default)]
+    pub jobs: BTreeMap<Spanned<String>, Job>,
+}
+
+/// A job of the schedule: in a profile, and over it in the configuration.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Job {
+    /// What it does; its name, when absent.
+    pub kind: Option<String>,
+    /// A calendar line.
+    pub at: Option<String>,
+    pub zone: Option<String>,
+    /// `live`, `spare` or `both`.
+    pub on: Option<String>,
+    /// Jobs that go before it.
+    pub after: Option<Vec<String>>,
+    pub jitter: Option<String>,
+    pub timeout: Option<String>,
+    pub retries: Option<u32>,
+    pub retry_after: Option<String>,
+    pub late_after: Option<String>,
+    pub enabled: Option<bool>,
+    pub arguments: Option<Vec<String>>,
+}
+
+impl Job {
+    /// This, and of what it does not say the `other`'s.
+    pub fn over(self, other: Job) -> Job {
+        Job {
+            kind: self.kind.or(other.kind),
+            at: self.at.or(other.at),
+            zone: self.zone.or(other.zone),
+            on: self.on.or(other.on),
+            after: self.after.or(other.after),
+            jitter: self.jitter.or(other.jitter),
+            timeout: self.timeout.or(other.timeout),
+            retries: self.retries.or(other.retries),
+            retry_after: self.retry_after.or(other.retry_after),
+            late_after: self.late_after.or(other.late_after),
+            enabled: self.enabled.or(other.enabled),
+            arguments: self.arguments.or(other.arguments),
+        }
+    }
 }
 
 #[derive(Deserialize)]

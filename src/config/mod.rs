@@ -10,6 +10,7 @@ mod digest;
 mod error;
 mod gate;
 mod here;
+mod jobs;
 mod limits;
 pub mod password_file;
 mod profile;
@@ -38,6 +39,7 @@ pub use source_name::{SourceKind, SourceName, SourceNameError, is_plain_name};
 pub use witness::{EtcdAddress, WitnessAddress, WitnessConfig, WitnessUrl};
 
 use crate::keys::Recipient;
+use crate::schedule::Schedule;
 use address::{BucketAddress, DatabaseAddress, ExportAddress, VaultAddress, VaultUrl};
 use reference::Reference;
 
@@ -62,6 +64,8 @@ pub struct Config {
     pub retention: RetentionConfig,
     /// How buckets are mirrored.
     pub mirror: MirrorConfig,
+    /// What runs by itself, and when.
+    pub schedule: Schedule,
     /// The two sites by name.
     pub sites: BTreeMap<String, Site>,
 }

@@ -8,7 +8,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::as_written as raw;
 use super::digest::{DigestRule, KeyPattern};
+use super::jobs::jobs_of;
 use super::source_name::{SourceKind, SourceName};
 
 /// The format both files are written in.
@@ -27,6 +29,8 @@ pub struct Profile {
     pub sources: Vec<SourcePattern>,
     /// How the application knows the objects of its buckets: by the bucket's name, or `*` for all others.
     digests: BTreeMap<String, DigestRule>,
+    /// The jobs as written: the configuration may change them before they are a schedule.
+    pub(super) jobs: BTreeMap<String, raw::Job>,
     /// The restore plan as written; the restore room reads it.
     pub plan: String,
 }
@@ -68,6 +72,8 @@ struct ScheduleFile {
     point: Point,
     #[serde(default)]
     digests: BTreeMap<String, Digests>,
+    #[serde(default)]
+    jobs: BTreeMap<String, raw::Job>,
 }
 
 #[derive(Deserialize)]
@@ -151,7 +157,8 @@ impl Profile {
             Ok((bucket, rule))
         };
         let digests = schedule.digests.into_iter().map(rule).collect::<Result<_, ProfileError>>()?;
-        Ok(Profile { name: name.to_owned(), sources, digests, plan })
+        jobs_of("", &schedule.jobs).map_err(|error| wrong(format!("{}. {}", error.what, error.next)))?;
+        Ok(Profile { name: name.to_owned(), sources, digests, jobs: schedule.jobs, plan })
     }
 
     /// Whether a recovery point has a snapshot of `source`.

@@ -11,6 +11,7 @@ use super::as_written as raw;
 use super::capture::{capture, rate_of};
 use super::error::{ConfigError, Place, nearest};
 use super::gate::gate;
+use super::jobs::schedule;
 use super::limits::mirror;
 use super::profile::Profile;
 use super::reach::reach;
@@ -39,6 +40,7 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let capture = capture(&place, file.capture.unwrap_or_default())?;
     let retention = retention(&place, file.retention.unwrap_or_default())?;
     let mirror = mirror(&place, file.mirror.unwrap_or_default())?;
+    let schedule = schedule(&place, &system, &profile, &file.jobs)?;
     let witness = file.witness.as_ref().map(|raw| witness(&place, raw.get_ref())).transpose()?;
     let mut sites = BTreeMap::new();
     for (name, raw) in &file.sites {
@@ -62,7 +64,19 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
             &format!("Make one with `warmspare keygen --site {missing}` and pin it under [vault]."),
         ));
     }
-    Ok(Config { path: path.to_owned(), system, profile, live, witness, vault, capture, retention, mirror, sites })
+    Ok(Config {
+        path: path.to_owned(),
+        system,
+        profile,
+        live,
+        witness,
+        vault,
+        capture,
+        retention,
+        mirror,
+        schedule,
+        sites,
+    })
 }
 
 /// Who is live is said in one place: by this line, or by the witness.

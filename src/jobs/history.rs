@@ -16,6 +16,9 @@ const FORMAT: u32 = 1;
 /// Runs that are remembered.
 const RUNS_MAX: usize = 50;
 
+/// What a run says that had nothing to do.
+pub const NOTHING_NEW: &str = "nothing new";
+
 /// The memory of a job cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
@@ -87,6 +90,20 @@ pub enum RunVerdict {
     Lost,
 }
 
+impl RunVerdict {
+    /// As it is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RunVerdict::Done => "done",
+            RunVerdict::Incomplete => "incomplete",
+            RunVerdict::Failed => "failed",
+            RunVerdict::Refused => "refused",
+            RunVerdict::TimedOut => "timed-out",
+            RunVerdict::Lost => "lost",
+        }
+    }
+}
+
 /// A run that has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
@@ -144,6 +161,9 @@ pub struct JobRecord {
     pub failures: u32,
     /// Whether somebody has paused it.
     pub pause: Option<Pause>,
+    /// Up to when everything that was due has been run, or is not owed; [`JobRecord::since`] when absent.
+    #[serde(default)]
+    pub counted_to: Option<Timestamp>,
 }
 
 /// What every format begins with.
@@ -165,6 +185,7 @@ impl JobRecord {
             done_at: None,
             failures: 0,
             pause: None,
+            counted_to: None,
         }
     }
 
@@ -212,9 +233,18 @@ impl JobRecord {
         Ok(())
     }
 
-    /// Notes a run that has ended.
+    /// From when on it is owed what its line says.
+    pub fn counted_from(&self) -> Timestamp {
+        self.counted_to.unwrap_or(self.since)
+    }
+
+    /// Notes a run that has ended. Of several in a row that had nothing to do, the newest is remembered.
     pub fn ended(&mut self, run: Run) {
         self.running = None;
+        let is_idle = |run: &Run| run.verdict == RunVerdict::Done && run.what.starts_with(NOTHING_NEW);
+        if is_idle(&run) && self.runs.first().is_some_and(is_idle) {
+            self.runs.remove(0);
+        }
         if run.verdict == RunVerdict::Done {
             self.done_at = Some(run.ended_at);
             self.failures = 0;

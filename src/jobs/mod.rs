@@ -1,14 +1,17 @@
 //! What the schedule of a site has run, and how its jobs stand.
 //!
-//! [`history`] is what is remembered of each job in the state folder. A [`Standing`] is that, seen together with the schedule at
+//! [`history`] is what is remembered of each job in the state folder, [`due`] what follows from that for a moment. A [`Standing`] is that, seen together with the schedule at
 //! one instant: what `jobs` prints, a report judges, and the other site is told.
 
+pub mod due;
 pub mod history;
+mod year;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use history::{HistoryError, JobRecord, Pause, Run, RunVerdict, Running};
+pub use due::{Book, Moment, Start};
+pub use history::{HistoryError, JobRecord, NOTHING_NEW, Pause, Run, RunVerdict, Running};
 
 /// How one job stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

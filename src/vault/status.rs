@@ -183,6 +183,7 @@ fn first(keeping: &StatusKeeping, clock: &dyn Clock) -> StatusRecord {
         scrub: None,
         probe: None,
         buckets: Vec::new(),
+        jobs: Vec::new(),
         software: SOFTWARE.to_owned(),
     }
 }

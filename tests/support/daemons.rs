@@ -27,6 +27,9 @@ pub struct Pair<S = BucketSites> {
     network: Option<Arc<Network>>,
 }
 
+/// The jobs of the built-in profile.
+pub const JOBS: [&str; 5] = ["capture", "check", "prune", "rehearse", "verify"];
+
 pub const NAMES: [&str; 2] = ["ams", "fra"];
 
 /// Two sites with one configuration.
@@ -81,6 +84,7 @@ impl Pair {
             let gate = format!("gate = {{ listen = \"{gate}\" }}\n");
             sites.edit_configuration(&section, &format!("{section}{gate}{way}"));
         }
+        switch_jobs_off(&sites.configuration_file());
         Pair { sites, gates, network: Some(network) }
     }
 }
@@ -97,6 +101,7 @@ impl<S: TwoSites> Pair<S> {
             let gate = format!("gate = {{ listen = \"{gate}\", url = \"http://{gate}\" }}\n");
             edit(&file, &section, &format!("{section}{gate}"));
         }
+        switch_jobs_off(&file);
         Pair { sites, gates, network: None }
     }
 
@@ -107,10 +112,7 @@ impl<S: TwoSites> Pair<S> {
     /// Starts the daemon of a site, and waits until it can be asked.
     pub fn start(&self, site: &str) -> Daemon {
         let log = self.sites.folder().join(format!("{site}.log"));
-        let file = File::options().create(true).append(true).open(&log).unwrap();
-        let mut command = self.command(site, &["run"]);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().unwrap();
-        let daemon = Daemon { child, log };
+        let daemon = Daemon::start(self.command(site, &["run"]), log);
         self.until(site, "can be asked", |status| !status["state"].is_null());
         daemon
     }
@@ -174,6 +176,13 @@ impl<S: TwoSites> Pair<S> {
     }
 }
 
+/// What runs is what a test runs.
+fn switch_jobs_off(configuration: &Path) {
+    let off = JOBS.map(|job| format!("\n[jobs.{job}]\nenabled = false\n")).concat();
+    let text = fs::read_to_string(configuration).unwrap();
+    fs::write(configuration, text + &off).unwrap();
+}
+
 fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
@@ -196,6 +205,13 @@ pub struct Daemon {
 }
 
 impl Daemon {
+    /// Starts `warmspare run`; what it says goes to the end of the file `log`.
+    pub fn start(mut command: Command, log: PathBuf) -> Daemon {
+        let file = File::options().create(true).append(true).open(&log).unwrap();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        Daemon { child, log }
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }

@@ -6,7 +6,8 @@ use super::source::{Findings, Source, line_of, named, read, sources};
 const BASE: [&str; 10] =
     ["clock", "durable", "error", "failpoint", "keys", "observe", "permit", "process", "stream", "units"];
 /// In the order of src/lib.rs, which is the order in which data passes through them. Each may import those before it.
-const ROOMS: [&str; 13] = [
+const ROOMS: [&str; 15] = [
+    "schedule",
     "config",
     "store",
     "postgres",
@@ -17,9 +18,10 @@ const ROOMS: [&str; 13] = [
     "point",
     "restore",
     "verify",
-    "site",
     "jobs",
+    "site",
     "preflight",
+    "daemon",
 ];
 /// What a person starts; it may import everything.
 const TOP: [&str; 5] = ["cli", "demo", "init", "keygen", "trial"];
@@ -28,8 +30,16 @@ const TOP: [&str; 5] = ["cli", "demo", "init", "keygen", "trial"];
 const COMPOSES: [(&str, &str); 1] = [("restore", "verify")];
 
 /// Modules whose answer depends on their arguments alone. Those that do not exist yet are bound already.
-const PURE: [&str; 7] =
-    ["schedule", "pipeline", "vault/retention", "restore/plan", "site/balancer", "site/lease", "report/freshness"];
+const PURE: [&str; 8] = [
+    "schedule",
+    "jobs/due",
+    "pipeline",
+    "vault/retention",
+    "restore/plan",
+    "site/balancer",
+    "site/lease",
+    "report/freshness",
+];
 const IMPURE: [&str; 16] = [
     "std::fs",
     "std::net",
@@ -65,7 +75,7 @@ const MEASURES: [(&str, &str); 11] = [
 ];
 
 /// What a command may know: the words of the base, where it is, and the rooms that do whole jobs.
-const CLI_KNOWS: [&str; 30] = [
+const CLI_KNOWS: [&str; 32] = [
     "crate::cli",
     "crate::clock",
     "crate::error",
@@ -79,6 +89,8 @@ const CLI_KNOWS: [&str; 30] = [
     "crate::init",
     "crate::keygen",
     "crate::trial",
+    "crate::daemon",
+    "crate::jobs",
     "crate::site::daemon",
     "crate::site::driver::By",
     "crate::site::driver::StatusAt",

@@ -11,12 +11,13 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc};
 
-use super::words::{Ask, Lead, Told};
+use super::Seat;
+use super::words::{Ask, JobAsk, Lead, Told};
 use crate::clock::Clock;
 use crate::error::Explain;
-use crate::site::driver::{By, Orders, Status};
+use crate::site::driver::By;
 use crate::site::lease::{BootInstant, Name};
 
 const SOCKET: &str = "control.sock";
@@ -28,21 +29,35 @@ const CONNECTIONS_MAX: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the socket of a state folder is.
-pub(super) fn socket(state: &Path) -> PathBuf {
+pub fn socket(state: &Path) -> PathBuf {
     state.join(SOCKET)
 }
 
 /// What a question is answered from.
 #[derive(Clone)]
-pub(super) struct Desk {
-    pub(super) us: String,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) orders: Orders,
-    pub(super) status: watch::Receiver<Status>,
+pub struct Desk {
+    /// The clock of this process.
+    pub clock: Arc<dyn Clock>,
+    /// The lease; without a witness there is none.
+    pub lease: Option<Seat>,
+    /// Where questions about jobs go.
+    pub jobs: mpsc::Sender<Asked>,
+}
+
+/// A question about jobs, and where its answers go: one, or for a run that is waited for two.
+#[derive(Debug)]
+pub struct Asked {
+    /// The question.
+    pub ask: JobAsk,
+    /// Its answers.
+    pub answers: mpsc::Sender<Told>,
 }
 
 /// Opens the socket. Whoever holds the lock of the daemon may take the place of a socket that was left there.
-pub(super) fn listen(state: &Path) -> io::Result<UnixListener> {
+///
+/// # Errors
+/// When the state folder takes none.
+pub fn listen(state: &Path) -> io::Result<UnixListener> {
     let path = socket(state);
     // Never there with other rights: it gets its name when it has them.
     let new = state.join("control.new");
@@ -57,7 +72,7 @@ pub(super) fn listen(state: &Path) -> io::Result<UnixListener> {
 }
 
 /// Answers for ever.
-pub(super) async fn serve(listener: UnixListener, desk: Desk) -> io::Error {
+pub async fn serve(listener: UnixListener, desk: Desk) -> io::Error {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let stream = match listener.accept().await {
@@ -76,31 +91,34 @@ pub(super) async fn serve(listener: UnixListener, desk: Desk) -> io::Error {
 }
 
 impl Desk {
-    async fn answer(mut self, stream: UnixStream) -> io::Result<()> {
+    async fn answer(self, stream: UnixStream) -> io::Result<()> {
         let (read, mut write) = stream.into_split();
         let mut line = String::new();
         let mut question = BufReader::new(read.take(QUESTION_BYTES_MAX));
         tokio::time::timeout(PATIENCE, question.read_line(&mut line)).await??;
         let told = match serde_json::from_str(&line) {
-            Ok(Ask::Status) => {
-                let status = self.status.borrow().at(self.now());
-                Told::Status { status: Box::new(status) }
-            }
+            Ok(Ask::Jobs { question }) => return self.jobs(question, &mut write).await,
+            Ok(Ask::Status) => match &self.lease {
+                Some(seat) => Told::Status { status: Box::new(seat.status.borrow().at(self.now())) },
+                None => no_lease(),
+            },
             Ok(Ask::Lead) => {
                 let mut rest = question.into_inner().into_inner();
                 let mut byte = [0; 1];
                 // The other end says nothing more; what comes is its end.
+                let Some(seat) = self.lease.clone() else { return say(&mut write, &no_lease()).await };
                 return tokio::select! {
-                    done = self.lead(&mut write) => done,
+                    done = self.lead(seat, &mut write) => done,
                     _ = rest.read(&mut byte) => Ok(()),
                 };
             }
-            Ok(Ask::Order { order, operator, reason }) => match order.ordered(&reason) {
-                Some(ordered) => match self.orders.give(ordered, By { operator, reason }).await {
+            Ok(Ask::Order { order, operator, reason }) => match (&self.lease, order.ordered(&reason)) {
+                (Some(seat), Some(ordered)) => match seat.orders.give(ordered, By { operator, reason }).await {
                     Ok(()) => Told::Done,
                     Err(error) => Told::Refused { what: error.to_string(), next: error.next_step() },
                 },
-                None => Told::Refused { what: "that is not the name of a point".to_owned(), next: None },
+                (None, _) => no_lease(),
+                (_, None) => Told::Refused { what: "that is not the name of a point".to_owned(), next: None },
             },
             Err(error) => {
                 let next = "Use the same release for commands and daemon; after an update, restart the daemon.";
@@ -114,24 +132,43 @@ impl Desk {
         BootInstant(self.clock.boot())
     }
 
-    async fn lead(&mut self, write: &mut OwnedWriteHalf) -> io::Result<()> {
+    /// The end of a run may be long in coming; whoever waits for it may hang up.
+    async fn jobs(self, ask: JobAsk, write: &mut OwnedWriteHalf) -> io::Result<()> {
+        let (answers, mut answered) = mpsc::channel(2);
+        if self.jobs.send(Asked { ask, answers }).await.is_err() {
+            let what = "this site's daemon is ending".to_owned();
+            return say(write, &Told::Refused { what, next: None }).await;
+        }
+        while let Some(told) = answered.recv().await {
+            say(write, &told).await?;
+        }
+        Ok(())
+    }
+
+    async fn lead(&self, mut seat: Seat, write: &mut OwnedWriteHalf) -> io::Result<()> {
         let mut before = None;
         loop {
-            let lead = self.lead_now();
+            let lead = seat.lead_now(self.now());
             let changed = Some((lead.until_ns, lead.state.clone(), lead.term));
             if changed != before {
                 say(write, &Told::Lead { lead }).await?;
                 before = changed;
             }
-            if self.status.changed().await.is_err() {
+            if seat.status.changed().await.is_err() {
                 return Ok(());
             }
         }
     }
+}
 
+fn no_lease() -> Told {
+    let next = "Who is live is said by `live` in the configuration.".to_owned();
+    Told::Refused { what: "there is no witness, and no lease".to_owned(), next: Some(next) }
+}
+
+impl Seat {
     /// Commands may write only while the site is live and open: once it drains, the final point alone is written, by this process.
-    fn lead_now(&mut self) -> Lead {
-        let now = self.now();
+    fn lead_now(&mut self, now: BootInstant) -> Lead {
         let status = self.status.borrow_and_update();
         let (name, nanos) =
             (status.lease.name(), |instant: BootInstant| u64::try_from(instant.0.as_nanos()).unwrap_or(0));

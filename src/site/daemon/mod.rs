@@ -1,12 +1,12 @@
-//! The daemon of a site, `warmspare run`: it holds the lease, keeps the gate, and lets commands of this machine borrow the role.
+//! The lease of a site as a process keeps it: driver, gate, and the control socket by which commands borrow the role.
 //!
 //! ```text
 //!  thread `gate`      answers load balancers from the sign
 //!  thread `driver`    holds the lease: witness, disk, sign, permit
-//!  main runtime       control socket, self-tests of the witness, watchdog, going live, the final point
+//!  main runtime       control socket, self-tests of the witness, going live, the final point; what the room `daemon` runs
 //! ```
 //!
-//! One for a site, by a lock in the state folder. Told to end (SIGTERM, Ctrl-C) it closes the gate and lets the lease run out: it is not
+//! One for a site, by a lock in the state folder. Told to end it closes the gate and lets the lease run out: it is not
 //! released, so that a restart goes on in the same term, and a machine that is switched off is taken over from by waiting. Whatever
 //! it cannot go on without ends it with an error; started anew, it is closed until it has renewed.
 
@@ -22,26 +22,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-pub use reach::{DaemonError, Needs, Reached, here};
-
-use control::Desk;
-use notify::Supervisor;
 use served::Served;
 use tested::Tested;
 
+pub use reach::{DaemonError, Needs, Reached, here};
+
+pub use control::{Asked, Desk, listen, serve, socket};
+pub use notify::Supervisor;
+
 use super::driver::{Driver, DriverError, Names, Orders, Parts, StateFile, Status, SystemAlarm};
 use super::gate::{Gate, Listen, Sign, sign};
-use super::lease::{BootInstant, Timing};
+use super::lease::{BootInstant, Name, Timing};
 use super::witness::{open, timing};
 use crate::clock::Clock;
-use crate::config::{Config, Here};
+use crate::config::Here;
 use crate::durable::{self, FileLock};
 use crate::error::{Class, Error, Explain};
 use crate::permit::Permit;
+use crate::schedule::Role;
 
 /// Why a daemon does not run, or does not run on.
 #[derive(Debug, thiserror::Error)]
@@ -118,46 +120,113 @@ struct Driving {
     thread: std::thread::JoinHandle<()>,
 }
 
-/// Runs the daemon of the site `name` until it is told to end.
-///
-/// # Errors
-/// When it cannot begin, or cannot go on.
-pub async fn run(config: Config, name: &str, clock: Arc<dyn Clock>) -> Result<(), Error> {
-    let here = Here::led(config, name, None)?;
-    let witness = here.config.witness.as_ref();
-    let witness = witness.ok_or_else(|| RunError::NoWitness { file: here.config.path.clone() })?;
-    let listen = here.site.gate.as_ref().ok_or_else(|| RunError::NoGate { site: name.to_owned() })?;
-    let timing = timing(witness)?;
-    let manager = Supervisor::of_environment().map_err(machine("NOTIFY_SOCKET of the environment"))?;
-    let _lock = only_one(&here)?;
-    let tested = Tested::new(open(&here.config, &here.site)?);
-    let (writer, sign) = sign();
-    let listen = Listen { http: listen.listen, agent: listen.agent };
-    let mut gate = Gate::put_up(&listen, sign.clone(), Arc::clone(&clock))?;
-    tracing::info!(http = %gate.http, agent = ?gate.agent, "the gate of {name} is up, and closed");
-    let (grant, permit) = Permit::limited(Arc::clone(&clock), request_max(timing));
-    let parts = parts(&here, timing, &clock, &tested, (writer, grant, permit));
-    let driving = drive(parts)?;
-    let state = here.site.state.clone();
-    let listener = control::listen(&state).map_err(machine(&control::socket(&state).display().to_string()))?;
-    let (orders, status) = (driving.orders.clone(), driving.status.clone());
-    let desk = Desk { us: name.to_owned(), clock: Arc::clone(&clock), orders, status };
-    let work = Work {
-        testing: Arc::clone(&tested).keep_testing(here.site.clone(), timing.renew_every()).boxed(),
-        serving: control::serve(listener, desk).boxed(),
-        watching: watch_over(manager, sign, driving.status.clone(), Arc::clone(&clock)).boxed(),
-        gate: gate.ended().boxed(),
-    };
-    let done = until_ended(driving, work).await;
-    gate.take_down();
-    match done {
-        Ok(()) => tracing::info!(
-            "the gate is down; the lease is left to run out, {} after its last renewal",
-            Seconds(timing.ttl())
-        ),
-        Err(_) => tracing::error!("the gate is down"),
+/// The lease of a site and its gate, kept by this process.
+pub struct Lease {
+    driving: Driving,
+    gate: Gate,
+    gate_ended: BoxFuture<'static, ()>,
+    sign: Sign,
+    ttl: Duration,
+    testing: BoxFuture<'static, ()>,
+}
+
+/// What commands may ask of the lease: it is given to whoever serves the control socket.
+#[derive(Clone)]
+pub struct Seat {
+    us: String,
+    orders: Orders,
+    status: watch::Receiver<Status>,
+}
+
+impl Lease {
+    /// Puts up the gate of the site, closed, and begins to drive its lease. The caller holds the lock of [`only_one`].
+    ///
+    /// # Errors
+    /// When there is no witness, no gate, or something of this machine is not to be had.
+    pub fn begin(here: &Here, clock: &Arc<dyn Clock>) -> Result<Self, Error> {
+        let witness = here.config.witness.as_ref();
+        let witness = witness.ok_or_else(|| RunError::NoWitness { file: here.config.path.clone() })?;
+        let name = &here.site.name;
+        let listen = here.site.gate.as_ref().ok_or_else(|| RunError::NoGate { site: name.to_owned() })?;
+        let timing = timing(witness)?;
+        let tested = Tested::new(open(&here.config, &here.site)?);
+        let (writer, sign) = sign();
+        let listen = Listen { http: listen.listen, agent: listen.agent };
+        let mut gate = Gate::put_up(&listen, sign.clone(), Arc::clone(clock))?;
+        tracing::info!(http = %gate.http, agent = ?gate.agent, "the gate of {name} is up, and closed");
+        let (grant, permit) = Permit::limited(Arc::clone(clock), request_max(timing));
+        let driving = drive(parts(here, timing, clock, &tested, (writer, grant, permit)))?;
+        let testing = tested.keep_testing(here.site.clone(), timing.renew_every()).boxed();
+        let gate_ended = gate.ended().boxed();
+        Ok(Lease { driving, gate, gate_ended, sign, ttl: timing.ttl(), testing })
     }
-    done
+
+    /// What commands may ask.
+    pub fn seat(&self, us: &str) -> Seat {
+        Seat { us: us.to_owned(), orders: self.driving.orders.clone(), status: self.driving.status.clone() }
+    }
+
+    /// Whether the driver turns.
+    pub fn is_turning(&self, clock: &dyn Clock) -> bool {
+        self.sign.read().is_turning(BootInstant(clock.boot()))
+    }
+
+    /// Waits until something of it ends, which it must not. It may be asked again when it was given up.
+    pub async fn ended(&mut self) -> Error {
+        tokio::select! {
+            error = &mut self.driving.ended => match error {
+                Ok(error) => error.into(),
+                Err(_) => RunError::Ended { part: "the driver" }.into(),
+            },
+            () = &mut self.gate_ended => RunError::Ended { part: "the gate" }.into(),
+            () = &mut self.testing => RunError::Ended { part: "the testing of the witness" }.into(),
+        }
+    }
+
+    /// Ends the driver and takes the gate down: the site is closed when this returns. The lease is left to run out.
+    ///
+    /// # Errors
+    /// When the driver had panicked.
+    pub fn close(self) -> Result<(), Error> {
+        let Lease { driving: Driving { stop, thread, .. }, gate, ttl, .. } = self;
+        drop(stop);
+        let ended = thread.join();
+        gate.take_down();
+        if ended.is_err() {
+            return Err(RunError::Ended { part: "the driver" }.into());
+        }
+        tracing::info!("the gate is down; the lease is left to run out, {} after its last renewal", Seconds(ttl));
+        Ok(())
+    }
+}
+
+impl Seat {
+    /// What the site is now.
+    pub fn role(&self) -> Role {
+        let status = self.status.borrow();
+        let is_theirs = || {
+            let holder = status.record.as_ref().and_then(|record| record.holder.as_ref());
+            holder.is_some_and(|holder| *holder != self.us)
+        };
+        match status.lease.name() {
+            Name::Live if status.lease.open_until().is_some() => Role::Live,
+            Name::Standby => Role::Spare,
+            Name::Uninit if is_theirs() => Role::Spare,
+            _ => Role::Between,
+        }
+    }
+
+    /// Waits until it stands otherwise. Never, once the driver has ended.
+    pub async fn changed(&mut self) {
+        if self.status.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// The state in a few words.
+    pub fn line(&self, clock: &dyn Clock) -> String {
+        line(&self.status.borrow().at(BootInstant(clock.boot())))
+    }
 }
 
 /// How long one request may take that writes to what both sites share: with two renewals missed it still fits.
@@ -173,13 +242,17 @@ impl std::fmt::Display for Seconds {
     }
 }
 
-fn machine(what: &str) -> impl FnOnce(std::io::Error) -> RunError + use<> {
+/// What happened to something of this machine.
+pub fn machine(what: &str) -> impl FnOnce(std::io::Error) -> RunError + use<> {
     let what = what.to_owned();
     move |source| RunError::Machine { what, source }
 }
 
 /// The lock of a site's daemon.
-fn only_one(here: &Here) -> Result<FileLock, RunError> {
+///
+/// # Errors
+/// [`RunError::Runs`] names the one that runs.
+pub fn only_one(here: &Here) -> Result<FileLock, RunError> {
     let (folder, site) = (&here.site.state, here.site.name.clone());
     durable::private_folder(folder).map_err(machine(&folder.display().to_string()))?;
     let path = folder.join("daemon.lock");
@@ -245,84 +318,6 @@ fn drive(parts: Parts<Tested>) -> Result<Driving, Error> {
     let thread = std::thread::Builder::new().name("driver".to_owned()).spawn(run);
     let thread = thread.map_err(machine("a thread for the driver"))?;
     Ok(Driving { orders, status, stop, ended, thread })
-}
-
-type Boxed<T> = futures_util::future::BoxFuture<'static, T>;
-
-/// What runs beside the driver.
-struct Work {
-    testing: Boxed<()>,
-    serving: Boxed<std::io::Error>,
-    watching: Boxed<()>,
-    gate: Boxed<()>,
-}
-
-/// Until a signal, or until something ends that must not. The driver's thread is gone, and the site closed, when this returns.
-async fn until_ended(driving: Driving, work: Work) -> Result<(), Error> {
-    let Driving { stop, ended, thread, .. } = driving;
-    let Work { testing, serving, watching, gate } = work;
-    let done: Result<(), Error> = tokio::select! {
-        told = told_to_end() => told.map_err(|source| machine("signals of this process")(source).into()),
-        error = ended => match error {
-            Ok(error) => Err(error.into()),
-            Err(_) => Err(RunError::Ended { part: "the driver" }.into()),
-        },
-        error = serving => Err(machine("the control socket")(error).into()),
-        () = gate => Err(RunError::Ended { part: "the gate" }.into()),
-        () = testing => Err(RunError::Ended { part: "the testing of the witness" }.into()),
-        () = watching => Err(RunError::Ended { part: "the watch over the driver" }.into()),
-    };
-    drop(stop);
-    if thread.join().is_err() {
-        return Err(RunError::Ended { part: "the driver" }.into());
-    }
-    done
-}
-
-async fn told_to_end() -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let which = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    };
-    tracing::info!("told to end by {which}");
-    Ok(())
-}
-
-/// Tells the service manager that all is well as long as the driver turns, and what the state is.
-async fn watch_over(manager: Supervisor, sign: Sign, mut status: watch::Receiver<Status>, clock: Arc<dyn Clock>) {
-    manager.tell("READY=1");
-    let _stopping = Stopping(&manager);
-    let pause = manager.watchdog.unwrap_or(Duration::from_secs(60));
-    let mut shown = None;
-    loop {
-        let now = BootInstant(clock.boot());
-        if manager.watchdog.is_some() && sign.read().is_turning(now) {
-            manager.tell("WATCHDOG=1");
-        }
-        let line = line(&status.borrow_and_update().at(now));
-        if shown.as_ref() != Some(&line) {
-            manager.tell(&format!("STATUS={line}"));
-            shown = Some(line);
-        }
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            changed = status.changed() => if changed.is_err() {
-                // The driver has ended, and so will this process.
-                return std::future::pending().await;
-            },
-        }
-    }
-}
-
-/// Told when the daemon ends, however it does.
-struct Stopping<'a>(&'a Supervisor);
-
-impl Drop for Stopping<'_> {
-    fn drop(&mut self) {
-        self.0.tell("STOPPING=1");
-    }
 }
 
 /// The state in a few words.

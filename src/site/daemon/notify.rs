@@ -5,15 +5,18 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 /// The service manager, if this was started by one that wants to know.
-pub(super) struct Supervisor {
+pub struct Supervisor {
     socket: Option<(UnixDatagram, SocketAddr)>,
     /// How often it wants to hear that all is well, if it does.
-    pub(super) watchdog: Option<Duration>,
+    pub watchdog: Option<Duration>,
 }
 
 impl Supervisor {
     /// By `NOTIFY_SOCKET` and `WATCHDOG_USEC` of the environment.
-    pub(super) fn of_environment() -> std::io::Result<Self> {
+    ///
+    /// # Errors
+    /// When the socket named there is none.
+    pub fn of_environment() -> std::io::Result<Self> {
         let socket = match std::env::var("NOTIFY_SOCKET") {
             Ok(name) => Some((UnixDatagram::unbound()?, address(&name)?)),
             Err(_) => None,
@@ -24,7 +27,7 @@ impl Supervisor {
     }
 
     /// `READY=1`, `WATCHDOG=1`, `STOPPING=1`, `STATUS=…`: one of them, or several on lines of their own.
-    pub(super) fn tell(&self, words: &str) {
+    pub fn tell(&self, words: &str) {
         if let Some((socket, address)) = &self.socket
             && let Err(error) = socket.send_to_addr(words.as_bytes(), address)
         {

@@ -11,11 +11,12 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 
-use super::words::{Ask, Lead, Told, Wish};
+use super::words::{Ask, JobAsk, Lead, Told, Wish};
 use super::{control, request_max};
 use crate::clock::Clock;
 use crate::config::{Config, Here};
 use crate::error::{Class, Error, Explain};
+use crate::jobs::{Run, Standing};
 use crate::permit::{Grant, Permit};
 use crate::site::driver::{By, StatusAt};
 use crate::site::witness::timing;
@@ -156,6 +157,50 @@ impl Reached {
         let mut lines = self.ask(&Ask::Order { order, operator, reason }).await?;
         match self.next(&mut lines).await? {
             Told::Done => Ok(()),
+            _ => Err(self.silent("it answered something else")),
+        }
+    }
+
+    /// How the jobs stand.
+    ///
+    /// # Errors
+    /// [`DaemonError`].
+    pub async fn jobs(&self) -> Result<Vec<Standing>, DaemonError> {
+        let mut lines = self.ask(&Ask::Jobs { question: JobAsk::All }).await?;
+        match self.next(&mut lines).await? {
+            Told::Jobs { jobs } => Ok(jobs),
+            _ => Err(self.silent("it answered something else")),
+        }
+    }
+
+    /// Asks something of a job: it was taken up when this is done.
+    ///
+    /// # Errors
+    /// [`DaemonError`], also when it is refused.
+    pub async fn job(&self, ask: JobAsk) -> Result<(), DaemonError> {
+        let mut lines = self.ask(&Ask::Jobs { question: ask }).await?;
+        self.taken_up(&mut lines).await
+    }
+
+    async fn taken_up(&self, lines: &mut Lines<BufReader<UnixStream>>) -> Result<(), DaemonError> {
+        match self.next(lines).await? {
+            Told::Done => Ok(()),
+            _ => Err(self.silent("it answered something else")),
+        }
+    }
+
+    /// Has a job run, or joins the run that is under way, and waits for its end however long that is.
+    ///
+    /// # Errors
+    /// [`DaemonError`], also when it is refused.
+    pub async fn run_job(&self, job: &str) -> Result<Run, DaemonError> {
+        let mut lines = self.ask(&Ask::Jobs { question: JobAsk::Run { job: job.to_owned() } }).await?;
+        self.taken_up(&mut lines).await?;
+        let line = lines.next_line().await.map_err(|error| self.silent(error))?;
+        let line = line.ok_or_else(|| self.silent("it hung up before the job had ended"))?;
+        match serde_json::from_str(&line).map_err(|error| self.silent(error))? {
+            Told::Ran { run } => Ok(run),
+            Told::Refused { what, next } => Err(DaemonError::Refused { what, next }),
             _ => Err(self.silent("it answered something else")),
         }
     }

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::jobs::{Run, Standing};
 use crate::site::driver::{Ordered, StatusAt};
 use crate::site::lease::{Command, Done, Pace, Side, Term};
 
@@ -15,6 +17,11 @@ pub enum Ask {
     Status,
     /// Who is live, in which term, and until when writes may run: told again at every change, until this end hangs up.
     Lead,
+    /// Of the jobs.
+    Jobs {
+        /// What.
+        question: JobAsk,
+    },
     /// Do this.
     Order {
         /// What.
@@ -23,6 +30,35 @@ pub enum Ask {
         operator: String,
         /// Why.
         reason: String,
+    },
+}
+
+/// A question about jobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "of", rename_all = "snake_case", deny_unknown_fields)]
+pub enum JobAsk {
+    /// How each stands.
+    All,
+    /// Run this one now, and tell when it begins and how it ended.
+    Run {
+        /// Its name.
+        job: String,
+    },
+    /// Do not run it for a while.
+    Pause {
+        /// Its name.
+        job: String,
+        /// It ends by itself.
+        until: Timestamp,
+        /// Who wants it.
+        operator: String,
+        /// Why.
+        why: String,
+    },
+    /// Run it again.
+    Resume {
+        /// Its name.
+        job: String,
     },
 }
 
@@ -117,6 +153,16 @@ pub enum Told {
     Lead {
         /// It.
         lead: Lead,
+    },
+    /// How jobs stand.
+    Jobs {
+        /// Each.
+        jobs: Vec<Standing>,
+    },
+    /// A run has ended.
+    Ran {
+        /// It.
+        run: Run,
     },
     /// It was taken up.
     Done,

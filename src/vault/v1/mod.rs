@@ -278,8 +278,49 @@ pub struct StatusRecord {
     /// What the last `verify` of each of its buckets found; absent before the first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub buckets: Vec<BucketVerdict>,
+    /// How the jobs of its schedule stand; absent where no daemon runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<JobStatus>,
     /// The release that wrote it.
     pub software: String,
+}
+
+/// How a job of a site stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobStatus {
+    /// Its name in the schedule.
+    pub name: String,
+    /// What it does: `capture`, `rehearse`.
+    pub kind: String,
+    /// Whether it runs in the role the site has.
+    pub runs_here: bool,
+    /// Since when it is under way.
+    pub running_since: Option<jiff::Timestamp>,
+    /// What its newest run came to: `done`, `incomplete`, `failed`, `refused`, `timed-out`, `lost`.
+    pub verdict: Option<String>,
+    /// When that ended.
+    pub ended_at: Option<jiff::Timestamp>,
+    /// The end of the newest run that did what it should.
+    pub done_at: Option<jiff::Timestamp>,
+    /// Runs in a row that did not.
+    pub failures: u32,
+    /// When it runs next.
+    pub next_at: Option<jiff::Timestamp>,
+    /// Since when a run is due that has not begun, once that is too long.
+    pub late_since: Option<jiff::Timestamp>,
+    /// Who does not want it to run, for now.
+    pub pause: Option<PausedJob>,
+}
+
+/// Somebody does not want a job to run for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PausedJob {
+    /// It ends by itself.
+    pub until: jiff::Timestamp,
+    /// Who.
+    pub operator: String,
+    /// Why.
+    pub why: String,
 }
 
 /// An epoch whose packs or secrets are not whole.

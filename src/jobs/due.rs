@@ -1,0 +1,250 @@
+//! What is due at a moment: a pure function of the schedule, the records of its jobs, the role of the site and the time.
+//!
+//! A record says up to when everything that was due has been run, or is not owed ([`JobRecord::counted_to`]). The first time a
+//! line names after that is when the job is due; a run counts from its beginning, so what was missed is made up for once. In a
+//! role in which a job does not run it is owed nothing; while a site is neither live nor spare what is owed stays. A clock that was set
+//! back by more than [`SET_BACK_MIN`] is counted from anew: else a job would wait until the old time comes again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Standing;
+use super::history::{JobRecord, Run, RunVerdict, Running};
+use crate::schedule::{Job, Role, Schedule};
+
+/// Less is what a clock does that is kept right.
+const SET_BACK_MIN: SignedDuration = SignedDuration::from_mins(1);
+
+/// What a decision looks at besides the book.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    /// When it is.
+    pub now: Timestamp,
+    /// What the site is.
+    pub role: Role,
+    /// Who has the site to itself, if somebody else than the jobs has: an operation that a person began.
+    pub holder: Option<String>,
+}
+
+/// A run that begins now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The job.
+    pub job: String,
+    /// When it was due; absent when a person asked for it.
+    pub due_at: Option<Timestamp>,
+}
+
+/// The records of the jobs of a schedule, and for which of them a person has asked.
+#[derive(Clone, Debug, Default)]
+pub struct Book {
+    /// By name.
+    pub records: BTreeMap<String, JobRecord>,
+    /// What a person wants to be run, until it begins.
+    pub asked: BTreeSet<String>,
+}
+
+/// When a job is due.
+struct Due {
+    at: Timestamp,
+    /// What the run is noted under: for another try, when the first was due.
+    due_at: Timestamp,
+}
+
+impl Book {
+    /// Takes up what has changed besides the jobs: a clock that was set back, a role in which nothing is owed. Gives the names of the
+    /// records that are to be written down for it.
+    pub fn recount(&mut self, schedule: &Schedule, moment: &Moment) -> Vec<String> {
+        let mut changed = Vec::new();
+        for job in schedule.jobs() {
+            let since = moment.now;
+            let record = self.records.entry(job.name.clone()).or_insert_with(|| JobRecord::new(&job.name, since));
+            let is_set_back = record.counted_from() > moment.now + SET_BACK_MIN;
+            let is_owed = job.on.includes(moment.role) || moment.role == Role::Between;
+            if is_set_back || !is_owed {
+                record.counted_to = Some(moment.now);
+            }
+            if is_set_back {
+                changed.push(job.name.clone());
+            }
+        }
+        changed
+    }
+
+    /// The run that begins next, if one can begin now: asked again after [`Book::begin`], until there is none.
+    pub fn next_start(&self, schedule: &Schedule, moment: &Moment) -> Option<Start> {
+        let mut starts: Vec<(Timestamp, Start)> = Vec::new();
+        for job in schedule.jobs() {
+            let Some((since, start)) = self.wanted(job, moment) else { continue };
+            if self.hindered(schedule, job, moment, start.due_at.is_none()).is_none() {
+                starts.push((since, start));
+            }
+        }
+        // What has waited longest goes first.
+        starts.sort_by_key(|(since, _)| *since);
+        starts.into_iter().next().map(|(_, start)| start)
+    }
+
+    /// Since when a run is wanted, if one is.
+    fn wanted(&self, job: &Job, moment: &Moment) -> Option<(Timestamp, Start)> {
+        let record = self.records.get(&job.name)?;
+        if record.running.is_some() || !job.on.includes(moment.role) {
+            return None;
+        }
+        if self.asked.contains(&job.name) {
+            return Some((Timestamp::MIN, Start { job: job.name.clone(), due_at: None }));
+        }
+        let due = self.due(job, record).filter(|due| due.at <= moment.now)?;
+        let is_paused = record.paused_at(moment.now).is_some();
+        (!is_paused).then(|| (due.at, Start { job: job.name.clone(), due_at: Some(due.due_at) }))
+    }
+
+    /// Why a run that is wanted cannot begin.
+    fn hindered(&self, schedule: &Schedule, job: &Job, moment: &Moment, is_asked: bool) -> Option<String> {
+        if job.kind.is_alone() {
+            let runs = |other: &&Job| other.kind.is_alone() && self.is_running(&other.name);
+            if let Some(other) = schedule.jobs().iter().find(runs) {
+                return Some(format!("job {} is under way", other.name));
+            }
+            if let Some(holder) = &moment.holder {
+                return Some(format!("another operation is under way: {holder}"));
+            }
+        }
+        let before = job.after.iter().filter(|_| !is_asked).filter_map(|name| schedule.job(name));
+        for before in before.filter(|before| before.on.includes(moment.role)) {
+            let record = self.records.get(&before.name);
+            let is_paused = record.is_some_and(|record| record.paused_at(moment.now).is_some());
+            let due = record.and_then(|record| self.due(before, record)).filter(|_| !is_paused);
+            if self.is_running(&before.name) {
+                return Some(format!("job {} goes before it, and is under way", before.name));
+            }
+            if due.is_some_and(|due| due.at <= moment.now || self.is_another_try(before)) {
+                return Some(format!("job {} goes before it, and is due", before.name));
+            }
+        }
+        None
+    }
+
+    fn is_running(&self, name: &str) -> bool {
+        self.records.get(name).is_some_and(|record| record.running.is_some())
+    }
+
+    /// Whether the job has failed, and is to be tried again.
+    fn is_another_try(&self, job: &Job) -> bool {
+        self.records.get(&job.name).is_some_and(|record| retry(job, record).is_some())
+    }
+
+    /// When the job is due next: by its line or by those before it, or to be tried again if that is earlier.
+    fn due(&self, job: &Job, record: &JobRecord) -> Option<Due> {
+        let regular = self.regular(job, record).map(|at| Due { at, due_at: at });
+        [regular, retry(job, record)].into_iter().flatten().min_by_key(|due| due.at)
+    }
+
+    fn regular(&self, job: &Job, record: &JobRecord) -> Option<Timestamp> {
+        let counted = record.counted_from();
+        if job.at.is_some() {
+            return job.next(counted);
+        }
+        let done = |name: &String| self.records.get(name)?.done_at.filter(|done| *done > counted);
+        let done = job.after.iter().map(done).collect::<Option<Vec<_>>>()?;
+        done.into_iter().max()
+    }
+
+    /// Notes that a run begins.
+    pub fn begin(&mut self, start: &Start, now: Timestamp) {
+        self.asked.remove(&start.job);
+        if let Some(record) = self.records.get_mut(&start.job) {
+            record.running = Some(Running { due_at: start.due_at, started_at: now });
+            record.counted_to = Some(record.counted_from().max(now));
+        }
+    }
+
+    /// Notes that the run that is under way has ended so.
+    pub fn end(
+        &mut self,
+        name: &str,
+        verdict: RunVerdict,
+        what: String,
+        point: Option<String>,
+        now: Timestamp,
+    ) -> Option<Run> {
+        let record = self.records.get_mut(name)?;
+        let Running { due_at, started_at } = record.running.take()?;
+        let run = Run { due_at, started_at, ended_at: now.max(started_at), verdict, what, point };
+        record.ended(run.clone());
+        Some(run)
+    }
+
+    /// Notes that runs whose process is gone are lost: they were under way when the one before this was killed.
+    pub fn lose(&mut self, now: Timestamp) -> Vec<String> {
+        let begun = self.records.values().filter(|record| record.running.is_some());
+        let lost: Vec<String> = begun.map(|record| record.name.clone()).collect();
+        for name in &lost {
+            let what = "the daemon was ended while it was under way".to_owned();
+            self.end(name, RunVerdict::Lost, what, None, now);
+        }
+        lost
+    }
+
+    /// How each job stands.
+    pub fn standings(&self, schedule: &Schedule, moment: &Moment) -> Vec<Standing> {
+        schedule.jobs().iter().map(|job| self.standing(schedule, job, moment)).collect()
+    }
+
+    fn standing(&self, schedule: &Schedule, job: &Job, moment: &Moment) -> Standing {
+        let new = JobRecord::new(&job.name, moment.now);
+        let record = self.records.get(&job.name).unwrap_or(&new);
+        let runs_here = job.on.includes(moment.role);
+        let pause = record.paused_at(moment.now).cloned();
+        let is_free = runs_here && pause.is_none();
+        let due = self.due(job, record).filter(|_| is_free);
+        let regular = self.regular(job, record).filter(|_| is_free);
+        let late = |due: &Timestamp| moment.now.duration_since(*due) > signed(job.late_after);
+        let is_wanted = self.wanted(job, moment).is_some();
+        let waits_for = is_wanted.then(|| self.hindered(schedule, job, moment, false)).flatten();
+        Standing {
+            name: job.name.clone(),
+            kind: job.kind.to_string(),
+            runs_here,
+            running_since: record.running.as_ref().map(|running| running.started_at),
+            last: record.runs.first().cloned(),
+            done_at: record.done_at,
+            failures: record.failures,
+            next_at: due.filter(|_| waits_for.is_none()).map(|due| due.at.max(moment.now)),
+            late_since: regular.filter(late),
+            pause,
+            waits_for,
+        }
+    }
+
+    /// When something is due next, at the latest at `until`.
+    pub fn wake_at(&self, schedule: &Schedule, moment: &Moment, until: Timestamp) -> Timestamp {
+        let here = schedule.jobs().iter().filter(|job| job.on.includes(moment.role));
+        let records = here.filter_map(|job| Some((job, self.records.get(&job.name)?)));
+        let times = records.flat_map(|(job, record)| {
+            let due = self.due(job, record).map(|due| due.at);
+            [due, record.pause.as_ref().map(|pause| pause.until)]
+        });
+        // What is due already waits for something that is told, or looked at again by `until`.
+        times.flatten().filter(|at| *at > moment.now).fold(until, Timestamp::min)
+    }
+}
+
+/// When a run that failed is to be tried again.
+fn retry(job: &Job, record: &JobRecord) -> Option<Due> {
+    let last = record.runs.first()?;
+    let due_at = last.due_at?;
+    let is_failure = |run: &&Run| !matches!(run.verdict, RunVerdict::Done | RunVerdict::Incomplete);
+    let tries = record.runs.iter().take_while(|run| run.due_at == Some(due_at)).take_while(is_failure).count();
+    let tries = u32::try_from(tries).unwrap_or(u32::MAX);
+    if tries == 0 || tries > job.retries {
+        return None;
+    }
+    Some(Due { at: last.ended_at.checked_add(signed(job.wait_after(tries))).ok()?, due_at })
+}
+
+fn signed(span: Duration) -> SignedDuration {
+    SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX)
+}

@@ -1,0 +1,331 @@
+//! The schedule, run by real daemons on real servers: what a site does by itself, and what happens to it when it is disturbed.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::daemons::{Daemon, JOBS, NAMES, Pair};
+use crate::support::sites::Sites;
+
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Sites whose only jobs are these.
+async fn sites_with(jobs: &str) -> Sites {
+    let sites = Sites::filled().await;
+    set_jobs(&sites, jobs);
+    sites
+}
+
+/// Only these jobs from here on.
+fn set_jobs(sites: &Sites, jobs: &str) {
+    let text = fs::read_to_string(sites.configuration()).unwrap();
+    let rest = text.split("\n# Jobs\n").next().unwrap().to_owned();
+    let off = JOBS.iter().filter(|job| !jobs.contains(&format!("[jobs.{job}]")));
+    let off: String = off.map(|job| format!("[jobs.{job}]\nenabled = false\n")).collect();
+    fs::write(sites.configuration(), format!("{rest}\n# Jobs\n{jobs}\n{off}")).unwrap();
+}
+
+fn log(sites: &Sites, site: &str) -> PathBuf {
+    sites.path().join(format!("{site}.log"))
+}
+
+fn start(sites: &Sites, site: &str) -> Daemon {
+    let daemon = Daemon::start(sites.command(site, ["run"]), log(sites, site));
+    let says = |output: &Output| !String::from_utf8_lossy(&output.stderr).contains("no daemon runs");
+    let begun = Instant::now();
+    while !sites.command(site, ["jobs"]).output().is_ok_and(|output| output.status.success() && says(&output)) {
+        assert!(begun.elapsed() < PATIENCE, "{}", fs::read_to_string(log(sites, site)).unwrap());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    daemon
+}
+
+fn job(sites: &Sites, site: &str, name: &str) -> Value {
+    let jobs: Value = serde_json::from_str(&sites.run(site, &["jobs", "--json"])).unwrap();
+    jobs.as_array().unwrap().iter().find(|job| job["name"] == name).cloned().unwrap_or_default()
+}
+
+/// Waits until a job stands as it should.
+fn until(sites: &Sites, site: &str, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+    let begun = Instant::now();
+    loop {
+        let job = job(sites, site, name);
+        if is(&job) {
+            return job;
+        }
+        let said = || fs::read_to_string(log(sites, site)).unwrap();
+        assert!(begun.elapsed() < PATIENCE, "{name} at {site} never {what}: {job:#}\n{}", said());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A capture that takes long enough to be disturbed.
+fn slow_captures(sites: &Sites) {
+    sites.edit_configuration("[\"echo\", \"app 1.2.3\"]", "[\"sh\", \"-c\", \"sleep 3; echo app 1.2.3\"]");
+}
+
+/// Waits until the site is held by this.
+fn until_held(sites: &Sites, holder: &str) {
+    let begun = Instant::now();
+    while !fs::read_to_string(sites.state("ams").join("operation.lock")).is_ok_and(|note| note.contains(holder)) {
+        assert!(begun.elapsed() < PATIENCE, "the site is not held by {holder}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn refused(sites: &Sites, site: &str, arguments: &[&str], code: i32, why: &str) {
+    let said = sites.refused(site, arguments, code);
+    assert!(said.contains(why), "{arguments:?}: {said}");
+}
+
+#[tokio::test]
+async fn by_themselves_the_live_site_captures_and_the_spare_rehearses() {
+    let sites = sites_with(
+        "[jobs.capture]\nat = \"*/3 * * * * *\"\n[jobs.rehearse]\nat = \"* * * * * *\"\n[jobs.check]\nat = \"* * * * * *\"\non = \"spare\"\n",
+    )
+    .await;
+    let daemons = ["ams", "fra"].map(|site| start(&sites, site));
+    assert_eq!(job(&sites, "ams", "rehearse")["runs_here"], false);
+    let number = |job: &Value| -> u64 {
+        let point = job["last"]["point"].as_str().unwrap_or("0-0");
+        point.split('-').nth(1).unwrap().parse().unwrap()
+    };
+    until(&sites, "fra", "rehearse", "proves a point", |job| number(job) > 0);
+    sites.live.sql("app", "INSERT INTO public.origins VALUES ('late', 3)").await;
+    // One may be under way that does not have it.
+    let newest = number(&job(&sites, "ams", "capture")) + 2;
+    until(&sites, "ams", "capture", "captures it", |job| number(job) >= newest);
+    until(&sites, "fra", "rehearse", "brings it", |job| number(job) >= newest);
+    until(&sites, "fra", "check", "looks beside it", |job| !job["last"].is_null());
+    // Both have told the other how their jobs stand.
+    let told = |site: &str| {
+        let text =
+            fs::read_to_string(sites.vault().join(format!("systems/app/status/{site}.json"))).unwrap_or_default();
+        text.contains("\"kind\":\"capture\"") || text.contains("capture")
+    };
+    let begun = Instant::now();
+    while !(told("ams") && told("fra")) {
+        assert!(begun.elapsed() < PATIENCE, "the status of a site never came");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    for daemon in daemons {
+        let said = daemon.end();
+        assert!(!said.contains("panicked"), "{said}");
+    }
+    let session = sites.spare.session("app").await;
+    let found =
+        session.texts("looking for it", "SELECT count(*)::text FROM public.origins WHERE name = 'late'").await.unwrap();
+    session.close().await;
+    assert_eq!(found, ["1"], "what was written at the live site has come to the spare");
+    // No two at a time: every point is there, and each has its own number.
+    let points = sites.points("ams");
+    assert!(points.len() >= 2, "{points:#?}");
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_killed_takes_its_run_along_and_the_next_one_makes_up_for_it() {
+    let sites = sites_with("[jobs.capture]\nat = \"* * * * * *\"\nretry_after = \"1s\"\n").await;
+    slow_captures(&sites);
+    let daemon = start(&sites, "ams");
+    until(&sites, "ams", "capture", "begins", |job| !job["running_since"].is_null());
+    daemon.signal(Signal::KILL);
+    drop(daemon);
+    let begun = Instant::now();
+    while sites.command("ams", ["capture", "--json"]).output().unwrap().status.code() == Some(3) {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the run outlived its daemon and holds the site");
+    }
+    let left = job(&sites, "ams", "capture");
+    assert!(!left["running_since"].is_null(), "it is written down before it begins: {left:#}");
+    let _daemon = start(&sites, "ams");
+    let lost = |job: &Value| job["last"]["verdict"] == "lost" || job["last"]["verdict"] == "done";
+    until(&sites, "ams", "capture", "is known to be lost", lost);
+    until(&sites, "ams", "capture", "is made up for", |job| job["last"]["verdict"] == "done" && job["failures"] == 0);
+}
+
+#[tokio::test]
+async fn told_to_end_the_daemon_ends_its_run_and_says_so() {
+    let sites = sites_with("[jobs.capture]\nat = \"* * * * * *\"\n").await;
+    slow_captures(&sites);
+    let daemon = start(&sites, "ams");
+    until(&sites, "ams", "capture", "begins", |job| !job["running_since"].is_null());
+    let said = daemon.end();
+    assert!(said.contains("told to end by SIGTERM"), "{said}");
+    let last = job(&sites, "ams", "capture");
+    assert!(last["running_since"].is_null(), "{last:#}");
+    assert_eq!(last["last"]["what"], "the daemon was told to end", "{last:#}");
+    sites.run("ams", &["capture", "--json"]);
+}
+
+#[tokio::test]
+async fn what_a_person_asks_for_is_run_joined_paused_and_resumed() {
+    let sites = sites_with(
+        "[jobs.capture]\nat = \"@yearly\"\n[jobs.check]\nat = \"@yearly\"\n[jobs.prune]\nat = \"@yearly\"\n",
+    )
+    .await;
+    // Without a daemon it is run here, and remembered.
+    let ran: Value = serde_json::from_str(&sites.run("ams", &["jobs", "run", "capture", "--json"])).unwrap();
+    assert_eq!((ran["verdict"].as_str(), ran["point"].as_str()), (Some("done"), Some("0-1")), "{ran:#}");
+    refused(&sites, "ams", &["jobs", "run", "prune"], 3, "job prune runs on spare, and ams is not that now");
+    refused(
+        &sites,
+        "ams",
+        &["jobs", "run", "captur"],
+        2,
+        "there is no job `captur` (there are: capture, check, prune)",
+    );
+
+    slow_captures(&sites);
+    let daemon = start(&sites, "ams");
+    assert_eq!(job(&sites, "ams", "capture")["last"]["point"], "0-1");
+    refused(&sites, "ams", &["run"], 3, "a daemon of ams runs already: warmspare run, process");
+    refused(&sites, "ams", &["jobs", "run", "prune"], 3, "job prune runs on spare, and this site is live");
+    fs::remove_file(sites.state("ams").join("operation.lock")).unwrap();
+    let one = sites.command("ams", ["jobs", "run", "capture"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    until(&sites, "ams", "capture", "begins", |job| !job["running_since"].is_null());
+    until_held(&sites, "warmspare capture");
+    refused(&sites, "ams", &["capture"], 3, "another operation is under way at ams: warmspare capture, process");
+    let joined = sites.run("ams", &["jobs", "run", "capture"]);
+    let one = one.wait_with_output().unwrap();
+    assert_eq!(
+        (String::from_utf8(one.stdout).unwrap(), joined.as_str()),
+        (joined.clone(), "job capture is done: point 0-2\n")
+    );
+
+    refused(&sites, "ams", &["jobs", "pause", "capture", "--until", "40d", "--why", "x"], 2, "longer than 31 days");
+    refused(&sites, "ams", &["jobs", "pause", "capture", "--until", "soon", "--why", "x"], 2, "`soon` says no time");
+    sites.run("ams", &["jobs", "pause", "capture", "--until", "4h", "--why", "new disks"]);
+    let paused = job(&sites, "ams", "capture");
+    assert_eq!((paused["pause"]["why"].as_str(), paused["next_at"].is_null()), (Some("new disks"), true), "{paused:#}");
+    assert!(sites.run("ams", &["jobs"]).contains(": new disks"), "seen by everybody");
+    daemon.end();
+    // It outlives the daemon, and is taken back without one.
+    assert_eq!(job(&sites, "ams", "capture")["pause"]["why"], "new disks");
+    sites.run("ams", &["jobs", "resume", "capture"]);
+    assert!(job(&sites, "ams", "capture")["pause"].is_null());
+}
+
+#[tokio::test]
+async fn a_job_waits_for_what_a_person_has_begun_and_says_for_what() {
+    let sites = sites_with("[jobs.capture]\nat = \"* * * * * *\"\n").await;
+    slow_captures(&sites);
+    let mut person = sites.command("ams", ["capture", "--json"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    until_held(&sites, &format!("warmspare capture, process {}", person.id()));
+    let _daemon = start(&sites, "ams");
+    let waits =
+        until(&sites, "ams", "capture", "waits", |job| !job["waits_for"].is_null() || !job["done_at"].is_null());
+    let why = waits["waits_for"].as_str().unwrap_or_default();
+    assert!(why.starts_with("another operation is under way: warmspare capture, process"), "{waits:#}");
+    assert!(person.wait().unwrap().success());
+    until(&sites, "ams", "capture", "runs after it", |job| !job["done_at"].is_null());
+}
+
+#[tokio::test]
+async fn a_file_that_is_wrong_changes_nothing_and_a_good_one_is_taken_up_without_a_restart() {
+    let sites = sites_with("[jobs.check]\nat = \"@yearly\"\n").await;
+    let daemon = start(&sites, "ams");
+    let said = |what: &str| {
+        let begun = Instant::now();
+        while !fs::read_to_string(&daemon.log).unwrap().contains(what) {
+            assert!(begun.elapsed() < PATIENCE, "never said: {what}\n{}", fs::read_to_string(&daemon.log).unwrap());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    set_jobs(&sites, "[jobs.check]\nat = \"0 0 30 2 *\"\n");
+    daemon.signal(Signal::HUP);
+    said("no month has such a day");
+    said("what was read before holds");
+    set_jobs(&sites, "[jobs.check]\nat = \"* * * * * *\"\n");
+    daemon.signal(Signal::HUP);
+    said("the configuration was read again");
+    until(&sites, "ams", "check", "runs by its new line", |job| !job["last"].is_null());
+    sites.edit_configuration("system = \"app\"", "system = \"other\"");
+    daemon.signal(Signal::HUP);
+    said("are taken up by a restart alone");
+    sites.edit_configuration("system = \"other\"", "system = \"app\"");
+    daemon.end();
+}
+
+#[tokio::test]
+async fn a_state_folder_that_takes_no_records_is_told_and_nothing_runs_unnoticed() {
+    let sites = sites_with("[jobs.check]\nat = \"@yearly\"\n").await;
+    let daemon = start(&sites, "ams");
+    let records = sites.state("ams").join("jobs");
+    fs::remove_dir_all(&records).unwrap();
+    fs::write(&records, "no folder").unwrap();
+    refused(&sites, "ams", &["jobs", "run", "check"], 1, "");
+    let failed = job(&sites, "ams", "check");
+    let what = failed["last"]["what"].as_str().unwrap_or_default();
+    assert!(what.starts_with("the record of job check at "), "{failed:#}");
+    daemon.end();
+}
+
+/// With a witness the lease decides which site runs what, and a change of roles changes that.
+#[test]
+fn with_a_witness_jobs_follow_the_lease() {
+    let pair = Pair::new();
+    let off =
+        |job: &str, at: &str| (format!("[jobs.{job}]\nenabled = false\n"), format!("[jobs.{job}]\nat = \"{at}\"\n"));
+    for (job, at) in [("capture", "*/2 * * * * *"), ("rehearse", "* * * * * *")] {
+        let (from, to) = off(job, at);
+        pair.sites.edit_configuration(&from, &to);
+    }
+    pair.does("ams", &["witness", "init"]);
+    let _daemons = NAMES.map(|site| pair.start(site));
+    for site in NAMES {
+        pair.until_state(site, "STANDBY");
+    }
+    let job = |site: &str, name: &str| -> Value {
+        let output = pair.does(site, &["jobs", "--json"]);
+        let jobs: Value = serde_json::from_slice(&output.stdout).unwrap();
+        jobs.as_array().unwrap().iter().find(|job| job["name"] == name).cloned().unwrap()
+    };
+    let until = |site: &str, name: &str, what: &str, is: &dyn Fn(&Value) -> bool| {
+        let begun = Instant::now();
+        while !is(&job(site, name)) {
+            let said = fs::read_to_string(pair.sites.path().join(format!("{site}.log"))).unwrap();
+            assert!(begun.elapsed() < PATIENCE, "{name} at {site} never {what}: {:#}\n{said}", job(site, name));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    assert!(NAMES.iter().all(|site| job(site, "capture")["last"].is_null()), "nobody is live");
+    pair.sites.put("core/a.hart", b"first");
+    pair.does("ams", &["failover", "--first", "--yes", "ams", "--why", "the first"]);
+    let term = |number: &'static str| {
+        move |job: &Value| job["last"]["point"].as_str().is_some_and(|point| point.starts_with(number))
+    };
+    until("ams", "capture", "captures in term 1", &term("1-"));
+    until("fra", "rehearse", "proves a point of term 1", &term("1-"));
+    assert_eq!(job("fra", "capture")["runs_here"], false);
+
+    pair.sites.put("core/b.hart", b"second");
+    let hand_over = ["switchover", "--to", "fra", "--yes", "ams", "--why", "drill"];
+    pair.does("ams", &hand_over);
+    let begun = Instant::now();
+    while !pair.command("fra", &["failover", "--yes", "fra"]).output().unwrap().status.success() {
+        assert!(begun.elapsed() < PATIENCE, "a rehearsal must not hold up a failover for long");
+    }
+    assert_eq!(fs::read(pair.sites.bucket("fra").join("core/b.hart")).unwrap(), b"second");
+    until("fra", "capture", "captures in term 2", &term("2-"));
+    assert_eq!(job("ams", "capture")["runs_here"], false);
+    assert_eq!(job("fra", "rehearse")["runs_here"], false);
+}
+
+#[test]
+fn systemd_takes_the_unit() {
+    let unit = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/systemd/warmspare.service");
+    let folder = tempfile::tempdir().unwrap();
+    // The program it names is looked for, too.
+    let text = fs::read_to_string(unit).unwrap().replace("/usr/local/bin/warmspare", env!("CARGO_BIN_EXE_warmspare"));
+    let copy = folder.path().join("warmspare.service");
+    fs::write(&copy, text).unwrap();
+    let Ok(output) = std::process::Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&copy).output()
+    else {
+        return eprintln!("systemd-analyze is not on this machine");
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !said.contains("warmspare.service:"), "{said}");
+}
