@@ -48,6 +48,8 @@ pub mod site;
 
 pub mod jobs;
 
+pub mod report;
+
 pub mod preflight;
 
 // What a person starts.

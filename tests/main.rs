@@ -32,6 +32,7 @@ mod promote;
 mod proof;
 mod reach;
 mod recipients;
+mod report;
 mod rights;
 mod scrub;
 mod several;

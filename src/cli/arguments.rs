@@ -86,6 +86,8 @@ pub(super) enum Command {
     /// The third place, which says who is live: sets it up, tries it, shows what it says.
     #[command(subcommand)]
     Witness(WitnessCommand),
+    /// How fresh the recovery points are against their targets, and what is wrong; works at either site and at a third place.
+    Report(ReportCommand),
     /// The daemon of this site: holds the lease and keeps the gate, until it is told to end.
     Run,
     /// Makes this site the live one: restores and proves the newest point, takes the lease, opens the gate.
@@ -156,6 +158,17 @@ pub(super) struct CheckCommand {
     pub dry_run: bool,
 
     /// Print the findings as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReportCommand {
+    /// Exit with 4 when a target is missed, or when it cannot be known whether it is: a check for Nagios, Icinga or cron.
+    #[arg(long)]
+    pub strict: bool,
+
+    /// Print the report as JSON; docs/report.schema.json describes it.
     #[arg(long)]
     pub json: bool,
 }

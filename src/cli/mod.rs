@@ -15,6 +15,7 @@ mod points;
 mod progress;
 mod prune;
 mod rekey;
+mod report;
 mod restore;
 mod trial;
 mod vault;
@@ -74,6 +75,7 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
         Some(Command::Verify(command)) => {
             verify::run(here(place, Needs::Nothing, &clock).await?, command, &*clock).boxed_local().await
         }
+        Some(Command::Report(command)) => report::run(config(place)?, command, &*clock).boxed_local().await,
         Some(Command::Run) => operate::run(config(place)?, clock).boxed_local().await,
         Some(Command::Failover(command)) => operate::failover(config(place)?, command, clock).boxed_local().await,
         Some(Command::Switchover(command)) => operate::switchover(config(place)?, command, clock).boxed_local().await,

@@ -18,6 +18,29 @@ pub(super) struct File {
     pub capture: Option<Capture>,
     pub retention: Option<Retention>,
     pub mirror: Option<Mirror>,
+    pub targets: Option<Targets>,
+}
+
+/// How old things may be: in a schedule file, and in the configuration.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Targets {
+    /// The newest recovery point.
+    pub point: Option<Spanned<String>>,
+    /// The newest one that was proven by a restore.
+    pub proven: Option<Spanned<String>>,
+    /// The last word of the other site.
+    pub silent: Option<Spanned<String>>,
+    /// What holds for single sources instead.
+    #[serde(default)]
+    pub sources: BTreeMap<Spanned<String>, SourceTargets>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SourceTargets {
+    pub point: Option<Spanned<String>>,
+    pub proven: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

@@ -18,6 +18,7 @@ pub mod reference;
 mod retention;
 mod signers;
 mod source_name;
+mod targets;
 mod validate;
 mod vault;
 mod witness;
@@ -35,6 +36,9 @@ pub use profile::{Profile, ProfileError, SourcePattern};
 pub use retention::RetentionConfig;
 pub use signers::Signers;
 pub use source_name::{SourceKind, SourceName, SourceNameError, is_plain_name};
+#[cfg(test)]
+pub(crate) use targets::targets_of;
+pub use targets::{TargetsConfig, TargetsOf};
 pub use witness::{EtcdAddress, WitnessAddress, WitnessConfig, WitnessUrl};
 
 use crate::keys::Recipient;
@@ -62,6 +66,8 @@ pub struct Config {
     pub retention: RetentionConfig,
     /// How buckets are mirrored.
     pub mirror: MirrorConfig,
+    /// How old a point, a proof, a word of the other site may be.
+    pub targets: TargetsConfig,
     /// The two sites by name.
     pub sites: BTreeMap<String, Site>,
 }
@@ -140,9 +146,7 @@ impl Config {
 
     /// The sources of a recovery point, in order of kind and name.
     pub fn sources(&self) -> Vec<SourceName> {
-        // Both sites have the same.
-        let Some(site) = self.sites.values().next() else { return Vec::new() };
-        site.sources().into_iter().filter(|source| self.profile.captures(source)).collect()
+        validate::captured(&self.profile, &self.sites)
     }
 }
 

@@ -8,8 +8,10 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::as_written as raw;
 use super::digest::{DigestRule, KeyPattern};
 use super::source_name::{SourceKind, SourceName};
+use super::targets::TargetsConfig;
 
 /// The format both files are written in.
 const FORMAT: u32 = 1;
@@ -27,6 +29,8 @@ pub struct Profile {
     pub sources: Vec<SourcePattern>,
     /// How the application knows the objects of its buckets: by the bucket's name, or `*` for all others.
     digests: BTreeMap<String, DigestRule>,
+    /// How old things may be, unless the configuration says otherwise.
+    pub targets: TargetsConfig,
     /// The restore plan as written; the restore room reads it.
     pub plan: String,
 }
@@ -68,6 +72,8 @@ struct ScheduleFile {
     point: Point,
     #[serde(default)]
     digests: BTreeMap<String, Digests>,
+    #[serde(default)]
+    targets: raw::Targets,
 }
 
 #[derive(Deserialize)]
@@ -151,7 +157,8 @@ impl Profile {
             Ok((bucket, rule))
         };
         let digests = schedule.digests.into_iter().map(rule).collect::<Result<_, ProfileError>>()?;
-        Ok(Profile { name: name.to_owned(), sources, digests, plan })
+        let targets = TargetsConfig::default().with(&schedule.targets).map_err(|error| wrong(error.what))?;
+        Ok(Profile { name: name.to_owned(), sources, digests, targets, plan })
     }
 
     /// Whether a recovery point has a snapshot of `source`.

@@ -17,6 +17,7 @@ use super::reach::reach;
 use super::reference::Reference;
 use super::retention::retention;
 use super::source_name::{SourceName, is_plain_name};
+use super::targets::targets;
 use super::vault::{site_vault, vault};
 use super::witness::{self, site_witness, witness};
 use super::{Config, Site, VaultConfig, WitnessAddress, WitnessConfig};
@@ -62,7 +63,15 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
             &format!("Make one with `warmspare keygen --site {missing}` and pin it under [vault]."),
         ));
     }
-    Ok(Config { path: path.to_owned(), system, profile, live, witness, vault, capture, retention, mirror, sites })
+    let targets = targets(&place, &profile.targets, file.targets.as_ref(), &captured(&profile, &sites))?;
+    let path = path.to_owned();
+    Ok(Config { path, system, profile, live, witness, vault, capture, retention, mirror, targets, sites })
+}
+
+/// The sources of a recovery point. Both sites have the same.
+pub(super) fn captured(profile: &Profile, sites: &BTreeMap<String, Site>) -> Vec<SourceName> {
+    let all = sites.values().next().map(Site::sources).unwrap_or_default();
+    all.into_iter().filter(|source| profile.captures(source)).collect()
 }
 
 /// Who is live is said in one place: by this line, or by the witness.
