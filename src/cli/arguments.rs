@@ -88,6 +88,9 @@ pub(super) enum Command {
     Witness(WitnessCommand),
     /// How fresh the recovery points are against their targets, and what is wrong; works at either site and at a third place.
     Report(ReportCommand),
+    /// Whom this site tells of alarms.
+    #[command(subcommand)]
+    Notify(NotifyCommand),
     /// The daemon of this site: holds the lease and keeps the gate, until it is told to end.
     Run,
     /// Makes this site the live one: restores and proves the newest point, takes the lease, opens the gate.
@@ -158,6 +161,23 @@ pub(super) struct CheckCommand {
     pub dry_run: bool,
 
     /// Print the findings as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum NotifyCommand {
+    /// Sends a message that says that it is a test, and tells which sinks took it.
+    Test(NotifyTest),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NotifyTest {
+    /// The sink, as [notify.NAME] calls it [default: all of them].
+    #[arg(value_name = "NAME")]
+    pub sink: Option<String>,
+
+    /// Print what became of each as JSON.
     #[arg(long)]
     pub json: bool,
 }

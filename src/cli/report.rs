@@ -5,7 +5,7 @@ use super::words;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Class, Error};
-use crate::{preflight, report};
+use crate::{notify, preflight, report};
 
 pub(super) async fn run(
     (config, site): (Config, String),
@@ -13,7 +13,7 @@ pub(super) async fn run(
     clock: &dyn Clock,
 ) -> Result<Option<Class>, Error> {
     let here = preflight::from_witness(config, &site).await?;
-    let report = report::make(&here, clock).await;
+    let report = report::make(&here, clock, notify::lines(&here)).await;
     if command.json {
         words::json(&report)
     } else {

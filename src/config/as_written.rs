@@ -19,6 +19,32 @@ pub(super) struct File {
     pub retention: Option<Retention>,
     pub mirror: Option<Mirror>,
     pub targets: Option<Targets>,
+    #[serde(default)]
+    pub notify: BTreeMap<Spanned<String>, Notify>,
+}
+
+/// A place that alarms are told. Which keys it takes is a question of its kind.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Notify {
+    pub kind: Spanned<String>,
+    pub when: Option<Vec<Spanned<String>>>,
+    /// How often an alarm that stands is told again.
+    pub repeat: Option<Spanned<String>>,
+    pub url: Option<Spanned<String>>,
+    /// The authorities to trust instead of this host's.
+    pub ca_file: Option<Spanned<PathBuf>>,
+    /// The job whose runs a ping follows.
+    pub job: Option<Spanned<String>>,
+    pub server: Option<Spanned<String>>,
+    /// `starttls`, `tls` or `none`.
+    pub tls: Option<Spanned<String>>,
+    pub from: Option<Spanned<String>>,
+    #[serde(default)]
+    pub to: Vec<Spanned<String>>,
+    pub credentials: Option<Spanned<String>>,
+    #[serde(default)]
+    pub command: Vec<Spanned<String>>,
 }
 
 /// How old things may be: in a schedule file, and in the configuration.

@@ -11,6 +11,7 @@ mod error;
 mod gate;
 mod here;
 mod limits;
+mod notify;
 pub mod password_file;
 mod profile;
 mod reach;
@@ -32,6 +33,7 @@ pub use error::ConfigError;
 pub use gate::GateAddress;
 pub use here::{Here, HereError};
 pub use limits::{Limit, LimitsConfig, MirrorConfig};
+pub use notify::{HttpSink, SinkConfig, SinkKind, SmtpSink, SmtpTls, When};
 pub use profile::{Profile, ProfileError, SourcePattern};
 pub use retention::RetentionConfig;
 pub use signers::Signers;
@@ -68,6 +70,8 @@ pub struct Config {
     pub mirror: MirrorConfig,
     /// How old a point, a proof, a word of the other site may be.
     pub targets: TargetsConfig,
+    /// Whom alarms are told, in order of names.
+    pub notify: Vec<SinkConfig>,
     /// The two sites by name.
     pub sites: BTreeMap<String, Site>,
 }

@@ -12,6 +12,7 @@ use super::capture::{capture, rate_of};
 use super::error::{ConfigError, Place, nearest};
 use super::gate::gate;
 use super::limits::mirror;
+use super::notify::notify;
 use super::profile::Profile;
 use super::reach::reach;
 use super::reference::Reference;
@@ -64,8 +65,9 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
         ));
     }
     let targets = targets(&place, &profile.targets, file.targets.as_ref(), &captured(&profile, &sites))?;
+    let notify = notify(&place, file.notify.iter())?;
     let path = path.to_owned();
-    Ok(Config { path, system, profile, live, witness, vault, capture, retention, mirror, targets, sites })
+    Ok(Config { path, system, profile, live, witness, vault, capture, retention, mirror, targets, notify, sites })
 }
 
 /// The sources of a recovery point. Both sites have the same.

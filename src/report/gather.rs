@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::freshness::{Facts, PointFacts, Unread, VaultFacts};
+use super::freshness::{Facts, Line, PointFacts, Unread, VaultFacts};
 use crate::config::Here;
 use crate::error::{Error, Explain};
 use crate::jobs::{JobRecord, Standing};
@@ -21,7 +21,7 @@ const READING_MAX: Duration = Duration::from_secs(120);
 pub type OwnJobs = Option<Result<Vec<Standing>, Unread>>;
 
 /// Reads what there is to know at `at`. What cannot be read is told as such.
-pub async fn gather(here: &Here, at: Timestamp, own_jobs: OwnJobs) -> Facts {
+pub async fn gather(here: &Here, at: Timestamp, own_jobs: OwnJobs, others: Vec<Line>) -> Facts {
     let config = &here.config;
     let (site, other) = (here.site.name.clone(), here.other.name.clone());
     let vault = match tokio::time::timeout(READING_MAX, vault(here)).await {
@@ -41,6 +41,7 @@ pub async fn gather(here: &Here, at: Timestamp, own_jobs: OwnJobs) -> Facts {
         jobs: own_jobs.map(|jobs| (site.clone(), jobs)).into_iter().collect(),
         site,
         other,
+        others,
     }
 }
 

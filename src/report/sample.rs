@@ -119,6 +119,7 @@ pub(crate) fn facts() -> Facts {
         targets: TargetsConfig::default(),
         vault: Ok(VaultFacts { points, damaged: Vec::new(), statuses }),
         jobs: BTreeMap::from([("ams".to_owned(), Ok(vec![job("capture")]))]),
+        others: Vec::new(),
     }
 }
 

@@ -3,10 +3,10 @@
 use super::source::{Findings, Source, line_of, named, read, sources};
 
 /// What every room may use. Among themselves these know no order.
-const BASE: [&str; 10] =
-    ["clock", "durable", "error", "failpoint", "keys", "observe", "permit", "process", "stream", "units"];
+const BASE: [&str; 11] =
+    ["clock", "durable", "error", "failpoint", "https", "keys", "observe", "permit", "process", "stream", "units"];
 /// In the order of src/lib.rs, which is the order in which data passes through them. Each may import those before it.
-const ROOMS: [&str; 14] = [
+const ROOMS: [&str; 15] = [
     "config",
     "store",
     "postgres",
@@ -20,6 +20,7 @@ const ROOMS: [&str; 14] = [
     "site",
     "jobs",
     "report",
+    "notify",
     "preflight",
 ];
 /// What a person starts; it may import everything.
@@ -29,8 +30,20 @@ const TOP: [&str; 5] = ["cli", "demo", "init", "keygen", "trial"];
 const COMPOSES: [(&str, &str); 1] = [("restore", "verify")];
 
 /// Modules whose answer depends on their arguments alone. Those that do not exist yet are bound already.
-const PURE: [&str; 7] =
-    ["schedule", "pipeline", "vault/retention", "restore/plan", "site/balancer", "site/lease", "report/freshness"];
+const PURE: [&str; 12] = [
+    "schedule",
+    "pipeline",
+    "vault/retention",
+    "restore/plan",
+    "site/balancer",
+    "site/lease",
+    "report/freshness",
+    "report/alarms",
+    "report/text",
+    "report/metrics",
+    "notify/message",
+    "notify/ping",
+];
 const IMPURE: [&str; 16] = [
     "std::fs",
     "std::net",
@@ -66,7 +79,7 @@ const MEASURES: [(&str, &str); 11] = [
 ];
 
 /// What a command may know: the words of the base, where it is, and the rooms that do whole jobs.
-const CLI_KNOWS: [&str; 30] = [
+const CLI_KNOWS: [&str; 31] = [
     "crate::cli",
     "crate::clock",
     "crate::error",
@@ -77,6 +90,7 @@ const CLI_KNOWS: [&str; 30] = [
     "crate::restore",
     "crate::preflight",
     "crate::report",
+    "crate::notify",
     "crate::demo",
     "crate::init",
     "crate::keygen",

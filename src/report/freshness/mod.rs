@@ -85,6 +85,8 @@ pub struct Facts {
     pub vault: Result<VaultFacts, Unread>,
     /// How the jobs of each site stand, as far as that is known here.
     pub jobs: BTreeMap<String, Result<Vec<Standing>, Unread>>,
+    /// What others have to say: a sink that fails, a witness that cannot be used.
+    pub others: Vec<Line>,
 }
 
 /// What a line means.
@@ -277,6 +279,7 @@ pub fn judge(facts: &Facts) -> Report {
         let next = "List them with `warmspare points`, and find out who changed or removed them.";
         lines.push(line("vault.damaged", Grade::Attention, what, next));
     }
+    lines.extend(facts.others.iter().cloned());
     // The worst first; within a grade in the order in which things were looked at.
     lines.sort_by_key(|line| std::cmp::Reverse(line.grade));
     let verdict = Verdict::of(&lines);
@@ -322,7 +325,12 @@ fn summary(facts: &Facts, verdict: Verdict, lines: &[Line], points: &point::Poin
     }
 }
 
-pub(super) fn line(key: impl Into<String>, grade: Grade, what: impl Into<String>, next: impl Into<String>) -> Line {
+pub(in crate::report) fn line(
+    key: impl Into<String>,
+    grade: Grade,
+    what: impl Into<String>,
+    next: impl Into<String>,
+) -> Line {
     Line { key: key.into(), grade, what: what.into(), next: next.into() }
 }
 
