@@ -24,9 +24,9 @@ fn fits_the_schema(report: &[u8]) {
                    jsonschema.Draft7Validator.check_schema(schema)\n\
                    jsonschema.validate(json.load(sys.stdin), schema)\n";
     let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/report.schema.json");
-    let mut python = Command::new("python3");
+    let mut python = Command::new("/usr/bin/python3");
     python.args(["-c", program, schema]).stdin(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = python.spawn().expect("python3 runs");
+    let mut child = python.spawn().expect("Debian's python3 runs");
     child.stdin.take().unwrap().write_all(report).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}\n{}", shown(&output), String::from_utf8_lossy(report));

@@ -188,6 +188,10 @@ pub(super) struct ReportCommand {
     #[arg(long)]
     pub strict: bool,
 
+    /// Write it as metrics to FILE, too, whole or not at all: for node_exporter's textfile collector.
+    #[arg(long, value_name = "FILE")]
+    pub prometheus: Option<PathBuf>,
+
     /// Print the report as JSON; docs/report.schema.json describes it.
     #[arg(long)]
     pub json: bool,

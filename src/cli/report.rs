@@ -14,6 +14,9 @@ pub(super) async fn run(
 ) -> Result<Option<Class>, Error> {
     let here = preflight::from_witness(config, &site).await?;
     let report = report::make(&here, clock, notify::lines(&here)).await;
+    if let Some(file) = &command.prometheus {
+        report::write_metrics(&report, file)?;
+    }
     if command.json {
         words::json(&report)
     } else {

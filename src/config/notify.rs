@@ -305,7 +305,20 @@ impl Sink<'_> {
                 self.wrong(text.span().start, &format!("`when` names `{}`", text.get_ref()), &next)
             })
         };
-        words.iter().map(read).collect()
+        let when: Vec<When> = words.iter().map(read).collect::<Result<_, _>>()?;
+        // Who was not told of an alarm is not told that it is over.
+        let needed = if matches!(kind, SinkKind::Ping { .. }) { !when.is_empty() } else { when.contains(&When::Alarm) };
+        if !needed {
+            let next =
+                format!("Name one of {} at least.", known.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", "));
+            let next = if matches!(kind, SinkKind::Ping { .. }) {
+                next
+            } else {
+                "Write when = [\"alarm\"], or leave it out.".to_owned()
+            };
+            return Err(self.wrong(self.raw.kind.span().start, "`when` leaves nothing to be told of", &next));
+        }
+        Ok(when)
     }
 
     fn repeat(&self) -> Result<Duration, ConfigError> {
@@ -379,6 +392,9 @@ mod tests {
         });
         check("kind = \"ping\"\nurl = \"env:P\"\nwhen = [\"alarm\"]", {
             "w.toml:4: `when` names `alarm` under [notify.ops]\nA ping is told of start, success, fail."
+        });
+        check("kind = \"slack\"\nurl = \"env:P\"\nwhen = [\"recovery\"]", {
+            "w.toml:2: `when` leaves nothing to be told of under [notify.ops]\nWrite when = [\"alarm\"], or leave it out."
         });
         check("kind = \"command\"\ncommand = [\"mail\"]", {
             "w.toml:3: the program of `command` is not an absolute path under [notify.ops]\n\

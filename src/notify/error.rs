@@ -135,14 +135,6 @@ pub enum NotifyError {
         /// Its format.
         format: u32,
     },
-    /// The file for Prometheus cannot be written.
-    #[error("the metrics cannot be written to {path}")]
-    Textfile {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
 }
 
 impl Explain for NotifyError {
@@ -160,7 +152,9 @@ impl Explain for NotifyError {
                 format!("Put the whole address, on one line, where `url` under [notify.{sink}] points to.")
             }
             NotifyError::Unfit { sink, .. } => format!("Mend [notify.{sink}]; docs/CONFIGURATION.md shows each key."),
-            NotifyError::Authorities { .. } => "Name a PEM file of the authorities that signed its certificate.".to_owned(),
+            NotifyError::Authorities { .. } => {
+                "Name a PEM file of the authorities that signed its certificate.".to_owned()
+            }
             NotifyError::Unreachable { sink, .. } | NotifyError::Late { sink, .. } => {
                 format!("See that it lives and that this host may reach it, then: `warmspare notify test {sink}`")
             }
@@ -171,7 +165,9 @@ impl Explain for NotifyError {
                 format!("Name the address it redirects to under [notify.{sink}]; nothing is followed.")
             }
             NotifyError::Answered { sink, status: 400..=499, .. } => {
-                format!("The address was changed or taken back: make a new one, and put it where `url` under [notify.{sink}] points to.")
+                format!(
+                    "The address was changed or taken back: make a new one, and put it where `url` under [notify.{sink}] points to."
+                )
             }
             NotifyError::Answered { sink, .. } => format!("Try it again later: `warmspare notify test {sink}`"),
             NotifyError::Mail { sink, .. } => {
@@ -186,12 +182,10 @@ impl Explain for NotifyError {
             NotifyError::State { .. } => {
                 "See that the state folder is there, is this user's, and its disk not full.".to_owned()
             }
-            NotifyError::Damaged { .. } => "Nothing: the daemon sets it aside when it starts, and tells what stands once more.".to_owned(),
-            NotifyError::Unsupported { .. } => "Use the release that wrote it, or a later one.".to_owned(),
-            NotifyError::Textfile { .. } => {
-                "Name a file in the folder that node_exporter reads (--collector.textfile.directory), where this user may write."
-                    .to_owned()
+            NotifyError::Damaged { .. } => {
+                "Nothing: the daemon sets it aside when it starts, and tells what stands once more.".to_owned()
             }
+            NotifyError::Unsupported { .. } => "Use the release that wrote it, or a later one.".to_owned(),
         })
     }
 }

@@ -265,3 +265,147 @@ impl Raised {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::HttpSink;
+    use crate::config::reference::Reference;
+    use crate::report::sample::at;
+
+    fn sink(name: &str, when: &[When]) -> SinkConfig {
+        let http = HttpSink { url: Reference::Env("X".to_owned()), ca_file: None };
+        let repeat = Duration::from_secs(3_600);
+        SinkConfig { name: name.to_owned(), kind: SinkKind::Webhook(http), when: when.to_vec(), repeat }
+    }
+
+    const BOTH: [When; 2] = [When::Alarm, When::Recovery];
+
+    fn alarm(key: &str, severity: Severity) -> Alarm {
+        let (what, next) = (format!("{key} broke"), "Mend it.".to_owned());
+        Alarm { key: key.to_owned(), severity, what, next, patience: Duration::ZERO }
+    }
+
+    /// Everything that is due, as `key change`; the sink takes it.
+    fn told(memory: &mut Memory, sink: &SinkConfig, now: &str) -> Vec<String> {
+        let due = memory.due(sink, at(now));
+        memory.taken(&sink.name, &due, at(now));
+        due.iter().map(|notice| format!("{} {:?}", notice.key, notice.change)).collect()
+    }
+
+    #[test]
+    fn an_alarm_is_told_once_again_while_it_stands_and_once_when_it_is_over() {
+        let ops = sink("ops", &BOTH);
+        let sinks = [ops.clone()];
+        let late = [alarm("point.late", Severity::Critical)];
+        let mut memory = Memory::default();
+        let mut look = |alarms: &[Alarm], now: &str| {
+            memory.see(alarms, &sinks, at(now));
+            told(&mut memory, &ops, now)
+        };
+        assert_eq!(look(&[], "00:00:00"), [""; 0]);
+        assert_eq!(look(&late, "00:01:00"), ["point.late Raised"]);
+        assert_eq!(look(&late, "00:59:00"), [""; 0]);
+        assert_eq!(look(&late, "01:01:00"), ["point.late Repeated"]);
+        assert_eq!(look(&late, "01:02:00"), [""; 0]);
+        assert_eq!(look(&[], "01:03:00"), ["point.late Recovered"]);
+        assert_eq!(look(&[], "01:04:00"), [""; 0]);
+        assert_eq!(look(&late, "01:05:00"), ["point.late Raised"], "it is another one");
+        assert_eq!(memory.alarms.len(), 1);
+    }
+
+    #[test]
+    fn what_was_told_outlives_the_process_and_what_was_not_taken_is_told_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let ops = sink("ops", &BOTH);
+        let late = [alarm("point.late", Severity::Critical)];
+        let mut memory = Memory::load(folder.path()).unwrap();
+        memory.see(&late, std::slice::from_ref(&ops), at("00:00:00"));
+        assert_eq!(memory.due(&ops, at("00:00:00")).len(), 1);
+        memory.save(folder.path()).unwrap();
+        // Killed after the sink took it and before that was written down.
+        let mut memory = Memory::load(folder.path()).unwrap();
+        memory.see(&late, std::slice::from_ref(&ops), at("00:01:00"));
+        assert_eq!(told(&mut memory, &ops, "00:01:00"), ["point.late Raised"]);
+        memory.save(folder.path()).unwrap();
+        let mut memory = Memory::load(folder.path()).unwrap();
+        memory.see(&late, std::slice::from_ref(&ops), at("00:02:00"));
+        assert_eq!(told(&mut memory, &ops, "00:02:00"), [""; 0]);
+        memory.see(&[], std::slice::from_ref(&ops), at("00:03:00"));
+        memory.save(folder.path()).unwrap();
+        let mut memory = Memory::load(folder.path()).unwrap();
+        assert_eq!(told(&mut memory, &ops, "00:03:00"), ["point.late Recovered"]);
+
+        let path = folder.path().join("alarms.json");
+        std::fs::write(&path, "{\"format\":2}").unwrap();
+        assert!(matches!(Memory::load(folder.path()), Err(NotifyError::Unsupported { format: 2, .. })));
+        std::fs::write(&path, "{\"format\":1").unwrap();
+        assert!(matches!(Memory::peek(folder.path()), Err(NotifyError::Damaged { .. })));
+        assert_eq!(Memory::load(folder.path()).unwrap(), Memory::default());
+        assert!(folder.path().join("alarms.json.damaged").exists(), "it is kept for whoever asks why");
+    }
+
+    #[test]
+    fn a_sink_that_fails_is_left_alone_longer_and_longer_and_holds_up_no_other() {
+        let (ops, pager) = (sink("ops", &BOTH), sink("pager", &BOTH));
+        let sinks = [ops.clone(), pager.clone()];
+        let mut memory = Memory::default();
+        memory.see(&[alarm("point.late", Severity::Critical)], &sinks, at("00:00:00"));
+        let due = memory.due(&ops, at("00:00:00"));
+        memory.refused("ops", &due, "refused", at("00:00:00"));
+        assert_eq!(told(&mut memory, &pager, "00:00:00"), ["point.late Raised"]);
+        assert!(memory.due(&ops, at("00:00:29")).is_empty() && !memory.due(&ops, at("00:00:30")).is_empty());
+        memory.refused("ops", &due, "refused", at("00:00:30"));
+        assert!(memory.due(&ops, at("00:01:29")).is_empty() && !memory.due(&ops, at("00:01:30")).is_empty());
+        for _ in 0..40 {
+            memory.refused("ops", &due, "refused", at("00:02:00"));
+        }
+        assert!(memory.due(&ops, at("00:31:59")).is_empty() && !memory.due(&ops, at("00:32:00")).is_empty());
+        // It came and went while nobody could be told: late is better than never.
+        memory.see(&[], &sinks, at("00:31:00"));
+        assert_eq!(told(&mut memory, &ops, "00:32:00"), ["point.late Recovered"]);
+        assert_eq!(told(&mut memory, &pager, "00:32:00"), ["point.late Recovered"]);
+        memory.see(&[], &sinks, at("00:33:00"));
+        assert!(memory.alarms.is_empty() && memory.failing().next().is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_known_for_a_moment_wakes_nobody_and_what_gets_worse_is_news() {
+        let ops = sink("ops", &BOTH);
+        let sinks = [ops.clone()];
+        let mut memory = Memory::default();
+        let unknown = Alarm { patience: Duration::from_secs(300), ..alarm("vault.unusable", Severity::Critical) };
+        memory.see(std::slice::from_ref(&unknown), &sinks, at("00:00:00"));
+        assert_eq!(told(&mut memory, &ops, "00:04:59"), [""; 0]);
+        memory.see(&[], &sinks, at("00:04:59"));
+        assert!(memory.alarms.is_empty(), "nobody heard of it, nobody hears that it is over");
+        memory.see(&[unknown], &sinks, at("01:00:00"));
+        assert_eq!(told(&mut memory, &ops, "01:05:00"), ["vault.unusable Raised"]);
+
+        let mut memory = Memory::default();
+        memory.see(&[alarm("proof.late", Severity::Warning)], &sinks, at("00:00:00"));
+        assert_eq!(told(&mut memory, &ops, "00:00:00"), ["proof.late Raised"]);
+        memory.see(&[alarm("proof.late", Severity::Critical)], &sinks, at("00:01:00"));
+        assert_eq!(told(&mut memory, &ops, "00:01:00"), ["proof.late Raised"]);
+        memory.see(&[alarm("proof.late", Severity::Warning)], &sinks, at("00:02:00"));
+        assert_eq!(told(&mut memory, &ops, "00:02:00"), [""; 0]);
+    }
+
+    #[test]
+    fn a_sink_hears_what_it_wants_to_and_one_that_is_gone_is_not_waited_for() {
+        let (alarms_only, recoveries) = (sink("a", &[When::Alarm]), sink("r", &[When::Recovery]));
+        let sinks = [alarms_only.clone(), recoveries.clone()];
+        let mut memory = Memory::default();
+        memory.see(&[alarm("point.late", Severity::Critical)], &sinks, at("00:00:00"));
+        assert_eq!(told(&mut memory, &alarms_only, "00:00:00"), ["point.late Raised"]);
+        assert_eq!(told(&mut memory, &recoveries, "00:00:00"), [""; 0]);
+        memory.see(&[], &sinks, at("00:01:00"));
+        assert_eq!(told(&mut memory, &alarms_only, "00:01:00"), [""; 0]);
+        assert!(memory.alarms.is_empty());
+        let both = sink("b", &BOTH);
+        memory.see(&[alarm("point.late", Severity::Critical)], std::slice::from_ref(&both), at("00:02:00"));
+        told(&mut memory, &both, "00:02:00");
+        memory.see(&[], &[], at("00:03:00"));
+        assert!(memory.alarms.is_empty() && memory.sinks.is_empty(), "it is configured no more");
+    }
+}

@@ -40,12 +40,10 @@ impl Secrets {
             }
             // One that cannot be read now is in no error of now.
             let Ok(secret) = reference.resolve() else { continue };
-            let whole = secret.expose_secret();
-            let pieces = whole.split([':', '\n', '/']).map(str::trim).filter(|piece| piece.len() >= PART_BYTES_MIN);
-            parts.extend(pieces.filter(|piece| !is_plain(piece)).map(SecretString::from));
-            if whole.trim().len() >= PART_BYTES_MIN {
-                parts.push(SecretString::from(whole.trim()));
-            }
+            let whole = of_address(secret.expose_secret()).trim();
+            let pieces = whole.split([':', '\n', '/', '?', '&']).map(str::trim).filter(|piece| !is_plain(piece));
+            let long = pieces.chain([whole]).filter(|piece| piece.len() >= PART_BYTES_MIN);
+            parts.extend(long.map(SecretString::from));
         }
         // The longest first, so that no end of one is left standing.
         parts.sort_by_key(|part| std::cmp::Reverse(part.expose_secret().len()));
@@ -74,6 +72,14 @@ impl Secrets {
         };
         text.split(' ').map(scrub).collect::<Vec<_>>().join(" ")
     }
+}
+
+/// What is secret of an address: everything behind the host.
+fn of_address(secret: &str) -> &str {
+    let Some((_, rest)) = secret.split_once("://").filter(|(scheme, _)| scheme.starts_with("http")) else {
+        return secret;
+    };
+    rest.find('/').and_then(|at| rest.get(at..)).unwrap_or_default()
 }
 
 /// Parts of addresses that everybody knows.
@@ -129,6 +135,13 @@ fn without_userinfo(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_the_address_of_a_webhook_the_host_is_no_secret() {
+        assert_eq!(of_address("https://hooks.example:8443/T0/B0?key=1"), "/T0/B0?key=1");
+        assert_eq!(of_address("https://hooks.example"), "");
+        assert_eq!(of_address("ACCESS:SECRET/KEY"), "ACCESS:SECRET/KEY");
+    }
 
     #[test]
     fn what_looks_like_a_secret_is_taken_out_and_the_rest_stays() {

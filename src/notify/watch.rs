@@ -18,7 +18,8 @@ use crate::error::chain;
 use crate::jobs::Standing;
 use crate::report::alarms::{Alarm, alarms};
 use crate::report::freshness::judge;
-use crate::report::{Grade, Line, OwnJobs, Report, gather};
+use crate::report::{Grade, Line, OwnJobs, Report, gather, metrics};
+use crate::site::gate::Page;
 
 /// What watches for a site: it holds the memory of what was told.
 ///
@@ -28,6 +29,7 @@ use crate::report::{Grade, Line, OwnJobs, Report, gather};
 ///
 /// ```text
 /// let mut watch = Watch::new(&here, clock)?;
+/// let gate = Gate::put_up_showing(&listen, sign, clock, watch.page())?;
 /// loop {
 ///     let others = witness_error.iter().map(|error| alarms::witness_unusable(error)).collect();
 ///     let report = watch.look(&here, Some(Ok(standings)), others).await;
@@ -40,6 +42,7 @@ pub struct Watch {
     memory: Memory,
     /// Why the memory could not be written, since it last could.
     unwritten: Option<NotifyError>,
+    page: Page,
 }
 
 /// What one sink was told, and what became of it.
@@ -57,7 +60,12 @@ impl Watch {
     /// When it cannot be read, or is a later release's.
     pub fn new(here: &Here, clock: Arc<dyn Clock>) -> Result<Self, NotifyError> {
         let state = here.site.state.clone();
-        Ok(Watch { memory: Memory::load(&state)?, state, clock, unwritten: None })
+        Ok(Watch { memory: Memory::load(&state)?, state, clock, unwritten: None, page: Page::default() })
+    }
+
+    /// Where the metrics of each look are shown: what the gate is to be put up with.
+    pub fn page(&self) -> Page {
+        self.page.clone()
     }
 
     /// Looks once, and tells what there is to tell. `here` is the configuration in the role of now; `jobs` is how the jobs of this site stand;
@@ -73,6 +81,7 @@ impl Watch {
         let report = judge(&gather(here, now, jobs, others).await);
         let alarms = alarms(&report);
         self.memory.see(&alarms, &here.config.notify, now);
+        self.page.show(metrics::text(&report));
         self.save();
         self.tell(here, &alarms, standings.as_deref(), now).await;
         report

@@ -7,6 +7,7 @@
 pub mod alarms;
 pub mod freshness;
 mod gather;
+pub mod metrics;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod text;
@@ -14,11 +15,42 @@ pub mod text;
 pub use freshness::{Grade, Line, Report, Verdict};
 pub use gather::{OwnJobs, gather};
 
+use std::path::{Path, PathBuf};
+
 use crate::clock::Clock;
 use crate::config::Here;
+use crate::durable;
+use crate::error::Explain;
 
 /// The report as this site can make it now, with what `others` have to say.
 pub async fn make(here: &Here, clock: &dyn Clock, others: Vec<Line>) -> Report {
     let at = clock.now();
     freshness::judge(&gather(here, at, gather::remembered(here, at), others).await)
+}
+
+/// The metrics cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("the metrics cannot be written to {path}")]
+pub struct TextfileError {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub source: std::io::Error,
+}
+
+impl Explain for TextfileError {
+    fn next_step(&self) -> Option<String> {
+        let next = "Name a file that ends with .prom in the folder that node_exporter reads (--collector.textfile.directory), where this \
+                    user may write.";
+        Some(next.to_owned())
+    }
+}
+
+/// Writes the metrics of a report to `file`, readable by everybody, whole or not at all.
+///
+/// # Errors
+/// [`TextfileError`]; the old file is still there then.
+pub fn write_metrics(report: &Report, file: &Path) -> Result<(), TextfileError> {
+    let written = durable::publish(file, metrics::text(report).as_bytes());
+    written.map_err(|source| TextfileError { path: file.to_owned(), source })
 }

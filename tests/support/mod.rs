@@ -14,6 +14,7 @@ pub mod managed;
 pub mod memory;
 pub mod postgres;
 pub mod proxy;
+pub mod receiver;
 pub mod sites;
 pub mod synthetic;
 pub mod vaults;
