@@ -1,6 +1,6 @@
 //! 9 TELL: if the live site died now, what would be lost, how long would it take, and how do we know?
 //!
-//! [`gather`] reads the facts: signed clear records of the vault, and what this site remembers of its jobs. It decrypts nothing,
+//! [`gather()`] reads the facts: signed clear records of the vault, and what this site remembers of its jobs. It decrypts nothing,
 //! needs no identity, and writes nothing, so that it works at either site and at a third place that can only read the vault.
 //! [`freshness`] judges them, purely; [`text`] and serde say the judgement to people and programs, [`metrics`] to Prometheus.
 
