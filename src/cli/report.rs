@@ -13,7 +13,7 @@ pub(super) async fn run(
     clock: &dyn Clock,
 ) -> Result<Option<Class>, Error> {
     let here = preflight::from_witness(config, &site).await?;
-    let report = report::make(&here, clock, notify::lines(&here)).await;
+    let report = report::make(&here, clock, report::remembered(&here, clock.now()), notify::lines(&here)).await;
     if let Some(file) = &command.prometheus {
         report::write_metrics(&report, file)?;
     }

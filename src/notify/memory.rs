@@ -23,6 +23,8 @@ const FORMAT: u32 = 1;
 /// After a first failure, doubled by each further one.
 const BACK_OFF: Duration = Duration::from_secs(30);
 const BACK_OFF_MAX: Duration = Duration::from_secs(1_800);
+/// No alarm is held back for longer.
+const PATIENCE_MAX: Duration = Duration::from_secs(1_800);
 
 /// An alarm that stands, or that is over and not everybody knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,7 +137,7 @@ impl Memory {
     /// Takes in what holds at `now`.
     pub fn see(&mut self, alarms: &[Alarm], sinks: &[SinkConfig], now: Timestamp) {
         for alarm in alarms {
-            let patience = jiff::SignedDuration::try_from(alarm.patience).unwrap_or_default();
+            let patience = jiff::SignedDuration::try_from(alarm.patience.min(PATIENCE_MAX)).unwrap_or_default();
             let raised = self.alarms.entry(alarm.key.clone()).or_insert_with(|| Raised {
                 severity: alarm.severity,
                 what: String::new(),
@@ -186,7 +188,7 @@ impl Memory {
 
     /// Whether a sink that failed is to be left alone for now.
     pub fn waits(&self, sink: &str, now: Timestamp) -> bool {
-        self.sinks.get(sink).and_then(|sink| sink.next_at).is_some_and(|at| now < at)
+        self.sinks.get(sink).and_then(|sink| sink.next_at).is_some_and(|at| is_ahead(now, at, BACK_OFF_MAX))
     }
 
     /// What is remembered of a sink.
@@ -244,6 +246,11 @@ impl Memory {
     }
 }
 
+/// Whether `at` is still to come. Further away than it was ever put it says that the clock was set back, and is over.
+fn is_ahead(now: Timestamp, at: Timestamp, most: Duration) -> bool {
+    now < at && at.duration_since(now).unsigned_abs() <= most
+}
+
 fn is_of_messages(sink: &SinkConfig) -> bool {
     !matches!(sink.kind, SinkKind::Ping { .. })
 }
@@ -256,7 +263,7 @@ impl Raised {
             let knows = told.is_some() && sink.when.contains(&When::Recovery);
             return (knows || self.owed.contains(&sink.name)).then_some(Change::Recovered);
         }
-        if !sink.when.contains(&When::Alarm) || now < self.tell_from {
+        if !sink.when.contains(&When::Alarm) || is_ahead(now, self.tell_from, PATIENCE_MAX) {
             return None;
         }
         match told {
@@ -361,6 +368,8 @@ mod tests {
             memory.refused("ops", &due, "refused", at("00:02:00"));
         }
         assert!(memory.due(&ops, at("00:31:59")).is_empty() && !memory.due(&ops, at("00:32:00")).is_empty());
+        // A clock that was set back by a year must not silence a sink for a year.
+        assert!(!memory.waits("ops", at("00:00:00")));
         // It came and went while nobody could be told: late is better than never.
         memory.see(&[], &sinks, at("00:31:00"));
         assert_eq!(told(&mut memory, &ops, "00:32:00"), ["point.late Recovered"]);

@@ -78,7 +78,7 @@ fn unread(error: &Error) -> Unread {
 
 /// How this site's jobs stand as far as its state folder remembers them: when each ran, and whether it is paused. When they are to
 /// run next is for who knows the schedule.
-pub(super) fn remembered(here: &Here, at: Timestamp) -> OwnJobs {
+pub fn remembered(here: &Here, at: Timestamp) -> OwnJobs {
     let folder = here.site.state.join("jobs");
     let listed = match std::fs::read_dir(&folder) {
         Ok(listed) => listed,

@@ -13,7 +13,7 @@ pub(crate) mod sample;
 pub mod text;
 
 pub use freshness::{Grade, Line, Report, Verdict};
-pub use gather::{OwnJobs, gather};
+pub use gather::{OwnJobs, gather, remembered};
 
 use std::path::{Path, PathBuf};
 
@@ -22,10 +22,9 @@ use crate::config::Here;
 use crate::durable;
 use crate::error::Explain;
 
-/// The report as this site can make it now, with what `others` have to say.
-pub async fn make(here: &Here, clock: &dyn Clock, others: Vec<Line>) -> Report {
-    let at = clock.now();
-    freshness::judge(&gather(here, at, gather::remembered(here, at), others).await)
+/// The report as this site can make it now: with how its jobs stand (see [`remembered`]), and what `others` have to say.
+pub async fn make(here: &Here, clock: &dyn Clock, jobs: OwnJobs, others: Vec<Line>) -> Report {
+    freshness::judge(&gather(here, clock.now(), jobs, others).await)
 }
 
 /// The metrics cannot be written.

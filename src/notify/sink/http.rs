@@ -7,7 +7,7 @@ use http::{Request, Uri, header};
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::HttpSink;
 use crate::error::chain;
@@ -47,7 +47,19 @@ pub(super) async fn post(
     content: &'static str,
     body: Vec<u8>,
 ) -> Result<(), NotifyError> {
-    let uri = address(name, sink, ping)?;
+    let late = |_| NotifyError::Late { sink: name.to_owned(), seconds: TIME_MAX.as_secs() };
+    tokio::time::timeout(TIME_MAX, posted(name, sink, ping, content, body)).await.map_err(late)?
+}
+
+async fn posted(
+    name: &str,
+    sink: &HttpSink,
+    ping: Option<Ping>,
+    content: &'static str,
+    body: Vec<u8>,
+) -> Result<(), NotifyError> {
+    let url = super::secret(name, "url", &sink.url).await?;
+    let uri = address(name, &url, ping)?;
     let host = uri.authority().map(|authority| authority.host()).unwrap_or_default();
     let port = uri.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
     let host = format!("{host}{port}");
@@ -55,9 +67,7 @@ pub(super) async fn post(
     let request = Request::post(uri).header(header::CONTENT_TYPE, content).header(header::USER_AGENT, "warmspare");
     let request = request.body(Full::new(Bytes::from(body)));
     let request = request.map_err(|error| NotifyError::Unfit { sink: name.to_owned(), what: error.to_string() })?;
-    let late = |_| NotifyError::Late { sink: name.to_owned(), seconds: TIME_MAX.as_secs() };
-    let answer = tokio::time::timeout(TIME_MAX, client.request(request)).await.map_err(late)?;
-    let status = answer.map_err(|error| failed(name, &host, &error))?.status();
+    let status = client.request(request).await.map_err(|error| failed(name, &host, &error))?.status();
     if status.is_success() {
         return Ok(());
     }
@@ -65,10 +75,8 @@ pub(super) async fn post(
 }
 
 /// The address, which is a secret; with what a ping puts at the end of its path.
-fn address(name: &str, sink: &HttpSink, ping: Option<Ping>) -> Result<Uri, NotifyError> {
-    let secret = sink.url.resolve();
-    let secret = secret.map_err(|source| NotifyError::Reference { sink: name.to_owned(), key: "url", source })?;
-    let text = secret.expose_secret().trim();
+fn address(name: &str, url: &SecretString, ping: Option<Ping>) -> Result<Uri, NotifyError> {
+    let text = url.expose_secret().trim();
     let (path, query) = text.split_once('?').map_or((text, String::new()), |(path, query)| (path, format!("?{query}")));
     let end = ping.map_or("", Ping::path);
     let path = if ping.is_some() { path.trim_end_matches('/') } else { path };
@@ -102,23 +110,18 @@ fn failed(name: &str, host: &str, error: &hyper_util::client::legacy::Error) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::reference::Reference;
-
     #[test]
     fn a_ping_says_what_it_means_at_the_end_of_its_path() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let sink = HttpSink { url: Reference::File(file.path().to_owned()), ca_file: None };
         let check = |url: &str, ping: Option<Ping>, expected: &str| {
-            std::fs::write(file.path(), format!("{url}\n")).unwrap();
-            assert_eq!(address("ops", &sink, ping).unwrap().to_string(), expected);
+            let url = SecretString::from(format!("{url}\n"));
+            assert_eq!(address("ops", &url, ping).unwrap().to_string(), expected);
         };
         check("https://hc.example/u1", Some(Ping::Start), "https://hc.example/u1/start");
         check("https://hc.example/u1/", Some(Ping::Success), "https://hc.example/u1");
         check("https://hc.example/u1?rid=7", Some(Ping::Fail), "https://hc.example/u1/fail?rid=7");
         check("https://hooks.example/a/", None, "https://hooks.example/a/");
         for wrong in ["hunter2", "ftp://hooks.example/hunter2", "https:///hunter2", ""] {
-            std::fs::write(file.path(), wrong).unwrap();
-            let error = address("ops", &sink, None).unwrap_err();
+            let error = address("ops", &SecretString::from(wrong), None).unwrap_err();
             assert!(matches!(error, NotifyError::NoUrl { .. }) && !error.to_string().contains("hunter2"), "{error}");
         }
     }

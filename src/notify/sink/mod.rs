@@ -4,8 +4,11 @@ mod command;
 mod http;
 mod smtp;
 
+use secrecy::SecretString;
+
 use super::NotifyError;
 use super::message::Message;
+use crate::config::reference::Reference;
 use crate::config::{SinkConfig, SinkKind};
 
 pub(super) use http::Ping;
@@ -31,6 +34,14 @@ pub(super) async fn send(sink: &SinkConfig, message: &Message) -> Result<(), Not
         // A ping has no words for an alarm: it says whether something lives.
         SinkKind::Ping { .. } => ping(sink, Ping::Success, message.text()).await,
     }
+}
+
+/// What a reference leads to, for the key of a sink. A program that hangs holds up nobody else: the sink's limit ends the waiting.
+async fn secret(name: &str, key: &'static str, reference: &Reference) -> Result<SecretString, NotifyError> {
+    let asked = reference.clone();
+    let resolved = tokio::task::spawn_blocking(move || asked.resolve()).await;
+    let resolved = resolved.map_err(|error| NotifyError::Unfit { sink: name.to_owned(), what: error.to_string() })?;
+    resolved.map_err(|source| NotifyError::Reference { sink: name.to_owned(), key, source })
 }
 
 /// Asks for the URL of a ping.

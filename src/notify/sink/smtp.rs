@@ -21,11 +21,14 @@ const TIME_MAX: Duration = Duration::from_secs(30);
 const SUBJECT_CHARS_MAX: usize = 200;
 
 pub(super) async fn send(name: &str, sink: &SmtpSink, message: &Message) -> Result<(), NotifyError> {
-    let mail = mail(name, sink, message)?;
-    let transport = transport(name, sink)?;
     let late = |_| NotifyError::Late { sink: name.to_owned(), seconds: TIME_MAX.as_secs() };
-    let sent = tokio::time::timeout(TIME_MAX, transport.send(mail)).await.map_err(late)?;
-    sent.map(drop).map_err(|error| {
+    tokio::time::timeout(TIME_MAX, sent(name, sink, message)).await.map_err(late)?
+}
+
+async fn sent(name: &str, sink: &SmtpSink, message: &Message) -> Result<(), NotifyError> {
+    let mail = mail(name, sink, message)?;
+    let transport = transport(name, sink).await?;
+    transport.send(mail).await.map(drop).map_err(|error| {
         let (sink, host, what) = (name.to_owned(), format!("{}:{}", sink.host, sink.port), chain(&error));
         match (what.contains("certificate"), error.status()) {
             (true, _) => NotifyError::Untrusted { sink, host, what },
@@ -53,7 +56,7 @@ fn mail(name: &str, sink: &SmtpSink, message: &Message) -> Result<lettre::Messag
     builder.body(message.text()).map_err(|error| unfit(name, error))
 }
 
-fn transport(name: &str, sink: &SmtpSink) -> Result<AsyncSmtpTransport<Tokio1Executor>, NotifyError> {
+async fn transport(name: &str, sink: &SmtpSink) -> Result<AsyncSmtpTransport<Tokio1Executor>, NotifyError> {
     let builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&sink.host).port(sink.port);
     let tls = match sink.tls {
         SmtpTls::None => Tls::None,
@@ -62,9 +65,7 @@ fn transport(name: &str, sink: &SmtpSink) -> Result<AsyncSmtpTransport<Tokio1Exe
     };
     let builder = builder.tls(tls).timeout(Some(ANSWER_MAX));
     let Some(reference) = &sink.credentials else { return Ok(builder.build()) };
-    let secret = reference.resolve();
-    let secret =
-        secret.map_err(|source| NotifyError::Reference { sink: name.to_owned(), key: "credentials", source })?;
+    let secret = super::secret(name, "credentials", reference).await?;
     let parts = secret.expose_secret().trim().split_once(':');
     let (user, password) = parts.ok_or_else(|| unfit(name, "what its `credentials` lead to is not USER:PASSWORD"))?;
     Ok(builder.credentials(Credentials::new(user.to_owned(), password.to_owned())).build())

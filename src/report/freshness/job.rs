@@ -24,7 +24,9 @@ fn of_job(facts: &Facts, site: &str, key: &str, whose: &str, job: &Standing, lin
         && let Some(last) = &job.last
     {
         let times = if job.failures > 1 { format!(", {} times in a row", job.failures) } else { String::new() };
-        let what = format!("{whose} {}{times}: {}", words(last.verdict), last.what);
+        // The other site tells its verdicts, and not what its runs said.
+        let said = if last.what.is_empty() { String::new() } else { format!(": {}", last.what) };
+        let what = format!("{whose} {}{times}{said}", words(last.verdict));
         let next = format!("Mend what it says, then run it at {site}, with `jobs run {}`.", job.name);
         lines.push(attention("failed", what, next));
     }
