@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
@@ -20,13 +20,28 @@ pub fn private_folder(folder: &Path) -> io::Result<()> {
 /// # Errors
 /// Those of the system calls; the old content is still there then.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
+    replace_with(path, content, 0o600)
+}
+
+/// As [`replace`], readable by everybody: for what other programs of this host read.
+///
+/// # Errors
+/// As [`replace`].
+pub fn publish(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace_with(path, content, 0o644)
+}
+
+fn replace_with(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    // A bare file name has the folder of this process.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_owned();
     // Two processes may replace the same file; the last rename wins, whole.
     name.push(format!(".new-{}", std::process::id()));
     let temporary = folder.join(name);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
     file.write_all(content)?;
+    // Whatever the umask is.
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     File::open(folder)?.sync_all()
@@ -105,8 +120,6 @@ impl FileLock {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]

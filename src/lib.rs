@@ -17,6 +17,7 @@ pub mod clock;
 pub mod durable;
 pub mod error;
 pub mod failpoint;
+pub mod https;
 pub mod keys;
 pub mod observe;
 pub mod permit;
@@ -49,6 +50,10 @@ pub mod verify;
 pub mod jobs;
 
 pub mod site;
+
+pub mod report;
+
+pub mod notify;
 
 pub mod preflight;
 

@@ -87,6 +87,11 @@ pub(super) enum Command {
     /// The third place, which says who is live: sets it up, tries it, shows what it says.
     #[command(subcommand)]
     Witness(WitnessCommand),
+    /// How fresh the recovery points are against their targets, and what is wrong; works at either site and at a third place.
+    Report(ReportCommand),
+    /// Whom this site tells of alarms.
+    #[command(subcommand)]
+    Notify(NotifyCommand),
     /// The daemon of this site: runs the jobs of the schedule, and with a witness holds the lease and keeps the gate, until it is
     /// told to end.
     Run,
@@ -160,6 +165,38 @@ pub(super) struct CheckCommand {
     pub dry_run: bool,
 
     /// Print the findings as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum NotifyCommand {
+    /// Sends a message that says that it is a test, and tells which sinks took it.
+    Test(NotifyTest),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NotifyTest {
+    /// The sink, as [notify.NAME] calls it [default: all of them].
+    #[arg(value_name = "NAME")]
+    pub sink: Option<String>,
+
+    /// Print what became of each as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReportCommand {
+    /// Exit with 4 when a target is missed, or when it cannot be known whether it is: a check for Nagios, Icinga or cron.
+    #[arg(long)]
+    pub strict: bool,
+
+    /// Write it as metrics to FILE, too, whole or not at all: for node_exporter's textfile collector.
+    #[arg(long, value_name = "FILE")]
+    pub prometheus: Option<PathBuf>,
+
+    /// Print the report as JSON; docs/report.schema.json describes it.
     #[arg(long)]
     pub json: bool,
 }

@@ -10,12 +10,14 @@ mod jobs;
 mod keygen;
 mod mirror;
 mod next;
+mod notify;
 mod operate;
 mod operating;
 mod points;
 mod progress;
 mod prune;
 mod rekey;
+mod report;
 mod restore;
 mod trial;
 mod vault;
@@ -28,7 +30,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use arguments::{Arguments, LogFormat};
-use arguments::{CaptureCommand, Command, Where};
+use arguments::{CaptureCommand, Command, NotifyCommand, Where};
 use futures_util::FutureExt;
 use operating::GateCommand;
 
@@ -75,6 +77,10 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
         Some(Command::Verify(command)) => {
             verify::run(here(place, Needs::Nothing, &clock).await?, command, &*clock).boxed_local().await
         }
+        Some(Command::Notify(NotifyCommand::Test(command))) => {
+            notify::test(config(place)?, command, &*clock).boxed_local().await
+        }
+        Some(Command::Report(command)) => report::run(config(place)?, command, &*clock).boxed_local().await,
         Some(Command::Run) => operate::run(config(place)?, clock).boxed_local().await,
         Some(Command::Jobs(command)) => jobs::run(config(place)?, command, clock).boxed_local().await,
         Some(Command::Failover(command)) => operate::failover(config(place)?, command, clock).boxed_local().await,

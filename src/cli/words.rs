@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
+pub(super) use crate::report::text::{instant, table};
 use crate::vault::Fault;
 
 /// Set when data could not be written: the command did not do what was asked of it.
@@ -44,18 +45,6 @@ pub(super) fn say(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Rows in columns; the first row is the head.
-pub(super) fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
-}
-
 /// The word for what is wrong with an object.
 pub(super) fn fault(fault: Fault) -> &'static str {
     match fault {
@@ -72,27 +61,10 @@ pub(super) fn fault_json(fault: Fault) -> &'static str {
     }
 }
 
-/// An instant to the second.
-pub(super) fn instant(at: jiff::Timestamp) -> String {
-    at.round(jiff::Unit::Second).unwrap_or(at).to_string()
-}
-
 /// How long ago `at` was.
 pub(super) fn age(now: jiff::Timestamp, at: jiff::Timestamp) -> String {
     match now.duration_since(at).try_into() {
         Ok(age) => crate::units::Span(age).to_string(),
         Err(_) => "in the future".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_line_up_and_lines_do_not_trail() {
-        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
-        assert_eq!(table(&[row(["POINT", "AGE"]), row(["0-1", ""])]), "POINT  AGE\n0-1\n");
-        assert_eq!(table(&[]), "");
     }
 }

@@ -20,6 +20,9 @@ pub(super) struct File {
     pub mirror: Option<Mirror>,
     #[serde(default)]
     pub jobs: BTreeMap<Spanned<String>, Job>,
+    pub targets: Option<Targets>,
+    #[serde(default)]
+    pub notify: BTreeMap<Spanned<String>, Notify>,
 }
 
 /// A job of the schedule: in a profile, and over it in the configuration.
@@ -62,6 +65,52 @@ impl Job {
             arguments: self.arguments.or(other.arguments),
         }
     }
+}
+
+/// A place that alarms are told. Which keys it takes is a question of its kind.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Notify {
+    pub kind: Spanned<String>,
+    pub when: Option<Vec<Spanned<String>>>,
+    /// How often an alarm that stands is told again.
+    pub repeat: Option<Spanned<String>>,
+    pub url: Option<Spanned<String>>,
+    /// The authorities to trust instead of this host's.
+    pub ca_file: Option<Spanned<PathBuf>>,
+    /// The job whose runs a ping follows.
+    pub job: Option<Spanned<String>>,
+    pub server: Option<Spanned<String>>,
+    /// `starttls`, `tls` or `none`.
+    pub tls: Option<Spanned<String>>,
+    pub from: Option<Spanned<String>>,
+    #[serde(default)]
+    pub to: Vec<Spanned<String>>,
+    pub credentials: Option<Spanned<String>>,
+    #[serde(default)]
+    pub command: Vec<Spanned<String>>,
+}
+
+/// How old things may be: in a schedule file, and in the configuration.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Targets {
+    /// The newest recovery point.
+    pub point: Option<Spanned<String>>,
+    /// The newest one that was proven by a restore.
+    pub proven: Option<Spanned<String>>,
+    /// The last word of the other site.
+    pub silent: Option<Spanned<String>>,
+    /// What holds for single sources instead.
+    #[serde(default)]
+    pub sources: BTreeMap<Spanned<String>, SourceTargets>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SourceTargets {
+    pub point: Option<Spanned<String>>,
+    pub proven: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]

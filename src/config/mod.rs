@@ -12,6 +12,7 @@ mod gate;
 mod here;
 mod jobs;
 mod limits;
+mod notify;
 pub mod password_file;
 mod profile;
 mod reach;
@@ -19,6 +20,7 @@ pub mod reference;
 mod retention;
 mod signers;
 mod source_name;
+mod targets;
 mod validate;
 mod vault;
 mod witness;
@@ -32,10 +34,14 @@ pub use error::ConfigError;
 pub use gate::GateAddress;
 pub use here::{Here, HereError};
 pub use limits::{Limit, LimitsConfig, MirrorConfig};
+pub use notify::{HttpSink, SinkConfig, SinkKind, SmtpSink, SmtpTls, When};
 pub use profile::{Profile, ProfileError, SourcePattern};
 pub use retention::RetentionConfig;
 pub use signers::Signers;
 pub use source_name::{SourceKind, SourceName, SourceNameError, is_plain_name};
+#[cfg(test)]
+pub(crate) use targets::targets_of;
+pub use targets::{TargetsConfig, TargetsOf};
 pub use witness::{EtcdAddress, WitnessAddress, WitnessConfig, WitnessUrl};
 
 use crate::keys::Recipient;
@@ -66,6 +72,10 @@ pub struct Config {
     pub mirror: MirrorConfig,
     /// What runs by itself, and when.
     pub schedule: Schedule,
+    /// How old a point, a proof, a word of the other site may be.
+    pub targets: TargetsConfig,
+    /// Whom alarms are told, in order of names.
+    pub notify: Vec<SinkConfig>,
     /// The two sites by name.
     pub sites: BTreeMap<String, Site>,
 }
@@ -144,9 +154,7 @@ impl Config {
 
     /// The sources of a recovery point, in order of kind and name.
     pub fn sources(&self) -> Vec<SourceName> {
-        // Both sites have the same.
-        let Some(site) = self.sites.values().next() else { return Vec::new() };
-        site.sources().into_iter().filter(|source| self.profile.captures(source)).collect()
+        validate::captured(&self.profile, &self.sites)
     }
 }
 

@@ -12,6 +12,7 @@ use super::as_written as raw;
 use super::digest::{DigestRule, KeyPattern};
 use super::jobs::jobs_of;
 use super::source_name::{SourceKind, SourceName};
+use super::targets::TargetsConfig;
 
 /// The format both files are written in.
 const FORMAT: u32 = 1;
@@ -31,6 +32,8 @@ pub struct Profile {
     digests: BTreeMap<String, DigestRule>,
     /// The jobs as written: the configuration may change them before they are a schedule.
     pub(super) jobs: BTreeMap<String, raw::Job>,
+    /// How old things may be, unless the configuration says otherwise.
+    pub targets: TargetsConfig,
     /// The restore plan as written; the restore room reads it.
     pub plan: String,
 }
@@ -74,6 +77,8 @@ struct ScheduleFile {
     digests: BTreeMap<String, Digests>,
     #[serde(default)]
     jobs: BTreeMap<String, raw::Job>,
+    #[serde(default)]
+    targets: raw::Targets,
 }
 
 #[derive(Deserialize)]
@@ -158,7 +163,9 @@ impl Profile {
         };
         let digests = schedule.digests.into_iter().map(rule).collect::<Result<_, ProfileError>>()?;
         jobs_of("", &schedule.jobs).map_err(|error| wrong(format!("{}. {}", error.what, error.next)))?;
-        Ok(Profile { name: name.to_owned(), sources, digests, jobs: schedule.jobs, plan })
+        let targets = TargetsConfig::default().with(&schedule.targets).map_err(|error| wrong(error.what))?;
+        let jobs = schedule.jobs;
+        Ok(Profile { name: name.to_owned(), sources, digests, jobs, targets, plan })
     }
 
     /// Whether a recovery point has a snapshot of `source`.

@@ -13,11 +13,13 @@ use super::error::{ConfigError, Place, nearest};
 use super::gate::gate;
 use super::jobs::schedule;
 use super::limits::mirror;
+use super::notify::notify;
 use super::profile::Profile;
 use super::reach::reach;
 use super::reference::Reference;
 use super::retention::retention;
 use super::source_name::{SourceName, is_plain_name};
+use super::targets::targets;
 use super::vault::{site_vault, vault};
 use super::witness::{self, site_witness, witness};
 use super::{Config, Site, VaultConfig, WitnessAddress, WitnessConfig};
@@ -64,6 +66,8 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
             &format!("Make one with `warmspare keygen --site {missing}` and pin it under [vault]."),
         ));
     }
+    let targets = targets(&place, &profile.targets, file.targets.as_ref(), &captured(&profile, &sites))?;
+    let notify = notify(&place, file.notify.iter())?;
     Ok(Config {
         path: path.to_owned(),
         system,
@@ -75,8 +79,16 @@ pub(super) fn config(path: &Path, text: &str) -> Result<Config, ConfigError> {
         retention,
         mirror,
         schedule,
+        targets,
+        notify,
         sites,
     })
+}
+
+/// The sources of a recovery point. Both sites have the same.
+pub(super) fn captured(profile: &Profile, sites: &BTreeMap<String, Site>) -> Vec<SourceName> {
+    let all = sites.values().next().map(Site::sources).unwrap_or_default();
+    all.into_iter().filter(|source| profile.captures(source)).collect()
 }
 
 /// Who is live is said in one place: by this line, or by the witness.

@@ -36,9 +36,10 @@ pub use crate::mirror::{Planned, PlannedWhy};
 use crate::clock::Clock;
 use crate::config::Here;
 use crate::error::Error;
+use crate::store::Keys;
 use crate::vault::layout::PointId;
 use crate::vault::v1::ProofRecord;
-use crate::vault::{Holds, ListedPoint, PointListing, SeenPoints};
+use crate::vault::{Holds, ListedPoint, PointListing, SeenPoints, VaultReader};
 
 /// The points of the system with their proofs, compared with what this site has seen before.
 ///
@@ -46,8 +47,23 @@ use crate::vault::{Holds, ListedPoint, PointListing, SeenPoints};
 /// When the vault cannot be read, or its tail was cut.
 pub async fn list(here: &Here) -> Result<Points, Error> {
     let (_, reader) = open_vault(here).await?;
+    let points = read(&reader).await?;
+    SeenPoints::load(&here.vault_state())?.check(&points.listing, &here.config.system)?;
+    Ok(points)
+}
+
+/// As [`list`], for who only looks: the state folder is read, and nothing is written to it.
+///
+/// # Errors
+/// As [`list`].
+pub async fn peek(here: &Here, reader: &VaultReader<Keys>) -> Result<Points, Error> {
+    let points = read(reader).await?;
+    SeenPoints::load(&here.vault_state())?.compare(&points.listing, &here.config.system)?;
+    Ok(points)
+}
+
+async fn read(reader: &VaultReader<Keys>) -> Result<Points, Error> {
     let mut listing = reader.points().await?;
-    SeenPoints::load(&here.vault_state())?.check(&listing, &here.config.system)?;
     let mut proofs: BTreeMap<PointId, Vec<ProofRecord>> = BTreeMap::new();
     let (believed, damaged) = reader.proofs().await?;
     for (point, proof) in believed {

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 
 use super::error::{Place, StoreError};
+use crate::https;
 
 /// The certificates of one file, which were found to be some.
 #[derive(Clone, Debug)]
@@ -29,14 +28,7 @@ impl Authorities {
             source: why.into(),
         };
         let pem = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(&pem) {
-            let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
-            roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
-        }
-        if roots.is_empty() {
-            return Err(unusable("it holds no certificate in PEM".to_owned()));
-        }
+        let roots = https::authorities(&pem).map_err(unusable)?;
         Ok(Authorities { pem, roots })
     }
 }

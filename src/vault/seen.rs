@@ -56,9 +56,23 @@ impl SeenPoints {
     /// Compares the vault's points with the memory and remembers the highest.
     ///
     /// # Errors
+    /// As [`SeenPoints::compare`], and when the memory cannot be written.
+    pub fn check(&mut self, listing: &PointListing, system: &str) -> Result<(), VaultError> {
+        self.compare(listing, system)?;
+        let seen = self.state.highest.as_ref();
+        let highest_seen = seen.map(|seen| PointId { term: seen.term, seq: seen.seq });
+        let Some(last) = listing.points.last().filter(|point| Some(point.id) > highest_seen) else { return Ok(()) };
+        let highest =
+            Highest { term: last.id.term, seq: last.id.seq, blake3: last.blake3.to_hex().as_str().to_owned() };
+        self.save(StateFile { highest: Some(highest), ..self.state.clone() })
+    }
+
+    /// Compares the vault's points with the memory.
+    ///
+    /// # Errors
     /// [`VaultError::TailCut`] when the highest point seen before is gone, [`VaultError::Mismatch`] when it was replaced.
     /// One that is damaged is in the listing as such and is no error here.
-    pub fn check(&mut self, listing: &PointListing, system: &str) -> Result<(), VaultError> {
+    pub fn compare(&self, listing: &PointListing, system: &str) -> Result<(), VaultError> {
         let seen = self.state.highest.as_ref();
         if let Some((seen, id)) = seen.map(|seen| (seen, PointId { term: seen.term, seq: seen.seq })) {
             match listing.points.iter().find(|point| point.id == id) {
@@ -74,11 +88,7 @@ impl SeenPoints {
                 None => return Err(VaultError::TailCut { what: format!("recovery point {id}") }),
             }
         }
-        let highest_seen = seen.map(|seen| PointId { term: seen.term, seq: seen.seq });
-        let Some(last) = listing.points.last().filter(|point| Some(point.id) > highest_seen) else { return Ok(()) };
-        let highest =
-            Highest { term: last.id.term, seq: last.id.seq, blake3: last.blake3.to_hex().as_str().to_owned() };
-        self.save(StateFile { highest: Some(highest), ..self.state.clone() })
+        Ok(())
     }
 
     /// A number for a new point under `term`, and the point before it. The number is burned even if the run fails.

@@ -76,6 +76,22 @@ impl<R: Read> VaultReader<R> {
     /// or of another site, [`VaultError::TailCut`] when one was seen before and it is gone.
     pub async fn status(&self, site: &str, state_folder: &Path) -> Result<Option<StatusRecord>, VaultError> {
         let mut memory = Memory::load(state_folder)?;
+        let found = self.status_after(site, &memory).await?;
+        if let Some(record) = &found {
+            memory.remember(site, record.seq)?;
+        }
+        Ok(found)
+    }
+
+    /// As [`Self::status`], for who only looks: the state folder is read, and nothing is written to it.
+    ///
+    /// # Errors
+    /// As [`Self::status`].
+    pub async fn peek_status(&self, site: &str, state_folder: &Path) -> Result<Option<StatusRecord>, VaultError> {
+        self.status_after(site, &Memory::load(state_folder)?).await
+    }
+
+    async fn status_after(&self, site: &str, memory: &Memory) -> Result<Option<StatusRecord>, VaultError> {
         let highest = memory.highest(site);
         let key = self.layout.status(site);
         let record = match self.status_record(&key).await {
@@ -94,7 +110,6 @@ impl<R: Read> VaultReader<R> {
             let what = format!("it is number {}, but {highest} was seen before", record.record.seq);
             return Err(VaultError::Mismatch { key, what });
         }
-        memory.remember(site, record.record.seq)?;
         Ok(Some(record.record))
     }
 

@@ -202,7 +202,7 @@ fn free_port() -> u16 {
 }
 
 /// An authority, and of it a certificate for the server and one for the client.
-fn certificates(folder: &Path) {
+pub fn certificates(folder: &Path) {
     let openssl = |words: &str| {
         let output = Command::new("openssl").args(words.split(' ')).current_dir(folder).output().unwrap();
         assert!(output.status.success(), "openssl {words}: {}", String::from_utf8_lossy(&output.stderr));

@@ -7,7 +7,7 @@ set -eu
 case "${1:-}" in
 bench) wanted="gcc libc6-dev postgresql-15 python3-pip ca-certificates curl rclone restic time util-linux" ;;
 demo) wanted="gcc libc6-dev ca-certificates postgresql-15 util-linux" ;;
-test) wanted="gcc g++ libc6-dev ca-certificates git curl postgresql-15 util-linux age zstd openssh-client python3-pip ceph-mon ceph-osd ceph-mgr radosgw ceph-common etcd-server haproxy nginx-light iproute2 nftables" ;;
+test) wanted="gcc g++ libc6-dev ca-certificates git curl postgresql-15 util-linux age zstd openssh-client python3-pip ceph-mon ceph-osd ceph-mgr radosgw ceph-common etcd-server haproxy nginx-light iproute2 nftables prometheus python3-jsonschema python3-aiosmtpd" ;;
 *)
     echo "usage: $0 demo|test|bench" >&2
     exit 2

@@ -15,6 +15,7 @@ pub mod memory;
 pub mod network;
 pub mod postgres;
 pub mod proxy;
+pub mod receiver;
 pub mod sites;
 pub mod synthetic;
 pub mod traffic;

@@ -3,10 +3,10 @@
 use super::source::{Findings, Source, line_of, named, read, sources};
 
 /// What every room may use. Among themselves these know no order.
-const BASE: [&str; 10] =
-    ["clock", "durable", "error", "failpoint", "keys", "observe", "permit", "process", "stream", "units"];
+const BASE: [&str; 11] =
+    ["clock", "durable", "error", "failpoint", "https", "keys", "observe", "permit", "process", "stream", "units"];
 /// In the order of src/lib.rs, which is the order in which data passes through them. Each may import those before it.
-const ROOMS: [&str; 15] = [
+const ROOMS: [&str; 17] = [
     "schedule",
     "config",
     "store",
@@ -20,6 +20,8 @@ const ROOMS: [&str; 15] = [
     "verify",
     "jobs",
     "site",
+    "report",
+    "notify",
     "preflight",
     "daemon",
 ];
@@ -30,7 +32,7 @@ const TOP: [&str; 5] = ["cli", "demo", "init", "keygen", "trial"];
 const COMPOSES: [(&str, &str); 1] = [("restore", "verify")];
 
 /// Modules whose answer depends on their arguments alone. Those that do not exist yet are bound already.
-const PURE: [&str; 8] = [
+const PURE: [&str; 13] = [
     "schedule",
     "jobs/due",
     "pipeline",
@@ -39,6 +41,11 @@ const PURE: [&str; 8] = [
     "site/balancer",
     "site/lease",
     "report/freshness",
+    "report/alarms",
+    "report/text",
+    "report/metrics",
+    "notify/message",
+    "notify/ping",
 ];
 const IMPURE: [&str; 16] = [
     "std::fs",
@@ -75,7 +82,7 @@ const MEASURES: [(&str, &str); 11] = [
 ];
 
 /// What a command may know: the words of the base, where it is, and the rooms that do whole jobs.
-const CLI_KNOWS: [&str; 32] = [
+const CLI_KNOWS: [&str; 34] = [
     "crate::cli",
     "crate::clock",
     "crate::error",
@@ -85,6 +92,8 @@ const CLI_KNOWS: [&str; 32] = [
     "crate::point",
     "crate::restore",
     "crate::preflight",
+    "crate::report",
+    "crate::notify",
     "crate::demo",
     "crate::init",
     "crate::keygen",

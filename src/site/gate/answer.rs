@@ -6,6 +6,7 @@
 //! | `/writes` | it does, and no maintenance is on | 503 |
 //! | `/ready` | it is a spare that could take over on an operator's word: it reads the witness, and nothing fences it | 503 |
 //! | `/healthz` | the loop that holds the lease turns | 503 |
+//! | `/metrics` | always: what a report says, for Prometheus, from memory | 404 before the first report |
 //!
 //! With `?deny=403` a refusal is a 403: nginx's `auth_request` knows 2xx, 401 and 403, and calls everything else an error.
 //! Each answer carries term and state in `X-Warmspare-Term` and `X-Warmspare-State`, and once more as its text.
@@ -45,11 +46,24 @@ pub struct Response {
     pub status: u16,
     /// The text, without its last newline.
     pub text: String,
+    /// What kind of text.
+    pub content: &'static str,
 }
+
+/// Words for a person.
+const WORDS: &str = "text/plain; charset=utf-8";
+/// Metrics for Prometheus, in its text format.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 impl Response {
     fn new(status: u16, text: &str) -> Self {
-        Response { status, text: text.to_owned() }
+        Response { status, text: text.to_owned(), content: WORDS }
+    }
+
+    /// Metrics.
+    pub fn metrics(text: &str) -> Self {
+        let text = text.strip_suffix('\n').unwrap_or(text).to_owned();
+        Response { status: 200, text, content: METRICS }
     }
 
     /// When a request cannot be understood or has no end.
@@ -59,11 +73,11 @@ impl Response {
 
     /// As it is sent.
     pub fn bytes(&self, request: &Request, shown: &Shown, at: Timestamp) -> Vec<u8> {
-        let Response { status, text } = self;
+        let Response { status, text, content } = self;
         let (reason, length) = (reason(*status), text.len() + 1);
         let date = DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap_or_default();
         let mut head = format!("HTTP/1.1 {status} {reason}\r\nDate: {date}\r\nContent-Length: {length}\r\n");
-        head += "Content-Type: text/plain; charset=utf-8\r\nCache-Control: no-store\r\n";
+        head += &format!("Content-Type: {content}\r\nCache-Control: no-store\r\n");
         head += &format!("X-Warmspare-Term: {}\r\nX-Warmspare-State: {}\r\n", shown.term, shown.name);
         if *status == 405 {
             head += "Allow: GET, HEAD\r\n";

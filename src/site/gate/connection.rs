@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::Asked;
 use super::answer::{Method, Request, Response, agent_line, answer};
+use super::page::Found;
 
 /// A request with its headers. A balancer's check has some 200.
 const HEAD_BYTES_MAX: usize = 8 << 10;
@@ -36,7 +37,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, aske
         let (request, response) = match next(&mut stream, &mut read).await? {
             Ok(None) => return Ok(()),
             Ok(Some(request)) => {
-                let response = answer(&request, &asked.sign.read(), asked.now());
+                let response = metrics(&request, asked);
+                let response = response.unwrap_or_else(|| answer(&request, &asked.sign.read(), asked.now()));
                 (request, response)
             }
             Err(status) => {
@@ -50,6 +52,18 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, aske
         if !request.keeps_open {
             return stream.shutdown().await;
         }
+    }
+}
+
+/// The metrics, if they are asked for and there are some.
+fn metrics(request: &Request, asked: &Asked) -> Option<Response> {
+    if request.target != "/metrics" || request.method == Method::Other {
+        return None;
+    }
+    match asked.page.read() {
+        Found::Text(text) => Some(Response::metrics(&text)),
+        Found::Busy => Some(Response::refused(503)),
+        Found::Nothing => None,
     }
 }
 

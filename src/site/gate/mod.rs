@@ -1,16 +1,17 @@
 //! The gate: what load balancers ask before they send traffic here.
 //!
 //! It answers for the site, not for a service: a balancer asks it *and* the service itself. It promises two things. An answer is
-//! there at once, whatever else this process does: it has a thread of its own, reads nothing but the [sign](mod@sign) and the clock, and
-//! takes no lock. And it says 200 only within the lease: the sign carries the end of it, and each request compares that with
+//! there at once, whatever else this process does: it has a thread of its own, reads nothing but the [sign](mod@sign), the clock and a
+//! [page](mod@page) of metrics, and waits for no lock. And it says 200 only within the lease: the sign carries the end of it, and each request compares that with
 //! CLOCK_BOOTTIME, so that a loop that hangs closes the gate by doing nothing. When the process is gone its port is, and balancers
 //! call that down.
 //!
-//! It is plain HTTP without names or secrets, for a network between balancer and site that nobody else is in. Whoever is in it can
+//! It is plain HTTP without secrets, for a network between balancer and site that nobody else is in. Whoever is in it can
 //! close the gate by taking all its connections; nobody can open it.
 
 pub mod answer;
 mod connection;
+pub mod page;
 pub mod sign;
 
 use std::future::Future;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 
+pub use page::Page;
 pub use sign::{Shown, Sign, SignWriter, sign};
 
 use crate::clock::Clock;
@@ -78,6 +80,7 @@ pub struct Listen {
 struct Asked {
     sign: Sign,
     clock: Arc<dyn Clock>,
+    page: Page,
 }
 
 impl Asked {
@@ -105,6 +108,14 @@ impl Gate {
     /// # Errors
     /// When a port is not free, or there is no thread.
     pub fn put_up(listen: &Listen, sign: Sign, clock: Arc<dyn Clock>) -> Result<Gate, GateError> {
+        Gate::put_up_showing(listen, sign, clock, Page::default())
+    }
+
+    /// As [`Gate::put_up`], with what `/metrics` shows.
+    ///
+    /// # Errors
+    /// As [`Gate::put_up`].
+    pub fn put_up_showing(listen: &Listen, sign: Sign, clock: Arc<dyn Clock>, page: Page) -> Result<Gate, GateError> {
         let http = bind(listen.http)?;
         let agent = listen.agent.map(bind).transpose()?;
         let at = |listener: &StdListener, address| {
@@ -118,7 +129,7 @@ impl Gate {
         let (stop, stopped) = oneshot::channel::<()>();
         let (ending, ended) = oneshot::channel::<()>();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(GateError::Thread)?;
-        let asked = Asked { sign, clock };
+        let asked = Asked { sign, clock, page };
         let run = move || {
             let _ending = ending;
             // Ends when the other half of `stop` is dropped; what it has spawned ends with the runtime.

@@ -2,13 +2,10 @@
 //! instead of a second stack of its own.
 
 use std::error::Error as _;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use http_body_util::BodyExt;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector as Tcp;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpResponseBody,
@@ -17,6 +14,7 @@ use object_store::client::{
 use object_store::{ClientOptions, HeaderValue};
 use rustls::RootCertStore;
 
+use crate::https;
 use crate::store::s3::{CONNECT_TIMEOUT, READ_TIMEOUT};
 
 /// Gives object_store its client.
@@ -37,27 +35,16 @@ impl HttpConnector for Connector {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
         let wrong =
             |source: Box<dyn std::error::Error + Send + Sync>| object_store::Error::Generic { store: "TLS", source };
-        let roots = self.roots.clone().unwrap_or_else(|| {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            roots
-        });
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider);
-        let tls = tls.with_safe_default_protocol_versions().map_err(|e| wrong(e.into()))?;
-        let tls = tls.with_root_certificates(roots).with_no_client_auth();
-        let mut tcp = Tcp::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let https =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+        let roots = self.roots.clone().unwrap_or_else(https::host_authorities);
+        let tls = https::tls(roots).map_err(|e| wrong(e.into()))?.with_no_client_auth();
+        let https = https::connector(tls, CONNECT_TIMEOUT);
         let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(https);
         Ok(HttpClient::new(Hyper(client)))
     }
 }
 
 #[derive(Debug)]
-struct Hyper(Client<HttpsConnector<Tcp>, HttpRequestBody>);
+struct Hyper(Client<https::Connector, HttpRequestBody>);
 
 #[async_trait]
 impl HttpService for Hyper {

@@ -1,13 +1,9 @@
-//! The HTTP client: the one of the rest of this program (hyper, rustls, ring), which repeats nothing by itself.
-
-use std::sync::Arc;
+//! The HTTP client: the one of the rest of this program, which repeats nothing by itself.
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
@@ -16,6 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use crate::config::EtcdAddress;
+use crate::https::{self, Connector};
 use crate::store::authorities::Authorities;
 use crate::store::error::{Cause, Place, StoreError};
 use crate::store::s3::CONNECT_TIMEOUT;
@@ -23,7 +20,7 @@ use crate::store::s3::CONNECT_TIMEOUT;
 /// Many times what an answer takes.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
-pub(super) struct Http(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub(super) struct Http(Client<Connector, Full<Bytes>>);
 
 impl Http {
     /// A client for the members of `address`, which errors call `name`.
@@ -32,13 +29,7 @@ impl Http {
         certificate_key: Option<&SecretString>,
         name: &str,
     ) -> Result<Self, StoreError> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        tcp.set_nodelay(true);
-        let tls = tls(address, certificate_key, name)?;
-        let https =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+        let https = https::connector(tls(address, certificate_key, name)?, CONNECT_TIMEOUT);
         let mut client = Client::builder(TokioExecutor::new());
         client.retry_canceled_requests(false).pool_timer(TokioTimer::new());
         Ok(Http(client.build(https)))
@@ -72,17 +63,10 @@ fn tls(
     let wrong = |why: String| StoreError::other(Place::store(name, "open"), why);
     let roots = match &address.ca_file {
         Some(file) => Authorities::load(file, name)?.roots,
-        None if address.tls => {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            roots
-        }
+        None if address.tls => https::host_authorities(),
         None => RootCertStore::empty(),
     };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider);
-    let tls =
-        tls.with_safe_default_protocol_versions().map_err(|e| wrong(e.to_string()))?.with_root_certificates(roots);
+    let tls = https::tls(roots).map_err(|e| wrong(e.to_string()))?;
     let (Some((file, _)), Some(key)) = (&address.certificate, certificate_key) else {
         return Ok(tls.with_no_client_auth());
     };

@@ -1,0 +1,29 @@
+//! `warmspare report`.
+
+use super::arguments::ReportCommand;
+use super::words;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Class, Error};
+use crate::{notify, preflight, report};
+
+pub(super) async fn run(
+    (config, site): (Config, String),
+    command: ReportCommand,
+    clock: &dyn Clock,
+) -> Result<Option<Class>, Error> {
+    let here = preflight::from_witness(config, &site).await?;
+    let report = report::make(&here, clock, report::remembered(&here, clock.now()), notify::lines(&here)).await;
+    if let Some(file) = &command.prometheus {
+        report::write_metrics(&report, file)?;
+    }
+    if command.json {
+        words::json(&report)
+    } else {
+        words::data(&report::text::text(&report))
+    }
+    if !report.vault_read {
+        return Ok(Some(Class::Failed));
+    }
+    Ok((command.strict && !report.verdict.meets_targets()).then_some(Class::Incomplete))
+}

@@ -1,0 +1,136 @@
+//! What is raised: a pure function from a report to the alarms that hold at its instant.
+//!
+//! Each line of a report that is not as it should be is an alarm, under the key of the line. So whatever a report can say, somebody
+//! is told of, and when the line goes the alarm is over. Who is told, and how often, is for `notify`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::freshness::{Grade, Line, Report, line};
+
+/// For so long what cannot be known must stay so before anybody is woken: a network that fails for a moment is no news.
+const UNKNOWN_PATIENCE: Duration = Duration::from_secs(300);
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Somebody should look, in daylight.
+    Warning,
+    /// A target is missed, or it cannot be known whether one is.
+    Critical,
+}
+
+impl Severity {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Warning => "warning",
+            Severity::Critical => "critical",
+        }
+    }
+}
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alarm {
+    /// Its name, the same as long as it stands: `job.capture.failed`.
+    pub key: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is the matter, in one line.
+    pub what: String,
+    /// What to do about it.
+    pub next: String,
+    /// For so long it must stand before anybody is told.
+    pub patience: Duration,
+}
+
+/// The alarms of a report.
+pub fn alarms(report: &Report) -> Vec<Alarm> {
+    report.lines.iter().map(alarm).collect()
+}
+
+fn alarm(line: &Line) -> Alarm {
+    let (severity, patience) = match line.grade {
+        Grade::Missed => (Severity::Critical, Duration::ZERO),
+        Grade::Unknown => (Severity::Critical, UNKNOWN_PATIENCE),
+        Grade::Attention => (Severity::Warning, Duration::ZERO),
+    };
+    let Line { key, what, next, .. } = line.clone();
+    Alarm { key, severity, what, next, patience }
+}
+
+/// The line of a witness that cannot be used, because of `error`.
+pub fn witness_unusable(error: &str) -> Line {
+    let next = "See what it says: `warmspare witness status`; without it no site becomes or stays live.";
+    line("witness.unusable", Grade::Unknown, format!("the witness cannot be used: {error}"), next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::{Pause, RunVerdict};
+    use crate::report::freshness::{Facts, Unread, judge};
+    use crate::report::sample::{at, facts, point, proof, status, with_job, with_vault};
+    use crate::vault::v1::{DamagedEpoch, Verdict};
+
+    fn keys(facts: &Facts) -> Vec<String> {
+        let alarms = alarms(&judge(facts));
+        alarms.iter().map(|alarm| format!("{} {}", alarm.severity.as_str(), alarm.key)).collect()
+    }
+
+    #[test]
+    fn every_fault_raises_its_alarm_and_no_other() {
+        assert_eq!(keys(&facts()), Vec::<String>::new());
+        let failed = with_job(|job| {
+            job.failures = 1;
+            job.last.as_mut().unwrap().verdict = RunVerdict::TimedOut;
+        });
+        let never_ran = with_job(|job| {
+            (job.last, job.done_at, job.late_since) = (None, None, Some(at("03:00:00")));
+        });
+        let paused = with_job(|job| {
+            let (operator, why) = ("root".to_owned(), "a migration".to_owned());
+            job.pause = Some(Pause { since: at("03:00:00"), until: at("05:00:00"), operator, why });
+        });
+        let no_point = with_vault(|vault| vault.points.splice(.., [point(11, 121)]).for_each(drop));
+        let no_proof = with_vault(|vault| {
+            let mut old = point(1, 27 * 60);
+            old.proofs.push(proof(&old, 26 * 60, Verdict::Equal));
+            vault.points = vec![old, point(12, 43)];
+        });
+        let different = with_vault(|vault| {
+            let proof = proof(&vault.points[1], 5, Verdict::Different);
+            vault.points[1].proofs.push(proof);
+        });
+        let silent = with_vault(|vault| drop(vault.statuses.insert("fra".to_owned(), Ok(Some(status("fra", 61))))));
+        let not_ready = with_vault(|vault| {
+            let mut said = status("fra", 1);
+            said.check.as_mut().unwrap().ready = false;
+            said.damaged_epochs.push(DamagedEpoch { term: 3, epoch: 1, why: "a pack is gone".to_owned() });
+            vault.statuses.insert("fra".to_owned(), Ok(Some(said)));
+        });
+        let damaged = with_vault(|vault| vault.damaged.push("systems/app/points/x.json".to_owned()));
+        let mut unread = facts();
+        unread.vault = Err(Unread { what: "refused".to_owned(), next: None });
+        let mut no_witness = facts();
+        no_witness.others.push(witness_unusable("refused"));
+        for (fault, raised) in [
+            (failed, vec!["warning job.capture.failed"]),
+            (never_ran, vec!["warning job.capture.late"]),
+            (paused, vec!["warning job.capture.paused"]),
+            (no_point, vec!["critical point.late", "warning proof.late"]),
+            (no_proof, vec!["critical proof.late"]),
+            (different, vec!["warning proof.different"]),
+            (silent, vec!["critical site.fra.silent"]),
+            (not_ready, vec!["warning site.fra.not-ready", "warning site.fra.damaged-epoch"]),
+            (damaged, vec!["warning vault.damaged"]),
+            (unread, vec!["critical vault.unusable"]),
+            (no_witness, vec!["critical witness.unusable"]),
+        ] {
+            assert_eq!(keys(&fault), raised);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What an operator is told in each state, and what is never told.
+#![cfg(test)]
+
+use std::time::Duration;
+
+use super::*;
+use crate::jobs::{Pause, RunVerdict};
+use crate::report::sample::{NOW, at, facts, point, proof, status, with_job, with_vault};
+use crate::report::text::text;
+use crate::vault::v1::Verdict as ProofVerdict;
+
+/// Verdict, then key and sentence of each line.
+fn told(facts: &Facts) -> String {
+    let report = judge(facts);
+    let lines = report.lines.iter().map(|line| format!("\n{:?} {}: {}", line.grade, line.key, line.what));
+    format!("{:?}{}", report.verdict, lines.collect::<String>())
+}
+
+#[test]
+fn green_as_it_is_printed() {
+    assert_eq!(
+        text(&judge(&facts())),
+        "FRESH  app: if ams died now, the last 43m 00s would be lost; the last whole restore took 4m 03s\n\
+        \x20      seen from ams at 2026-11-22T04:00:00Z\n\
+        \n\
+        lost if ams died now  at most what came after 2026-11-22T03:17:00Z, 43m 00s; rows and objects are not counted\n\
+        newest point          3-12, captured 43m 00s ago; target 2h 00m\n\
+        proven by a restore   3-11, captured 1h 43m ago; target 1d 02h\n\
+        time to restore       4m 03s, point 3-11 at fra, equal, 2026-11-22T03:00:00Z\n\
+        closure               not judged by this release: whole by its signed headers, and where proven, by a restore\n\
+        \n\
+        SOURCE            NEWEST  AGE      TARGET  PROVEN  AGE     TARGET\n\
+        database.app      3-12    43m 00s  2h 00m  3-11    1h 43m  1d 02h\n\
+        bucket.artifacts  3-12    43m 00s  2h 00m  3-11    1h 43m  1d 02h\n\
+        \n\
+        SITE  ROLE   SAID SOMETHING  READY\n\
+        ams   live   2m 00s ago      yes, 2026-11-22T02:58:00Z\n\
+        fra   spare  12m 00s ago     yes, 2026-11-22T02:48:00Z\n\
+        \n\
+        JOB      SITE  LAST RUN              VERDICT  NEXT\n\
+        capture  ams   2026-11-22T03:30:00Z  done     2026-11-22T04:30:00Z\n"
+    );
+}
+
+#[test]
+fn late_as_it_is_printed() {
+    let mut facts = with_vault(|vault| {
+        vault.points.pop();
+    });
+    facts.at = at("05:00:00");
+    facts.site = "fra".to_owned();
+    facts.other = "ams".to_owned();
+    facts.jobs.clear();
+    assert_eq!(
+        text(&judge(&facts)),
+        "STALE  app: the newest recovery point was captured 2h 43m ago (point 3-11); its target is 2h 00m, and 1 more\n\
+        \x20      seen from fra at 2026-11-22T05:00:00Z\n\
+        \n\
+        lost if ams died now  at most what came after 2026-11-22T02:17:00Z, 2h 43m; rows and objects are not counted\n\
+        newest point          3-11, captured 2h 43m ago; target 2h 00m MISSED\n\
+        proven by a restore   3-11, captured 2h 43m ago; target 1d 02h\n\
+        time to restore       4m 03s, point 3-11 at fra, equal, 2026-11-22T03:00:00Z\n\
+        closure               not judged by this release: whole by its signed headers, and where proven, by a restore\n\
+        \n\
+        SOURCE            NEWEST  AGE     TARGET         PROVEN  AGE     TARGET\n\
+        database.app      3-11    2h 43m  2h 00m MISSED  3-11    2h 43m  1d 02h\n\
+        bucket.artifacts  3-11    2h 43m  2h 00m MISSED  3-11    2h 43m  1d 02h\n\
+        \n\
+        SITE  ROLE   SAID SOMETHING  READY\n\
+        fra   spare  1h 12m ago      yes, 2026-11-22T02:48:00Z\n\
+        ams   live   1h 02m ago      yes, 2026-11-22T02:58:00Z\n\
+        \n\
+        JOBS  unknown here: this state folder has no history of them\n\
+        \n\
+        MISSED     the newest recovery point was captured 2h 43m ago (point 3-11); its target is 2h 00m\n\
+        \x20          next: Find out why ams takes none, and take one there: `warmspare capture`\n\
+        MISSED     ams has said nothing for 1h 02m; its limit is 1h 00m\n\
+        \x20          next: See whether ams lives, reaches the vault, and runs its daemon: `warmspare check --site ams` there.\n"
+    );
+}
+
+#[test]
+fn a_job_that_failed_was_paused_or_did_not_run_is_told() {
+    let failed = with_job(|job| {
+        job.failures = 3;
+        let last = job.last.as_mut().unwrap();
+        (last.verdict, last.what) = (RunVerdict::Failed, "database app: connection refused".to_owned());
+    });
+    let sentence = "job capture FAILED, 3 times in a row: database app: connection refused";
+    assert_eq!(told(&failed), format!("Attention\nAttention job.capture.failed: {sentence}"));
+    let pause = |since: &str, until: &str| Pause {
+        since: at(since),
+        until: at(until),
+        operator: "root".to_owned(),
+        why: "a migration".to_owned(),
+    };
+    let sentence = "job capture is PAUSED until 2026-11-22T06:00:00Z by root: a migration";
+    let paused = with_job(|job| job.pause = Some(pause("03:00:00", "06:00:00")));
+    assert_eq!(told(&paused), format!("Attention\nAttention job.capture.paused: {sentence}"));
+    assert!(
+        text(&judge(&paused))
+            .contains("capture  ams   2026-11-22T03:30:00Z  done     PAUSED until 2026-11-22T06:00:00Z")
+    );
+    let over = with_job(|job| job.pause = Some(pause("03:00:00", NOW)));
+    assert_eq!(told(&over), "Fresh", "a pause ends by itself");
+
+    let never = with_job(|job| {
+        (job.last, job.done_at) = (None, None);
+        job.late_since = Some(at("01:00:00"));
+    });
+    let sentence = "job capture was to run 3h 00m ago and did not; it NEVER ran";
+    assert_eq!(told(&never), format!("Attention\nAttention job.capture.late: {sentence}"));
+    let elsewhere = with_job(|job| (job.runs_here, job.late_since) = (false, Some(at("01:00:00"))));
+    assert_eq!(told(&elsewhere), "Fresh", "in another role nothing is missed");
+}
+
+#[test]
+fn what_was_never_rehearsed_is_forgiven_until_the_target_is_over() {
+    let young = with_vault(|vault| vault.points[0].proofs.clear());
+    assert_eq!(told(&young), "Attention\nAttention proof.late: no recovery point was proven by a restore yet");
+    let old = with_vault(|vault| vault.points.splice(.., [point(1, 27 * 60), point(12, 43)]).for_each(drop));
+    let sentence = "no recovery point was ever proven by a restore; the target is 1d 02h";
+    assert_eq!(told(&old), format!("Stale\nMissed proof.late: {sentence}"));
+    let shown = text(&judge(&old));
+    assert!(shown.contains("proven by a restore   none; target 1d 02h\n"), "{shown}");
+    assert!(shown.contains("time to restore       unknown: no whole restore was recorded\n"), "{shown}");
+    assert!(shown.contains("next: Restore the newest point at fra: `warmspare restore` there.\n"), "{shown}");
+}
+
+#[test]
+fn a_restore_that_differed_proves_nothing_and_is_told() {
+    let differs = with_vault(|vault| {
+        let newest = &mut vault.points[1];
+        newest.proofs.push(proof(newest, 30, ProofVerdict::Equal));
+        let mut later = proof(newest, 10, ProofVerdict::Different);
+        later.seq = 2;
+        newest.proofs.push(later);
+    });
+    let report = judge(&differs);
+    assert_eq!(report.proven.point.as_deref(), Some("3-11"), "the last word counts");
+    let sentence = "point 3-12 was restored, and is DIFFERENT from what was captured";
+    assert_eq!(told(&differs), format!("Attention\nAttention proof.different: {sentence}"));
+    let in_part = with_vault(|vault| {
+        vault.points[0].proofs.clear();
+        let mut part = proof(&vault.points[1], 10, ProofVerdict::Equal);
+        part.complete = false;
+        part.steps.truncate(1);
+        vault.points[1].proofs.push(part);
+    });
+    let report = judge(&in_part);
+    assert_eq!((report.proven.point, report.sources[0].proven.met), (None, Some(true)), "the database was restored");
+    assert_eq!(report.sources[1].proven.point, None);
+}
+
+#[test]
+fn a_point_that_lacks_a_source_is_no_newest_point() {
+    let lacking = with_vault(|vault| {
+        let bucket = "bucket.artifacts".parse().unwrap();
+        vault.points.iter_mut().for_each(|point| point.sources.retain(|source, _| *source != bucket));
+    });
+    let said = told(&lacking);
+    assert!(
+        said.starts_with(
+            "Stale\nMissed point.late: no recovery point is whole: the newest, 3-12, lacks bucket.artifacts"
+        )
+    );
+    let open = with_vault(|vault| vault.points.iter_mut().for_each(|point| point.closure = "open".to_owned()));
+    assert!(told(&open).contains("no recovery point is closed: the newest, 3-12, is `open`"));
+    let none = with_vault(|vault| vault.points.clear());
+    assert!(told(&none).starts_with("Stale\nMissed point.late: there is no recovery point yet"), "{}", told(&none));
+}
+
+#[test]
+fn one_source_may_be_late_by_a_target_of_its_own() {
+    let mut facts = facts();
+    let raw = "[sources.\"bucket.artifacts\"]\npoint = \"30m\"\nproven = \"1h\"\n";
+    facts.targets = crate::config::targets_of(raw);
+    assert_eq!(
+        told(&facts),
+        "Stale\nMissed point.late.bucket.artifacts: bucket.artifacts was captured 43m 00s ago (point 3-12); its target is 30m 00s\n\
+         Missed proof.late.bucket.artifacts: bucket.artifacts was captured for the newest proven point 1h 43m ago (point 3-11); \
+         its target is 1h 00m"
+    );
+}
+
+#[test]
+fn what_cannot_be_read_is_unknown_and_never_fresh() {
+    let mut facts = facts();
+    let next = Some("Mount it.".to_owned());
+    facts.vault = Err(Unread { what: "cannot open /srv/vault".to_owned(), next });
+    let report = judge(&facts);
+    assert_eq!(told(&facts), "Unknown\nUnknown vault.unusable: the vault cannot be read: cannot open /srv/vault");
+    assert_eq!((report.newest.met, report.points, report.vault_read), (None, None, false));
+    assert!(text(&report).contains("lost if ams died now  unknown: the vault cannot be read\n"), "{}", text(&report));
+    let put_back = with_vault(|vault| {
+        let what = "it is number 1, but 2 was seen before".to_owned();
+        vault.statuses.insert("fra".to_owned(), Err(Unread { what, next: None }));
+    });
+    assert!(
+        told(&put_back).starts_with("Unknown\nUnknown site.fra.unbelieved: what fra says of itself"),
+        "{}",
+        told(&put_back)
+    );
+}
+
+#[test]
+fn a_site_that_says_nothing_any_more_is_told_by_the_other() {
+    let quiet = |minutes: i64| {
+        with_vault(|vault| drop(vault.statuses.insert("fra".to_owned(), Ok(Some(status("fra", minutes))))))
+    };
+    assert_eq!(told(&quiet(60)), "Fresh");
+    assert_eq!(told(&quiet(61)), "Stale\nMissed site.fra.silent: fra has said nothing for 1h 01m; its limit is 1h 00m");
+    let never = with_vault(|vault| drop(vault.statuses.insert("fra".to_owned(), Ok(None))));
+    assert_eq!(told(&never), "Attention\nAttention site.fra.silent: fra has said nothing of itself yet");
+    let own = with_vault(|vault| drop(vault.statuses.insert("ams".to_owned(), Ok(Some(status("ams", 600))))));
+    assert_eq!(told(&own), "Fresh", "who looks lives");
+}
+
+#[test]
+fn a_point_from_the_future_is_not_taken_for_fresh_without_a_word() {
+    let ahead = with_vault(|vault| vault.points.push(point(13, -10)));
+    assert!(told(&ahead).starts_with("Unknown\nUnknown clock.apart: recovery point 3-13 was captured in the future"));
+    let report = judge(&ahead);
+    assert_eq!((report.newest.age_seconds, report.newest.met), (Some(0), None));
+    assert!(text(&report).contains("newest point          unknown: 3-13 is from the future\n"), "{}", text(&report));
+    assert_eq!(age(at(NOW), at("05:00:00")), Duration::ZERO);
+}

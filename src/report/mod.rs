@@ -1,0 +1,55 @@
+//! 9 TELL: if the live site died now, what would be lost, how long would it take, and how do we know?
+//!
+//! [`gather()`] reads the facts: signed clear records of the vault, and what this site remembers of its jobs. It decrypts nothing,
+//! needs no identity, and writes nothing, so that it works at either site and at a third place that can only read the vault.
+//! [`freshness`] judges them, purely; [`text`] and serde say the judgement to people and programs, [`metrics`] to Prometheus.
+
+pub mod alarms;
+pub mod freshness;
+mod gather;
+pub mod metrics;
+#[cfg(test)]
+pub(crate) mod sample;
+pub mod text;
+
+pub use freshness::{Grade, Line, Report, Verdict};
+pub use gather::{OwnJobs, gather, remembered};
+
+use std::path::{Path, PathBuf};
+
+use crate::clock::Clock;
+use crate::config::Here;
+use crate::durable;
+use crate::error::Explain;
+
+/// The report as this site can make it now: with how its jobs stand (see [`remembered`]), and what `others` have to say.
+pub async fn make(here: &Here, clock: &dyn Clock, jobs: OwnJobs, others: Vec<Line>) -> Report {
+    freshness::judge(&gather(here, clock.now(), jobs, others).await)
+}
+
+/// The metrics cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("the metrics cannot be written to {path}")]
+pub struct TextfileError {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub source: std::io::Error,
+}
+
+impl Explain for TextfileError {
+    fn next_step(&self) -> Option<String> {
+        let next = "Name a file that ends with .prom in the folder that node_exporter reads (--collector.textfile.directory), where this \
+                    user may write.";
+        Some(next.to_owned())
+    }
+}
+
+/// Writes the metrics of a report to `file`, readable by everybody, whole or not at all.
+///
+/// # Errors
+/// [`TextfileError`]; the old file is still there then.
+pub fn write_metrics(report: &Report, file: &Path) -> Result<(), TextfileError> {
+    let written = durable::publish(file, metrics::text(report).as_bytes());
+    written.map_err(|source| TextfileError { path: file.to_owned(), source })
+}
