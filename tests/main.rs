@@ -52,6 +52,7 @@ mod trial;
 mod uploads;
 mod vault;
 mod verify;
+mod watch;
 mod witness;
 mod words;
 mod world;

@@ -80,7 +80,7 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
         Some(Command::Notify(NotifyCommand::Test(command))) => {
             notify::test(config(place)?, command, &*clock).boxed_local().await
         }
-        Some(Command::Report(command)) => report::run(config(place)?, command, &*clock).boxed_local().await,
+        Some(Command::Report(command)) => report::run(config(place)?, command, clock).boxed_local().await,
         Some(Command::Run) => operate::run(config(place)?, clock).boxed_local().await,
         Some(Command::Jobs(command)) => jobs::run(config(place)?, command, clock).boxed_local().await,
         Some(Command::Failover(command)) => operate::failover(config(place)?, command, clock).boxed_local().await,

@@ -1,19 +1,23 @@
 //! `warmspare report`.
 
+use std::sync::Arc;
+
 use super::arguments::ReportCommand;
 use super::words;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::daemon::Jobs;
 use crate::error::{Class, Error};
 use crate::{notify, preflight, report};
 
 pub(super) async fn run(
     (config, site): (Config, String),
     command: ReportCommand,
-    clock: &dyn Clock,
+    clock: Arc<dyn Clock>,
 ) -> Result<Option<Class>, Error> {
+    let jobs = Jobs { config: &config, site: &site, clock: Arc::clone(&clock) }.known().await;
     let here = preflight::from_witness(config, &site).await?;
-    let report = report::make(&here, clock, report::remembered(&here, clock.now()), notify::lines(&here)).await;
+    let report = report::make(&here, &*clock, jobs, notify::lines(&here)).await;
     if let Some(file) = &command.prometheus {
         report::write_metrics(&report, file)?;
     }

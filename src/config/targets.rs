@@ -61,6 +61,12 @@ impl TargetsConfig {
         TargetsOf { point: own.point.unwrap_or(self.point), proven: own.proven.unwrap_or(self.proven) }
     }
 
+    /// The shortest target of all.
+    pub fn shortest(&self) -> Duration {
+        let own = self.sources.values().flat_map(|own| [own.point, own.proven]).flatten();
+        own.chain([self.point, self.proven, self.silent]).min().unwrap_or(self.point)
+    }
+
     /// The same, but with what `raw` says.
     pub(super) fn with(mut self, raw: &raw::Targets) -> Result<Self, Wrong> {
         self.point = span("point", raw.point.as_ref())?.unwrap_or(self.point);

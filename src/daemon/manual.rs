@@ -12,6 +12,8 @@ use crate::config::{Config, Here};
 use crate::durable::FileLock;
 use crate::error::{Class, Error, Explain};
 use crate::jobs::{Book, Moment, Pause, Run, RunVerdict, Standing, Start};
+use crate::report::OwnJobs;
+use crate::report::freshness::Unread;
 use crate::schedule::{Job, Role};
 use crate::site::daemon::words::JobAsk;
 use crate::site::daemon::{DaemonError, Reached, machine, only_one};
@@ -143,6 +145,15 @@ impl Jobs<'_> {
                 Ok((book.standings(&self.config.schedule, &moment), false))
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// How each stands, for a report: nothing where neither a daemon runs nor one ever did.
+    pub async fn known(&self) -> OwnJobs {
+        match self.standings().await {
+            Ok((_, false)) if self.here().is_ok_and(|here| !here.site.state.join("jobs").exists()) => None,
+            Ok((standings, _)) => Some(Ok(standings)),
+            Err(error) => Some(Err(Unread { what: error.to_string(), next: error.next_step() })),
         }
     }
 

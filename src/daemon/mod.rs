@@ -4,13 +4,14 @@
 //!  signals ──────────┐                        ┌─► child   one run: this executable again, its exit code the verdict
 //!  control socket ───┼─► Event ─► Daemon ─────┼─► book    what was run, what is due (jobs/due, pure), jobs/NAME.json
 //!  ends of runs ─────┤          (one loop)    └─► status  how jobs stand, told to the other site in the vault
-//!  role, time ───────┘
+//!  role, time ───────┘                        └─► alarm   what is wrong, told to people (notify); the metrics at the gate
 //! ```
 //!
 //! One loop over one enum; between two events whatever is due begins. It looks at the clock every few seconds, so that a clock that
 //! jumps, and a machine that slept, are noticed. Told to end it tells its runs to, waits for them, and closes the lease last: they write
 //! under it.
 
+mod alarm;
 mod child;
 mod event;
 mod manual;
@@ -26,6 +27,7 @@ use tokio::task::JoinSet;
 
 pub use manual::{JobError, Jobs, class_of, until};
 
+use alarm::{Alarm, Seen};
 use child::{Ended, Place};
 use event::{Event, Events};
 use status::Teller;
@@ -36,6 +38,7 @@ use crate::durable::FileLock;
 use crate::error::{Error, Explain, chain};
 use crate::failpoint;
 use crate::jobs::{Book, HistoryError, JobRecord, Moment, Pause, Run, RunVerdict};
+use crate::report::alarms::witness_unusable;
 use crate::schedule::{Job, Role, Schedule};
 use crate::site::daemon::words::{JobAsk, Told};
 use crate::site::daemon::{Asked, Desk, Lease, Seat, Supervisor, listen, machine, only_one, serve, socket};
@@ -67,6 +70,7 @@ struct Daemon {
     manager: Supervisor,
     shown: Option<String>,
     teller: Teller,
+    alarm: Alarm,
 }
 
 /// Runs the daemon of the site `name` until it is told to end.
@@ -80,7 +84,8 @@ pub async fn run(config: Config, name: &str, clock: Arc<dyn Clock>) -> Result<()
     let _lock = only_one(&here)?;
     let state = here.site.state.clone();
     let book = open_book(&here, &config.schedule, clock.now())?;
-    let lease = config.witness.as_ref().map(|_| Lease::begin(&here, &clock)).transpose()?;
+    let alarm = Alarm::new(&here, &clock)?;
+    let lease = config.witness.as_ref().map(|_| Lease::begin(&here, &clock, alarm.page())).transpose()?;
     let seat = lease.as_ref().map(|lease| lease.seat(name));
     let listener = listen(&state).map_err(machine(&socket(&state).display().to_string()))?;
     let (jobs, asked) = mpsc::channel(QUESTIONS_MAX);
@@ -91,6 +96,7 @@ pub async fn run(config: Config, name: &str, clock: Arc<dyn Clock>) -> Result<()
         place: Place { program, config: config.path.clone(), site: name.to_owned() },
         schedule: config.schedule.clone(),
         teller: Teller::new(name, Arc::clone(&clock)),
+        alarm,
         config,
         here,
         clock,
@@ -188,6 +194,11 @@ impl Daemon {
             moment = self.moment();
         }
         let standings = self.book.standings(&self.schedule, &moment);
+        let live = self.seat.as_ref().map_or_else(|| self.config.live.clone(), Seat::live);
+        let here = Here { live, ..self.here.clone() };
+        let silent = self.seat.as_ref().and_then(Seat::witness_error);
+        let others = silent.iter().map(|error| witness_unusable(error)).collect();
+        self.alarm.tell(Seen { here, standings: standings.clone(), others });
         self.teller.tell(&self.config, self.role, standings, moment.now);
     }
 

@@ -19,8 +19,8 @@ use crate::vault::layout::VAULT;
 use crate::vault::v1::{JobStatus, PausedJob, StatusRecord};
 use crate::vault::{StatusKeeping, update_status};
 
-/// From one sign of life to the next, when nothing changes.
-const EVERY: SignedDuration = SignedDuration::from_mins(2);
+/// From one sign of life to the next, when nothing changes, unless the other site's patience is short.
+const EVERY: Duration = Duration::from_secs(120);
 /// Not more often, whatever changes.
 const AT_MOST_EVERY: SignedDuration = SignedDuration::from_secs(10);
 /// A vault that is silent for so long is tried again later.
@@ -47,7 +47,8 @@ impl Teller {
         let jobs: Vec<JobStatus> = standings.into_iter().map(status_of).collect();
         let age = self.told.as_ref().map(|(at, _)| now.duration_since(*at).abs());
         let is_other = self.told.as_ref().is_none_or(|(_, told)| *told != jobs);
-        let is_time = age.is_none_or(|age| age >= EVERY || is_other && age >= AT_MOST_EVERY);
+        let every = EVERY.min(config.targets.silent / 4);
+        let is_time = age.is_none_or(|age| age.unsigned_abs() >= every || is_other && age >= AT_MOST_EVERY);
         if !is_time {
             return;
         }

@@ -102,6 +102,12 @@ impl RunVerdict {
             RunVerdict::Lost => "lost",
         }
     }
+
+    /// Reads what [`RunVerdict::as_str`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        use RunVerdict::{Done, Failed, Incomplete, Lost, Refused, TimedOut};
+        [Done, Incomplete, Failed, Refused, TimedOut, Lost].into_iter().find(|verdict| verdict.as_str() == text)
+    }
 }
 
 /// A run that has ended.

@@ -6,9 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::freshness::{Facts, Line, PointFacts, Unread, VaultFacts};
+use super::told;
 use crate::config::Here;
-use crate::error::{Error, Explain};
-use crate::jobs::{JobRecord, Standing};
+use crate::error::Error;
+use crate::jobs::Standing;
 use crate::point;
 use crate::units::Span;
 use crate::vault::ListedPoint;
@@ -37,12 +38,26 @@ pub async fn gather(here: &Here, at: Timestamp, own_jobs: OwnJobs, others: Vec<L
         at,
         sources: config.sources(),
         targets: config.targets.clone(),
+        jobs: jobs(&site, own_jobs, &vault),
         vault,
-        jobs: own_jobs.map(|jobs| (site.clone(), jobs)).into_iter().collect(),
         site,
         other,
         others,
     }
+}
+
+/// What each site told of its jobs; of this one what it knows itself, if it does.
+fn jobs(
+    site: &str,
+    own_jobs: OwnJobs,
+    vault: &Result<VaultFacts, Unread>,
+) -> BTreeMap<String, Result<Vec<Standing>, Unread>> {
+    let statuses = vault.as_ref().map(|vault| &vault.statuses).into_iter().flatten();
+    let told =
+        statuses.filter_map(|(site, said)| Some((site.clone(), Ok(told::standings(said.as_ref().ok()?.as_ref()?)?))));
+    let mut jobs: BTreeMap<_, _> = told.collect();
+    jobs.extend(own_jobs.map(|own| (site.to_owned(), own)));
+    jobs
 }
 
 async fn vault(here: &Here) -> Result<VaultFacts, Error> {
@@ -74,43 +89,4 @@ fn facts(point: &ListedPoint, proofs: Vec<ProofRecord>) -> PointFacts {
 
 fn unread(error: &Error) -> Unread {
     Unread { what: error.to_string(), next: error.next_step() }
-}
-
-/// How this site's jobs stand as far as its state folder remembers them: when each ran, and whether it is paused. When they are to
-/// run next is for who knows the schedule.
-pub fn remembered(here: &Here, at: Timestamp) -> OwnJobs {
-    let folder = here.site.state.join("jobs");
-    let listed = match std::fs::read_dir(&folder) {
-        Ok(listed) => listed,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
-        Err(error) => return Some(Err(Unread { what: format!("{}: {error}", folder.display()), next: None })),
-    };
-    let names = listed.filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(".json").map(str::to_owned));
-    let mut names: Vec<String> = names.collect();
-    names.sort();
-    let loaded = names.iter().map(|name| JobRecord::load(&here.site.state, name)).collect::<Result<Vec<_>, _>>();
-    match loaded {
-        Ok(records) => Some(Ok(records.into_iter().flatten().map(|record| standing(record, at)).collect())),
-        Err(error) => {
-            let next = error.next_step();
-            Some(Err(Unread { what: crate::error::chain(&error), next }))
-        }
-    }
-}
-
-fn standing(record: JobRecord, at: Timestamp) -> Standing {
-    let pause = record.paused_at(at).cloned();
-    Standing {
-        kind: String::new(),
-        runs_here: true,
-        running_since: record.running.map(|running| running.started_at),
-        last: record.runs.into_iter().next(),
-        done_at: record.done_at,
-        failures: record.failures,
-        next_at: None,
-        late_since: None,
-        pause,
-        waits_for: None,
-        name: record.name,
-    }
 }

@@ -11,9 +11,10 @@ pub mod metrics;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod text;
+mod told;
 
 pub use freshness::{Grade, Line, Report, Verdict};
-pub use gather::{OwnJobs, gather, remembered};
+pub use gather::{OwnJobs, gather};
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,7 @@ use crate::config::Here;
 use crate::durable;
 use crate::error::Explain;
 
-/// The report as this site can make it now: with how its jobs stand (see [`remembered`]), and what `others` have to say.
+/// The report as this site can make it now: with how its jobs stand, and what `others` have to say.
 pub async fn make(here: &Here, clock: &dyn Clock, jobs: OwnJobs, others: Vec<Line>) -> Report {
     freshness::judge(&gather(here, clock.now(), jobs, others).await)
 }

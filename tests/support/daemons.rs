@@ -101,7 +101,9 @@ impl<S: TwoSites> Pair<S> {
             let gate = format!("gate = {{ listen = \"{gate}\", url = \"http://{gate}\" }}\n");
             edit(&file, &section, &format!("{section}{gate}"));
         }
-        switch_jobs_off(&file);
+        if !fs::read_to_string(&file).unwrap().contains("[jobs.") {
+            switch_jobs_off(&file);
+        }
         Pair { sites, gates, network: None }
     }
 
@@ -169,6 +171,16 @@ impl<S: TwoSites> Pair<S> {
     pub fn gate(&self, site: &str) -> Option<u16> {
         let number = NAMES.iter().position(|name| *name == site).unwrap();
         ask(self.gates[number])
+    }
+
+    /// What the gate of a site answers to a GET.
+    pub fn page(&self, site: &str, path: &str) -> String {
+        let number = NAMES.iter().position(|name| *name == site).unwrap();
+        let mut stream = TcpStream::connect(self.gates[number]).unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: site\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     pub fn balancer(&self) -> Balancer {

@@ -18,7 +18,7 @@ use super::words::{Ask, JobAsk, Lead, Told};
 use crate::clock::Clock;
 use crate::error::Explain;
 use crate::site::driver::By;
-use crate::site::lease::{BootInstant, Name};
+use crate::site::lease::BootInstant;
 
 const SOCKET: &str = "control.sock";
 /// Longer than any question.
@@ -172,20 +172,8 @@ impl Seat {
         let status = self.status.borrow_and_update();
         let (name, nanos) =
             (status.lease.name(), |instant: BootInstant| u64::try_from(instant.0.as_nanos()).unwrap_or(0));
-        // It may still serve, or is about to: nobody replaces its data.
-        let may_be_live = matches!(
-            name,
-            Name::Waiting
-                | Name::Acquiring
-                | Name::Starting
-                | Name::Live
-                | Name::Draining
-                | Name::Closed
-                | Name::Fenced
-        );
-        let holder = status.record.as_ref().and_then(|record| record.holder.clone());
         Lead {
-            live: if may_be_live { Some(self.us.clone()) } else { holder.filter(|holder| *holder != self.us) },
+            live: super::live(&self.us, &status),
             state: name.to_string(),
             term: status.lease.term().unwrap_or(status.lease.highest()).0,
             until_ns: status.lease.open_until().map(nanos),

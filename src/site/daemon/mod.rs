@@ -35,7 +35,7 @@ pub use control::{Asked, Desk, listen, serve, socket};
 pub use notify::Supervisor;
 
 use super::driver::{Driver, DriverError, Names, Orders, Parts, StateFile, Status, SystemAlarm};
-use super::gate::{Gate, Listen, Sign, sign};
+use super::gate::{Gate, Listen, Page, Sign, sign};
 use super::lease::{BootInstant, Name, Timing};
 use super::witness::{open, timing};
 use crate::clock::Clock;
@@ -139,11 +139,11 @@ pub struct Seat {
 }
 
 impl Lease {
-    /// Puts up the gate of the site, closed, and begins to drive its lease. The caller holds the lock of [`only_one`].
+    /// Puts up the gate of the site, closed, with what it shows as `/metrics`, and begins to drive its lease. The caller holds the lock of [`only_one`].
     ///
     /// # Errors
     /// When there is no witness, no gate, or something of this machine is not to be had.
-    pub fn begin(here: &Here, clock: &Arc<dyn Clock>) -> Result<Self, Error> {
+    pub fn begin(here: &Here, clock: &Arc<dyn Clock>, page: Page) -> Result<Self, Error> {
         let witness = here.config.witness.as_ref();
         let witness = witness.ok_or_else(|| RunError::NoWitness { file: here.config.path.clone() })?;
         let name = &here.site.name;
@@ -152,7 +152,7 @@ impl Lease {
         let tested = Tested::new(open(&here.config, &here.site)?);
         let (writer, sign) = sign();
         let listen = Listen { http: listen.listen, agent: listen.agent };
-        let mut gate = Gate::put_up(&listen, sign.clone(), Arc::clone(clock))?;
+        let mut gate = Gate::put_up_showing(&listen, sign.clone(), Arc::clone(clock), page)?;
         tracing::info!(http = %gate.http, agent = ?gate.agent, "the gate of {name} is up, and closed");
         let (grant, permit) = Permit::limited(Arc::clone(clock), request_max(timing));
         let driving = drive(parts(here, timing, clock, &tested, (writer, grant, permit)))?;
@@ -216,6 +216,16 @@ impl Seat {
         }
     }
 
+    /// Who is live as far as is known here; this site too, as long as it may be.
+    pub fn live(&self) -> Option<String> {
+        live(&self.us, &self.status.borrow())
+    }
+
+    /// Why the witness could not be used, since it last could.
+    pub fn witness_error(&self) -> Option<String> {
+        self.status.borrow().witness_error.clone()
+    }
+
     /// Waits until it stands otherwise. Never, once the driver has ended.
     pub async fn changed(&mut self) {
         if self.status.changed().await.is_err() {
@@ -227,6 +237,16 @@ impl Seat {
     pub fn line(&self, clock: &dyn Clock) -> String {
         line(&self.status.borrow().at(BootInstant(clock.boot())))
     }
+}
+
+/// The site that is live, or may yet be, seen from `us`: it may still serve, or is about to, and nobody replaces its data.
+fn live(us: &str, status: &Status) -> Option<String> {
+    let may_be_live = matches!(
+        status.lease.name(),
+        Name::Waiting | Name::Acquiring | Name::Starting | Name::Live | Name::Draining | Name::Closed | Name::Fenced
+    );
+    let holder = status.record.as_ref().and_then(|record| record.holder.clone());
+    if may_be_live { Some(us.to_owned()) } else { holder.filter(|holder| *holder != us) }
 }
 
 /// How long one request may take that writes to what both sites share: with two renewals missed it still fits.

@@ -1,0 +1,167 @@
+//! Alarms by real daemons, told to a program that writes them down: what fails is told once and recalled once, a dead live site by the
+//! spare, and a job that did not run is as loud as one that failed.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::daemons::{Daemon, JOBS, NAMES, Pair};
+use crate::support::sites::Sites;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Sites with these jobs and targets, whose daemons tell a file.
+async fn sites(more: &str) -> Sites {
+    let sites = Sites::filled().await;
+    let off = JOBS.iter().filter(|job| !more.contains(&format!("[jobs.{job}]")));
+    let off: String = off.map(|job| format!("[jobs.{job}]\nenabled = false\n")).collect();
+    let script = sites.path().join("tell");
+    // Each site its own file: both are told of by one configuration.
+    let told = sites.path().join("told").display().to_string();
+    let text = format!(
+        "#!/bin/sh\nmessage=$(cat)\nsite=$(echo \"$message\" | sed 's/.*\"site\":\"\\([a-z]*\\)\".*/\\1/')\necho \"$message\" >>{told}-$site\n"
+    );
+    fs::write(&script, text).unwrap();
+    let sink = format!("[notify.file]\nkind = \"command\"\ncommand = [\"/bin/sh\", \"{}\"]\n", script.display());
+    let text = fs::read_to_string(sites.configuration()).unwrap();
+    fs::write(sites.configuration(), format!("{text}\n{more}\n{off}\n{sink}")).unwrap();
+    sites
+}
+
+fn start(sites: &Sites, site: &str) -> Daemon {
+    Daemon::start(sites.command(site, ["run"]), sites.path().join(format!("{site}.log")))
+}
+
+/// What a site has told: key and what has become of it, in order.
+fn told(sites: &Sites, site: &str) -> Vec<(String, String)> {
+    let text = fs::read_to_string(sites.path().join(format!("told-{site}"))).unwrap_or_default();
+    let messages = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let notices = messages.flat_map(|message| message["notices"].as_array().unwrap().clone());
+    notices
+        .map(|notice| (notice["key"].as_str().unwrap().to_owned(), notice["change"].as_str().unwrap().to_owned()))
+        .collect()
+}
+
+/// Waits until `site` has told that.
+fn until_told(sites: &Sites, site: &str, key: &str, change: &str) {
+    until_told_after(sites, site, 0, key, change);
+}
+
+/// The same, after so many other notices.
+fn until_told_after(sites: &Sites, site: &str, known: usize, key: &str, change: &str) {
+    let begun = Instant::now();
+    let notice = (key.to_owned(), change.to_owned());
+    while !told(sites, site).iter().skip(known).any(|told| *told == notice) {
+        let log = || fs::read_to_string(sites.path().join(format!("{site}.log"))).unwrap_or_default();
+        assert!(begun.elapsed() < PATIENCE, "{site} never told {notice:?}: {:?}\n{}", told(sites, site), log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn of(sites: &Sites, site: &str, key: &str) -> Vec<String> {
+    told(sites, site).into_iter().filter(|(told, _)| told == key).map(|(_, change)| change).collect()
+}
+
+#[tokio::test]
+async fn what_fails_is_told_once_and_recalled_once_also_by_the_next_daemon() {
+    let sites = sites("[jobs.capture]\nat = \"*/2 * * * * *\"\nretries = 0\n").await;
+    let ams = start(&sites, "ams");
+    let away: PathBuf = sites.path().join("away");
+    let begun = Instant::now();
+    while sites.points("ams").is_empty() {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    fs::rename(sites.root("ams").join("etc"), &away).unwrap();
+    until_told(&sites, "ams", "job.capture.failed", "raised");
+    // Another daemon knows what was told.
+    ams.end();
+    let ams = start(&sites, "ams");
+    let failures = |sites: &Sites| {
+        let jobs: Value = serde_json::from_str(&sites.run("ams", &["jobs", "--json"])).unwrap();
+        jobs.as_array().unwrap().iter().find(|job| job["name"] == "capture").unwrap()["failures"].as_u64().unwrap()
+    };
+    let known = failures(&sites);
+    let begun = Instant::now();
+    while failures(&sites) < known + 3 {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    fs::rename(&away, sites.root("ams").join("etc")).unwrap();
+    until_told(&sites, "ams", "job.capture.failed", "recovered");
+    assert_eq!(of(&sites, "ams", "job.capture.failed"), ["raised", "recovered"]);
+
+    sites.run("ams", &["jobs", "pause", "capture", "--until", "1h", "--why", "an upgrade"]);
+    until_told(&sites, "ams", "job.capture.paused", "raised");
+    let report = sites.run("ams", &["report"]);
+    assert!(report.contains("job capture is PAUSED until ") && report.contains(": an upgrade"), "{report}");
+    sites.run("ams", &["jobs", "resume", "capture"]);
+    until_told(&sites, "ams", "job.capture.paused", "recovered");
+    assert_eq!(of(&sites, "ams", "job.capture.paused"), ["raised", "recovered"]);
+    ams.end();
+}
+
+#[tokio::test]
+async fn a_dead_live_site_is_told_of_by_the_spare_within_the_target() {
+    let jobs = "[jobs.capture]\nat = \"*/2 * * * * *\"\n[jobs.rehearse]\nat = \"*/3 * * * * *\"\n";
+    let sites = sites(&format!("{jobs}[targets]\npoint = \"40s\"\nproven = \"1h\"\nsilent = \"20s\"\n")).await;
+    let daemons = NAMES.map(|site| start(&sites, site));
+    let [ams, fra] = daemons;
+    let begun = Instant::now();
+    // The spare has proven a point and reads what ams says.
+    loop {
+        let report: Value = serde_json::from_str(&sites.run("fra", &["report", "--json"])).unwrap();
+        if report["verdict"] == "fresh" {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{report:#}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    // What is told while nothing is there yet is over.
+    until_told(&sites, "fra", "point.late", "recovered");
+    until_told(&sites, "fra", "site.ams.silent", "recovered");
+    let known = told(&sites, "fra").len();
+    ams.signal(Signal::KILL);
+    drop(ams);
+    let killed = Instant::now();
+    until_told_after(&sites, "fra", known, "site.ams.silent", "raised");
+    println!("fra told of ams {:.1?} after it was killed", killed.elapsed());
+    until_told_after(&sites, "fra", known, "point.late", "raised");
+    println!("and of the point that is too old {:.1?} after", killed.elapsed());
+    assert!(sites.refused("fra", &["report", "--strict"], 4).is_empty());
+    let ams = start(&sites, "ams");
+    for key in ["site.ams.silent", "point.late"] {
+        until_told_after(&sites, "fra", known, key, "recovered");
+        assert_eq!(of(&sites, "fra", key), ["raised", "recovered", "raised", "recovered"], "{key}");
+    }
+    ams.end();
+    fra.end();
+}
+
+#[tokio::test]
+async fn the_gate_shows_metrics_and_a_job_that_never_ran_is_told() {
+    let pair = Pair::over(sites("[jobs.capture]\nat = \"*/2 * * * * *\"\nlate_after = \"3s\"\n").await);
+    pair.does("ams", &["witness", "init"]);
+    let ams = pair.start("ams");
+    pair.until_state("ams", "STANDBY");
+    pair.does("ams", &["failover", "--first", "--yes", "ams"]);
+    // Something else holds the site: what is due does not begin.
+    let lock = pair.sites.state("ams").join("operation.lock");
+    let begun = Instant::now();
+    let held = loop {
+        // A capture may be under way.
+        match warmspare::durable::FileLock::try_take(&lock, "a test").unwrap() {
+            Some(held) => break held,
+            None => assert!(begun.elapsed() < PATIENCE),
+        }
+    };
+    until_told(&pair.sites, "ams", "job.capture.late", "raised");
+    let page = pair.page("ams", "/metrics");
+    assert!(page.contains("warmspare_job_late{") && page.contains("job=\"capture\"} 1\n"), "{page}");
+    drop(held);
+    until_told(&pair.sites, "ams", "job.capture.late", "recovered");
+    ams.end();
+}
