@@ -51,6 +51,7 @@ pub(super) struct Ended {
 fn words(job: &Job) -> Vec<&str> {
     let mut words = match job.kind {
         Kind::Capture => vec!["capture", "--json"],
+        Kind::Mirror => vec!["mirror", "run", "--json"],
         Kind::Rehearse => vec!["restore", "--if-new", "--json"],
         Kind::Verify => vec!["verify", "--json"],
         Kind::Prune => vec!["prune", "--json"],

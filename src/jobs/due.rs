@@ -3,7 +3,7 @@
 //! A record says up to when everything that was due has been run, or is not owed ([`JobRecord::counted_to`]). The first time a
 //! line names after that is when the job is due; a run counts from its beginning, so what was missed is made up for once. In a
 //! role in which a job does not run it is owed nothing; while a site is neither live nor spare what is owed stays. A clock that was set
-//! back by more than [`SET_BACK_MIN`] is counted from anew: else a job would wait until the old time comes again.
+//! back by more than a minute is counted from anew: else a job would wait until the old time comes again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
