@@ -11,7 +11,7 @@ help:
 	@echo "make demo   build, then show two sites, two recovery points, a disaster, a proven restore and who is live after it"
 	@echo "make test   every check: format, lints, documentation, licences, tidiness, unit to end-to-end"
 	@echo "make fuzz   ten minutes of fuzzing for each parser of what others may have written"
-	@echo "make soak   10,000 points and 200,000 packs, a row of 500 MB, 20 captures under load, 10,000 edits of a bucket, an object of 5.5 GiB, 10 million keys"
+	@echo "make soak   10,000 points and 200,000 packs, a row of 500 MB, 20 captures under load, 10,000 edits of a bucket, an object of 5.5 GiB, 10 million keys, 20 minutes of two daemons"
 	@echo "make chaos  the protocol of one live site, searched with wide bounds, walked at random, a thousand schedules of faults, and real sites cut apart with the default lease: minutes"
 	@echo "make bench  what each stage of the pipeline costs, a database beside pg_dump, a mirror beside rclone, …"
 

@@ -135,6 +135,11 @@ vault = { url = "/srv/vault", escrow = ["<age1… of the escrow>"], signers = { 
 # xmin_age_max = 10000000                # a capture ends when its snapshot kept vacuum from so many transactions
 # chunks  = "auto"                       # by the size of the databases; or "fine", "small", "large"
 
+# What `warmspare run` does by itself is in the profile; keys written here lie over it (schedules/README.md).
+# [jobs.capture]
+# at   = "17 * * * *"                    # as in crontab(5), with "@daily" and a field of seconds if you like
+# zone = "UTC"                           # or "Europe/Berlin"
+
 # The same names at both sites, each with its own address.
 [sites.LIVE]
 recipient         = "<age1… of LIVE>"    # printed by `warmspare keygen --site LIVE`
@@ -199,6 +204,7 @@ mod tests {
             "xmin_age_max",
             "chunks",
             "rate",
+            "zone",
             "state",
             "identity",
             "signing_key",

@@ -105,7 +105,7 @@ async fn by_themselves_the_live_site_captures_and_the_spare_rehearses() {
     let told = |site: &str| {
         let text =
             fs::read_to_string(sites.vault().join(format!("systems/app/status/{site}.json"))).unwrap_or_default();
-        text.contains("\"kind\":\"capture\"") || text.contains("capture")
+        text.contains("runs_here")
     };
     let begun = Instant::now();
     while !(told("ams") && told("fra")) {
@@ -261,6 +261,76 @@ async fn a_state_folder_that_takes_no_records_is_told_and_nothing_runs_unnoticed
     let what = failed["last"]["what"].as_str().unwrap_or_default();
     assert!(what.starts_with("the record of job check at "), "{failed:#}");
     daemon.end();
+}
+
+/// A job that brings the buckets over, and takes no point.
+#[tokio::test]
+async fn between_two_captures_the_mirror_runs_by_itself_and_takes_no_point() {
+    let sites = sites_with("[jobs.capture]\nat = \"@yearly\"\n[jobs.mirror]\nat = \"* * * * * *\"\n").await;
+    let _daemon = start(&sites, "ams");
+    until(&sites, "ams", "mirror", "brings the objects", |job| !job["done_at"].is_null());
+    assert_eq!(fs::read(sites.bucket("fra").join("core/a.hart")).unwrap(), b"xxxxxxxxxx");
+    assert_eq!(sites.points("ams").len(), 0);
+    sites.run("ams", &["jobs", "run", "capture"]);
+    assert_eq!(sites.points("ams").len(), 1);
+    refused(&sites, "fra", &["mirror", "run"], 3, "");
+}
+
+/// A point that was found different says so at every rehearsal, and is not restored again and again.
+#[tokio::test]
+async fn a_rehearsal_does_nothing_twice_whatever_came_of_it() {
+    let sites = sites_with("[jobs.rehearse]\nat = \"@yearly\"\n").await;
+    let rehearse = |code: i32| sites.refused("fra", &["restore", "--if-new", "--json"], code);
+    assert!(rehearse(0).contains("nothing new: there is no recovery point yet"));
+    sites.run("ams", &["capture"]);
+    rehearse(0);
+    assert!(rehearse(0).contains("nothing new: point 0-1 is proven here"), "proven once");
+    let runs = || {
+        fs::read_dir(sites.state("fra").join("restores"))
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("0-"))
+            .count()
+    };
+    assert_eq!(runs(), 1);
+    sites.run("ams", &["capture"]);
+    // What is compared has changed since it came.
+    let lose = format!("restore.loaded=rm {}", sites.bucket("fra").join("core/a.hart").display());
+    let output = sites.command("fra", ["restore", "--if-new"]).env("WARMSPARE_FAILPOINT_RUN", lose).output().unwrap();
+    assert_eq!((output.status.code(), runs()), (Some(4), 2), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = rehearse(4);
+    assert!(said.contains("point 0-2 was restored here and found different; it is not tried again"), "{said}");
+    assert_eq!(runs(), 2);
+    let run = sites.refused("fra", &["jobs", "run", "rehearse"], 4);
+    assert!(!run.contains("error: the"), "{run}");
+    let stands = job(&sites, "fra", "rehearse");
+    assert_eq!(
+        (stands["last"]["verdict"].as_str(), stands["failures"].as_u64()),
+        (Some("incomplete"), Some(1)),
+        "{stands:#}"
+    );
+}
+
+/// Killed right after a run was written down, and right after its end was.
+#[cfg(feature = "failpoints")]
+#[tokio::test]
+async fn a_daemon_killed_at_its_durable_steps_loses_no_run_unnoticed() {
+    let sites = sites_with("[jobs.check]\nat = \"* * * * * *\"\nretry_after = \"1s\"\n").await;
+    let lost = || {
+        let record = fs::read_to_string(sites.state("ams").join("jobs/check.json")).unwrap();
+        record.matches("\"lost\"").count()
+    };
+    for (step, is_under_way) in [("daemon.begin", true), ("daemon.ended", false)] {
+        let mut command = sites.command("ams", ["run"]);
+        let output = command.env("WARMSPARE_FAILPOINT", step).output().unwrap();
+        assert!(!output.status.success(), "{step}: {}", String::from_utf8_lossy(&output.stderr));
+        let left = job(&sites, "ams", "check");
+        assert_eq!(!left["running_since"].is_null(), is_under_way, "{step}: {left:#}");
+        let before = lost();
+        let daemon = start(&sites, "ams");
+        until(&sites, "ams", "check", "runs again", |job| job["last"]["verdict"] == "done" && job["failures"] == 0);
+        assert_eq!(lost() - before, usize::from(is_under_way), "{step}");
+        daemon.end();
+    }
 }
 
 /// With a witness the lease decides which site runs what, and a change of roles changes that.

@@ -393,8 +393,21 @@ pub(super) struct RestoreCommand {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum MirrorCommand {
+    /// Brings the spare's buckets up to the live ones now, between two captures. Live site only.
+    Run(MirrorRun),
     /// Lists the objects that only the old live site had when it came back as the spare, and where each lies.
     Rescued(RescuedCommand),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MirrorRun {
+    /// Say what would be copied; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print what was done as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,17 +1,48 @@
 //! `warmspare mirror`.
 
-use super::arguments::{MirrorCommand, RescuedCommand};
-use super::words;
+use std::sync::Arc;
+
+use super::arguments::{MirrorCommand, MirrorRun, RescuedCommand};
+use super::{progress, words};
 use crate::clock::Clock;
 use crate::config::Here;
-use crate::error::{Class, Error};
+use crate::error::{Class, Error, Explain, chain};
 use crate::point::{self, RescuedRequest};
 use crate::units::Bytes;
 
-pub(super) async fn run(here: Here, command: MirrorCommand, clock: &dyn Clock) -> Result<Option<Class>, Error> {
+pub(super) async fn run(here: Here, command: MirrorCommand, clock: Arc<dyn Clock>) -> Result<Option<Class>, Error> {
     match command {
-        MirrorCommand::Rescued(command) => rescued(&here, command, clock).await,
+        MirrorCommand::Run(command) => mirror(&here, &command, clock).await,
+        MirrorCommand::Rescued(command) => rescued(&here, command, &*clock).await,
     }
+}
+
+async fn mirror(here: &Here, command: &MirrorRun, clock: Arc<dyn Clock>) -> Result<Option<Class>, Error> {
+    if command.dry_run {
+        let planned = point::preview_mirrors(here).await?;
+        words::json(&planned);
+        return Ok(None);
+    }
+    let passes = point::mirror_now(here, clock, &progress::progress()).await?;
+    if command.json {
+        words::json(&passes);
+    }
+    let mut outcome = None;
+    for pass in &passes {
+        if !command.json {
+            let (sent, total) = (Bytes(pass.sent_bytes), pass.rows);
+            words::data(&format!("{}: {total} objects, {} copied ({sent} sent)\n", pass.source, pass.copied));
+        }
+        if let Err(error) = pass.complete() {
+            words::say(&format!("error: {}", chain(&error)));
+            error.next_step().iter().for_each(|next| words::say(&format!("next:  {next}")));
+            outcome = Some(Class::Incomplete);
+        }
+    }
+    if passes.is_empty() {
+        words::say(&format!("no bucket of {} is mirrored by us", here.site.name));
+    }
+    Ok(outcome)
 }
 
 async fn rescued(here: &Here, command: RescuedCommand, clock: &dyn Clock) -> Result<Option<Class>, Error> {

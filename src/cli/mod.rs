@@ -30,7 +30,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use arguments::{Arguments, LogFormat};
-use arguments::{CaptureCommand, Command, NotifyCommand, Where};
+use arguments::{CaptureCommand, Command, MirrorCommand, NotifyCommand, Where};
 use futures_util::FutureExt;
 use operating::GateCommand;
 
@@ -60,7 +60,8 @@ pub async fn run(arguments: Arguments) -> Result<Option<Class>, Error> {
             capture::run(here(place, Needs::Live, &clock).await?, command, clock).boxed_local().await
         }
         Some(Command::Mirror(command)) => {
-            mirror::run(here(place, Needs::Nothing, &clock).await?, command, &*clock).boxed_local().await
+            let needs = if matches!(command, MirrorCommand::Run(_)) { Needs::Live } else { Needs::Nothing };
+            mirror::run(here(place, needs, &clock).await?, command, clock).boxed_local().await
         }
         Some(Command::Points(command)) => {
             points::run(here(place, Needs::Nothing, &clock).await?, command, &*clock).boxed_local().await

@@ -119,7 +119,7 @@ fn parsed<T: FromStr<Err: std::fmt::Display>>(key: &str, text: &str) -> Result<T
 fn timeout_of(kind: Kind) -> Span {
     let hours = |hours: u64| Span(Duration::from_secs(hours * 3600));
     match kind {
-        Kind::Capture => hours(6),
+        Kind::Capture | Kind::Mirror => hours(6),
         Kind::Rehearse | Kind::Verify => hours(12),
         Kind::Prune => hours(2),
         Kind::Check | Kind::Report => Span(Duration::from_secs(600)),

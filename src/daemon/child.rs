@@ -51,6 +51,7 @@ pub(super) struct Ended {
 fn words(job: &Job) -> Vec<&str> {
     let mut words = match job.kind {
         Kind::Capture => vec!["capture", "--json"],
+        Kind::Mirror => vec!["mirror", "run", "--json"],
         Kind::Rehearse => vec!["restore", "--if-new", "--json"],
         Kind::Verify => vec!["verify", "--json"],
         Kind::Prune => vec!["prune", "--json"],
@@ -175,8 +176,18 @@ fn what(last: &Last, point: &Option<String>, verdict: RunVerdict, status: ExitSt
         (RunVerdict::Done, Some(point)) if printed["nothing_new"] == true => format!("{NOTHING_NEW} since {point}"),
         (RunVerdict::Done, Some(point)) => format!("point {point}"),
         (RunVerdict::Done, None) => "done".to_owned(),
-        _ => last.error.clone().or_else(|| last.warning.clone()).unwrap_or_else(|| format!("it ended with {status}")),
+        _ => {
+            let said = failure(printed).or_else(|| last.error.clone()).or_else(|| last.warning.clone());
+            said.unwrap_or_else(|| format!("it ended with {status}"))
+        }
     }
+}
+
+/// The first failure among the findings of a `check`.
+fn failure(printed: &Value) -> Option<String> {
+    let findings = printed["findings"].as_array()?;
+    let first = findings.iter().find(|finding| finding["level"] == "failure")?;
+    Some(format!("{}: {}", first["object"].as_str()?, first["found"].as_str()?))
 }
 
 /// All it prints, as far as it is JSON of a sensible length.
@@ -266,7 +277,6 @@ impl Said {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     use super::*;
@@ -296,8 +306,10 @@ mod tests {
     async fn run(script: &str, timeout: Duration, stop: watch::Receiver<Option<String>>) -> Ended {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("program");
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        // Written by another process: one that is forked here meanwhile would hold it open, and it could not be run.
+        let write = ["-c", "printf '#!/bin/sh\n%s\n' \"$1\" > \"$2\" && chmod 700 \"$2\"", "sh", script];
+        let written = std::process::Command::new("/bin/sh").args(write).arg(&program).status().unwrap();
+        assert!(written.success());
         let place = Place { program, config: "/c.toml".into(), site: "ams".to_owned() };
         carry_out(place, job(timeout), stop).await
     }
@@ -323,6 +335,9 @@ mod tests {
         let logged = "{\"level\":\"WARN\",\"fields\":{\"message\":\"3 objects\",\"bucket\":\"b\"}}";
         let incomplete = verdict(&format!("echo '{logged}' >&2; exit 4")).await;
         assert_eq!(incomplete, (RunVerdict::Incomplete, "3 objects bucket=b".to_owned(), None));
+        let findings = "{\"findings\": [{\"level\": \"failure\", \"object\": \"vault\", \"found\": \"full\"}]}";
+        let checked = verdict(&format!("echo '{findings}'; exit 1")).await;
+        assert_eq!(checked, (RunVerdict::Failed, "vault: full".to_owned(), None));
         let killed = verdict("kill -9 $$").await;
         assert_eq!((killed.0, killed.1.contains("signal: 9")), (RunVerdict::Failed, true), "{}", killed.1);
     }

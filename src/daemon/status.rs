@@ -20,7 +20,7 @@ use crate::vault::v1::{JobStatus, PausedJob, StatusRecord};
 use crate::vault::{StatusKeeping, update_status};
 
 /// From one sign of life to the next, when nothing changes, unless the other site's patience is short.
-const EVERY: Duration = Duration::from_secs(120);
+const EVERY: Duration = Duration::from_secs(300);
 /// Not more often, whatever changes.
 const AT_MOST_EVERY: SignedDuration = SignedDuration::from_secs(10);
 /// A vault that is silent for so long is tried again later.
@@ -46,7 +46,7 @@ impl Teller {
         }
         let jobs: Vec<JobStatus> = standings.into_iter().map(status_of).collect();
         let age = self.told.as_ref().map(|(at, _)| now.duration_since(*at).abs());
-        let is_other = self.told.as_ref().is_none_or(|(_, told)| *told != jobs);
+        let is_other = self.told.as_ref().is_none_or(|(_, told)| !says_the_same(told, &jobs));
         let every = EVERY.min(config.targets.silent / 4);
         let is_time = age.is_none_or(|age| age.unsigned_abs() >= every || is_other && age >= AT_MOST_EVERY);
         if !is_time {
@@ -62,6 +62,16 @@ impl Teller {
             }
         }));
     }
+}
+
+/// Whether both say that things stand alike. When which run began and ended is told with the next sign of life: a rehearsal that has
+/// nothing to do would otherwise have the record written at every turn.
+fn says_the_same(told: &[JobStatus], jobs: &[JobStatus]) -> bool {
+    let of = |job: &JobStatus| {
+        let JobStatus { name, runs_here, verdict, failures, late_since, pause, .. } = job.clone();
+        (name, runs_here, verdict, failures, late_since, pause)
+    };
+    told.iter().map(of).eq(jobs.iter().map(of))
 }
 
 async fn write(config: Config, site: &str, clock: Arc<dyn Clock>, jobs: Vec<JobStatus>) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 //! A record says up to when everything that was due has been run, or is not owed ([`JobRecord::counted_to`]). The first time a
 //! line names after that is when the job is due; a run counts from its beginning, so what was missed is made up for once. In a
 //! role in which a job does not run it is owed nothing; while a site is neither live nor spare what is owed stays. A clock that was set
-//! back by more than [`SET_BACK_MIN`] is counted from anew: else a job would wait until the old time comes again.
+//! back by more than a minute is counted from anew: else a job would wait until the old time comes again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -247,4 +247,113 @@ fn retry(job: &Job, record: &JobRecord) -> Option<Due> {
 
 fn signed(span: Duration) -> SignedDuration {
     SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::{Kind, On};
+    use jiff::tz::TimeZone;
+
+    fn job(name: &str, kind: Kind, at: Option<&str>, after: &[&str]) -> (String, Job) {
+        let minute = Duration::from_secs(60);
+        let job = Job {
+            name: name.to_owned(),
+            kind,
+            at: at.map(|line| line.parse().unwrap()),
+            zone: TimeZone::UTC,
+            on: kind.only_on().unwrap_or(On::Both),
+            after: after.iter().map(ToString::to_string).collect(),
+            delay: Duration::ZERO,
+            timeout: minute * 60,
+            retries: 1,
+            retry_after: minute,
+            late_after: minute * 10,
+            arguments: Vec::new(),
+        };
+        (name.to_owned(), job)
+    }
+
+    fn at(time: &str) -> Moment {
+        let now = format!("2027-03-01T{time}:00Z").parse().unwrap();
+        Moment { now, role: Role::Live, holder: None }
+    }
+
+    /// Begins whatever can, and says what.
+    fn begun(book: &mut Book, schedule: &Schedule, moment: &Moment) -> Vec<String> {
+        book.recount(schedule, moment);
+        let mut names = Vec::new();
+        while let Some(start) = book.next_start(schedule, moment) {
+            book.begin(&start, moment.now);
+            names.push(start.job);
+        }
+        names
+    }
+
+    fn standing(book: &Book, schedule: &Schedule, name: &str, moment: &Moment) -> Standing {
+        book.standings(schedule, moment).into_iter().find(|standing| standing.name == name).unwrap()
+    }
+
+    #[test]
+    fn what_waits_says_for_what_and_is_late_when_that_is_too_long() {
+        let capture = job("capture", Kind::Capture, Some("0 * * * *"), &[]);
+        let schedule = Schedule::new(BTreeMap::from([capture])).unwrap();
+        let mut book = Book::default();
+        assert!(begun(&mut book, &schedule, &at("11:59")).is_empty());
+        let held = |time| Moment { holder: Some("warmspare restore, process 7".to_owned()), ..at(time) };
+        assert!(begun(&mut book, &schedule, &held("12:00")).is_empty());
+        let waits = standing(&book, &schedule, "capture", &held("12:05"));
+        assert_eq!(waits.waits_for.as_deref(), Some("another operation is under way: warmspare restore, process 7"));
+        assert_eq!((waits.late_since, waits.next_at), (None, None));
+        let late = standing(&book, &schedule, "capture", &held("12:11"));
+        assert_eq!(late.late_since, Some(at("12:00").now));
+        assert_eq!(begun(&mut book, &schedule, &at("12:12")), ["capture"]);
+        // One that hangs is late for its next time.
+        assert_eq!(standing(&book, &schedule, "capture", &at("12:59")).late_since, None);
+        assert_eq!(standing(&book, &schedule, "capture", &at("13:11")).late_since, Some(at("13:00").now));
+    }
+
+    #[test]
+    fn what_comes_after_another_waits_for_its_end_and_its_other_tries() {
+        let jobs = [
+            job("check", Kind::Check, Some("0 * * * *"), &[]),
+            job("verify", Kind::Verify, Some("0 * * * *"), &["check"]),
+            job("report", Kind::Report, None, &["check", "verify"]),
+        ];
+        let schedule = Schedule::new(BTreeMap::from(jobs)).unwrap();
+        let mut book = Book::default();
+        let end = |book: &mut Book, name: &str, verdict, moment: &Moment| {
+            book.end(name, verdict, String::new(), None, moment.now).unwrap();
+        };
+        begun(&mut book, &schedule, &at("11:59"));
+        assert_eq!(begun(&mut book, &schedule, &at("12:00")), ["check"]);
+        let waits = standing(&book, &schedule, "verify", &at("12:00")).waits_for;
+        assert_eq!(waits.as_deref(), Some("job check goes before it, and is under way"));
+        end(&mut book, "check", RunVerdict::Failed, &at("12:01"));
+        assert!(begun(&mut book, &schedule, &at("12:01")).is_empty(), "it is tried again first");
+        assert_eq!(begun(&mut book, &schedule, &at("12:02")), ["check"]);
+        end(&mut book, "check", RunVerdict::Failed, &at("12:03"));
+        assert_eq!(begun(&mut book, &schedule, &at("12:03")), ["verify"], "no try is left");
+        end(&mut book, "verify", RunVerdict::Done, &at("12:04"));
+        assert!(begun(&mut book, &schedule, &at("12:59")).is_empty(), "a report follows when both are good");
+        assert_eq!(begun(&mut book, &schedule, &at("13:00")), ["check"]);
+        end(&mut book, "check", RunVerdict::Done, &at("13:01"));
+        assert_eq!(begun(&mut book, &schedule, &at("13:01")), ["verify"]);
+        end(&mut book, "verify", RunVerdict::Done, &at("13:02"));
+        assert_eq!(begun(&mut book, &schedule, &at("13:02")), ["report"]);
+    }
+
+    #[test]
+    fn what_a_person_asks_for_is_run_at_once_also_while_it_is_paused() {
+        let schedule = Schedule::new(BTreeMap::from([job("check", Kind::Check, Some("@yearly"), &[])])).unwrap();
+        let mut book = Book::default();
+        assert!(begun(&mut book, &schedule, &at("12:00")).is_empty());
+        let (since, until) = (at("12:00").now, at("20:00").now);
+        let pause = super::super::Pause { since, until, operator: String::new(), why: String::new() };
+        book.records.get_mut("check").unwrap().pause = Some(pause);
+        book.asked.insert("check".to_owned());
+        assert_eq!(begun(&mut book, &schedule, &at("12:01")), ["check"]);
+        assert!(book.asked.is_empty() && standing(&book, &schedule, "check", &at("12:01")).pause.is_some());
+        assert_eq!(book.wake_at(&schedule, &at("12:01"), at("23:00").now), until, "the end of a pause is looked at");
+    }
 }

@@ -60,6 +60,15 @@ impl Run<'_> {
         Ok(Bulk { begun, work })
     }
 
+    /// One pass and nothing else; none of a bucket that we do not mirror. The next capture finds less to do.
+    pub(super) async fn mirror_only(&self, source: &SourceName) -> Result<Option<mirror::Pass>, Error> {
+        if self.topology(source)? != Topology::Mirror {
+            return Ok(None);
+        }
+        self.direct(source).boxed().await?;
+        Ok(Some(self.mirror(source).await?))
+    }
+
     /// The last pass of a point, and the manifest it leaves as a snapshot.
     pub(super) async fn manifest(&self, source: &SourceName, bulk: &Bulk) -> Result<SealedSource, Error> {
         let (told, captured_at) = match &bulk.work {

@@ -25,13 +25,13 @@ pub use prune::{PruneFate, PruneReport, PruneRequest, hold, prune};
 pub use rescued::{RescuedOf, RescuedRequest, rescued};
 pub use scrub::{ScrubReport, ScrubRequest, Share, VerifyRequest, verify};
 pub use sources::{PointSummary, SourceSummary};
-pub use take::{Preview, preview, take, take_accepting};
+pub use take::{Preview, mirror_now, preview, take, take_accepting};
 pub use vault::{open_vault, open_vault_as_keeper};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use crate::mirror::{Planned, PlannedWhy};
+pub use crate::mirror::{Pass, Planned, PlannedWhy};
 
 use crate::clock::Clock;
 use crate::config::Here;

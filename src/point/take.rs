@@ -21,7 +21,7 @@ use crate::config::{ChunkSize, Here, SourceKind, SourceName};
 use crate::error::Error;
 use crate::failpoint;
 use crate::keys::{Recipient, SigningKey};
-use crate::mirror::Limits;
+use crate::mirror::{Limits, Pass};
 use crate::observe::Progress;
 use crate::pipeline::ChunkerParameters;
 use crate::store::Keys;
@@ -170,6 +170,25 @@ pub async fn take_accepting(
         closure: record.closure.verdict,
         sources: sealed,
     })
+}
+
+/// Brings the other site's buckets up to this one's, between two points. What a capture does first, and nothing else of it: no point
+/// names what was brought until the next one is taken.
+///
+/// # Errors
+/// When this is not the live site, another operation is under way, or a pass could not come to its end.
+pub async fn mirror_now(here: &Here, clock: SharedClock, progress: &Progress) -> Result<Vec<Pass>, Error> {
+    if !here.is_live() {
+        here.mark_spare()?;
+    }
+    let sources = refuse(here)?;
+    let _lock = here.lock("warmspare mirror run")?;
+    let (run, _) = begin(here, &clock, progress).await?;
+    let mut passes = Vec::new();
+    for source in sources.iter().filter(|source| source.kind == SourceKind::Bucket) {
+        passes.extend(run.mirror_only(source).await?);
+    }
+    Ok(passes)
 }
 
 /// Opens the vault and the epoch, after looking whether what was there before is still there.

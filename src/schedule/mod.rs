@@ -32,6 +32,8 @@ const RETRY_MAX: Duration = Duration::from_secs(3600);
 pub enum Kind {
     /// Takes a recovery point.
     Capture,
+    /// Brings the spare's buckets up to the live ones, between two points.
+    Mirror,
     /// Restores the newest point at the spare and proves it, unless it is proven there already.
     Rehearse,
     /// Looks whether the vault, or a bucket, still holds what it should.
@@ -46,12 +48,14 @@ pub enum Kind {
 
 impl Kind {
     /// Each of them.
-    pub const ALL: [Kind; 6] = [Kind::Capture, Kind::Rehearse, Kind::Verify, Kind::Prune, Kind::Check, Kind::Report];
+    pub const ALL: [Kind; 7] =
+        [Kind::Capture, Kind::Mirror, Kind::Rehearse, Kind::Verify, Kind::Prune, Kind::Check, Kind::Report];
 
     /// As it is written.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Capture => "capture",
+            Kind::Mirror => "mirror",
             Kind::Rehearse => "rehearse",
             Kind::Verify => "verify",
             Kind::Prune => "prune",
@@ -63,7 +67,7 @@ impl Kind {
     /// Where it can run at all; either place when absent.
     pub fn only_on(self) -> Option<On> {
         match self {
-            Kind::Capture => Some(On::Live),
+            Kind::Capture | Kind::Mirror => Some(On::Live),
             Kind::Rehearse | Kind::Prune => Some(On::Spare),
             Kind::Verify | Kind::Check | Kind::Report => None,
         }
@@ -71,7 +75,7 @@ impl Kind {
 
     /// Whether it needs the site to itself: of such jobs one runs at a time.
     pub fn is_alone(self) -> bool {
-        matches!(self, Kind::Capture | Kind::Rehearse | Kind::Prune | Kind::Verify)
+        matches!(self, Kind::Capture | Kind::Mirror | Kind::Rehearse | Kind::Prune | Kind::Verify)
     }
 }
 
