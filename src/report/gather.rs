@@ -67,7 +67,7 @@ fn facts(point: &ListedPoint, proofs: Vec<ProofRecord>) -> PointFacts {
         captured_at: point.record.captured_at,
         writer: point.record.writer.clone(),
         closure: point.record.closure.verdict.clone(),
-        sources: point.headers.iter().map(|(source, _, header)| (source.clone(), header.captured_at)).collect(),
+        sources: point.headers.iter().map(|(source, _, _)| source.clone()).collect(),
         proofs,
     }
 }

@@ -12,7 +12,7 @@ mod site;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -47,8 +47,8 @@ pub struct PointFacts {
     pub writer: String,
     /// Its closure verdict, as recorded.
     pub closure: String,
-    /// When each of its sources was captured.
-    pub sources: BTreeMap<SourceName, Timestamp>,
+    /// Its sources. All of them are as old as the point: it is what fits together.
+    pub sources: BTreeSet<SourceName>,
     /// What was proven of it.
     pub proofs: Vec<ProofRecord>,
 }

@@ -156,7 +156,7 @@ fn a_restore_that_differed_proves_nothing_and_is_told() {
 fn a_point_that_lacks_a_source_is_no_newest_point() {
     let lacking = with_vault(|vault| {
         let bucket = "bucket.artifacts".parse().unwrap();
-        vault.points.iter_mut().for_each(|point| point.sources.retain(|source, _| *source != bucket));
+        vault.points.iter_mut().for_each(|point| point.sources.retain(|source| *source != bucket));
     });
     let said = told(&lacking);
     assert!(
