@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::freshness::{Facts, Line, PointFacts, Unread, VaultFacts};
-use crate::config::Here;
+use crate::config::{Here, SourceKind};
 use crate::error::{Error, Explain};
 use crate::jobs::{JobRecord, Standing};
 use crate::point;
@@ -62,12 +62,15 @@ async fn vault(here: &Here) -> Result<VaultFacts, Error> {
 }
 
 fn facts(point: &ListedPoint, proofs: Vec<ProofRecord>) -> PointFacts {
+    let databases = point.headers.iter().filter(|(source, _, _)| source.kind == SourceKind::Database);
     PointFacts {
         id: point.id,
         captured_at: point.record.captured_at,
         writer: point.record.writer.clone(),
         closure: point.record.closure.verdict.clone(),
         sources: point.headers.iter().map(|(source, _, _)| source.clone()).collect(),
+        databases: databases.map(|(source, _, header)| (source.name.clone(), header.facts.clone())).collect(),
+        rows_since: None,
         proofs,
     }
 }

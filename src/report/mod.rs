@@ -5,6 +5,7 @@
 //! [`freshness`] judges them, purely; [`text`] and serde say the judgement to people and programs, [`metrics`] to Prometheus.
 
 pub mod alarms;
+mod count;
 pub mod freshness;
 mod gather;
 pub mod metrics;
@@ -23,8 +24,13 @@ use crate::durable;
 use crate::error::Explain;
 
 /// The report as this site can make it now: with how its jobs stand (see [`remembered`]), and what `others` have to say.
+/// At the live site the databases are asked how many rows were written since each point.
 pub async fn make(here: &Here, clock: &dyn Clock, jobs: OwnJobs, others: Vec<Line>) -> Report {
-    freshness::judge(&gather(here, clock.now(), jobs, others).await)
+    let mut facts = gather(here, clock.now(), jobs, others).await;
+    if let Ok(vault) = &mut facts.vault {
+        count::rows(here, &mut vault.points).await;
+    }
+    freshness::judge(&facts)
 }
 
 /// The metrics cannot be written.

@@ -31,6 +31,8 @@ pub(crate) fn point(seq: u64, minutes: i64) -> PointFacts {
         writer: "ams".to_owned(),
         closure: "not judged".to_owned(),
         sources: sources.into(),
+        databases: BTreeMap::new(),
+        rows_since: None,
         proofs: Vec::new(),
     }
 }

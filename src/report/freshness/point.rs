@@ -17,6 +17,7 @@ pub(super) struct Points {
     pub(super) closure: Option<String>,
     pub(super) sources: Vec<SourceAt>,
     pub(super) loss: Loss,
+    pub(super) loss_proven: Loss,
     pub(super) rehearsals: Vec<Rehearsal>,
 }
 
@@ -32,6 +33,7 @@ pub(super) fn look(facts: &Facts, vault: &VaultFacts, known: bool, lines: &mut V
         closure: newest.map(|point| point.closure.clone()),
         sources: facts.sources.iter().map(|source| of_source(facts, vault, source, known)).collect(),
         loss: loss(now, newest),
+        loss_proven: loss(now, proven),
         rehearsals: rehearsals(vault),
     };
     if known {
@@ -82,9 +84,10 @@ fn of_source(facts: &Facts, vault: &VaultFacts, source: &SourceName, known: bool
     }
 }
 
-fn loss(now: Timestamp, newest: Option<&PointFacts>) -> Loss {
-    let since = newest.map(|point| point.captured_at);
-    Loss { since, seconds: since.map(|since| age(now, since).as_secs()), rows: None, objects: None }
+fn loss(now: Timestamp, point: Option<&PointFacts>) -> Loss {
+    let since = point.map(|point| point.captured_at);
+    let rows = point.and_then(|point| point.rows_since);
+    Loss { since, seconds: since.map(|since| age(now, since).as_secs()), rows, objects: None }
 }
 
 fn rehearsals(vault: &VaultFacts) -> Vec<Rehearsal> {
