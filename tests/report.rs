@@ -131,7 +131,8 @@ async fn the_live_site_counts_the_rows_that_would_be_lost_and_says_nothing_where
     let sites = Sites::filled().await;
     sites.run("ams", &["capture"]);
     sites.run("fra", &["restore"]);
-    let insert = "INSERT INTO public.packages (origin, ident) SELECT 'core', 'late/p' || n FROM generate_series(1, 500) n";
+    let insert =
+        "INSERT INTO public.packages (origin, ident) SELECT 'core', 'late/p' || n FROM generate_series(1, 500) n";
     sites.live.sql("app", insert).await;
     // The server counts what a session did when that session gets round to telling.
     let counted = loop {
