@@ -256,6 +256,34 @@ async fn a_secret_whose_program_hangs_holds_up_no_other_sink() {
 }
 
 #[tokio::test]
+async fn a_watch_reads_again_what_is_listed_anew_and_nothing_else() {
+    let sites = Sites::filled().await;
+    sites.run("ams", &["capture"]);
+    let here = here(&sites, "fra");
+    let mut watch = Watch::new(&here, Arc::new(SystemClock)).unwrap();
+    let damaged = async |watch: &mut Watch| {
+        let report = watch.look(&here, None, Vec::new()).await;
+        assert!(report.vault_read);
+        report.lines.iter().any(|line| line.key == "vault.damaged")
+    };
+    assert!(!damaged(&mut watch).await);
+    let file = sites.vault().join("systems/app/points/00000000-00000001.json");
+    let (written, at) = (fs::read(&file).unwrap(), fs::metadata(&file).unwrap().modified().unwrap());
+    let date = |at| fs::File::options().append(true).open(&file).unwrap().set_modified(at).unwrap();
+    fs::write(&file, vec![b'x'; written.len()]).unwrap();
+    date(at);
+    assert!(!damaged(&mut watch).await, "it is listed as it was, and was not read");
+    date(at + Duration::from_secs(1));
+    assert!(damaged(&mut watch).await, "it is listed as another");
+    fs::write(&file, &written).unwrap();
+    date(at + Duration::from_secs(1));
+    assert!(!damaged(&mut watch).await, "what cannot be believed is read every time");
+    sites.run("ams", &["capture"]);
+    let report = watch.look(&here, None, Vec::new()).await;
+    assert_eq!(report.newest.point.as_deref(), Some("0-2"));
+}
+
+#[tokio::test]
 async fn nothing_secret_leaves_in_a_notice() {
     let (hook, slack, ping) = (Receiver::start().await, Receiver::start().await, Receiver::start().await);
     let sites = sites(&[

@@ -9,12 +9,14 @@ mod count;
 pub mod freshness;
 mod gather;
 pub mod metrics;
+mod records;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod text;
 
 pub use freshness::{Grade, Line, Report, Verdict};
 pub use gather::{OwnJobs, gather, remembered};
+pub use records::Records;
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +28,7 @@ use crate::error::Explain;
 /// The report as this site can make it now: with how its jobs stand (see [`remembered`]), and what `others` have to say.
 /// At the live site the databases are asked how many rows were written since each point.
 pub async fn make(here: &Here, clock: &dyn Clock, jobs: OwnJobs, others: Vec<Line>) -> Report {
-    let mut facts = gather(here, clock.now(), jobs, others).await;
+    let mut facts = gather(here, clock.now(), jobs, others, &mut Records::default()).await;
     if let Ok(vault) = &mut facts.vault {
         count::rows(here, &mut vault.points).await;
     }
