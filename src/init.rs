@@ -135,6 +135,13 @@ vault = { url = "/srv/vault", escrow = ["<age1… of the escrow>"], signers = { 
 # xmin_age_max = 10000000                # a capture ends when its snapshot kept vacuum from so many transactions
 # chunks  = "auto"                       # by the size of the databases; or "fine", "small", "large"
 
+# [targets]
+# point  = "2h"                          # how old the newest recovery point may be, for `warmspare report` and alarms
+# proven = "26h"                         # and the newest that a restore has proven equal
+# [notify.chat]                          # whom alarms are told; also webhook, ping, smtp, command: `warmspare notify test` tries it
+# kind = "slack"
+# url  = "file:/etc/warmspare/slack"     # the address is a secret
+
 # The same names at both sites, each with its own address.
 [sites.LIVE]
 recipient         = "<age1… of LIVE>"    # printed by `warmspare keygen --site LIVE`
@@ -198,6 +205,8 @@ mod tests {
             "workers",
             "xmin_age_max",
             "chunks",
+            "targets",
+            "notify.chat",
             "rate",
             "state",
             "identity",
