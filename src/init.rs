@@ -139,6 +139,12 @@ vault = { url = "/srv/vault", escrow = ["<age1… of the escrow>"], signers = { 
 # [jobs.capture]
 # at   = "17 * * * *"                    # as in crontab(5), with "@daily" and a field of seconds if you like
 # zone = "UTC"                           # or "Europe/Berlin"
+# [targets]
+# point  = "2h"                          # how old the newest recovery point may be, for `warmspare report` and alarms
+# proven = "26h"                         # and the newest that a restore has proven equal
+# [notify.chat]                          # whom alarms are told; also webhook, ping, smtp, command: `warmspare notify test` tries it
+# kind = "slack"
+# url  = "file:/etc/warmspare/slack"     # the address is a secret
 
 # The same names at both sites, each with its own address.
 [sites.LIVE]
@@ -203,6 +209,8 @@ mod tests {
             "workers",
             "xmin_age_max",
             "chunks",
+            "targets",
+            "notify.chat",
             "rate",
             "zone",
             "state",

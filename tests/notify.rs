@@ -214,6 +214,76 @@ async fn a_sink_that_fails_holds_up_no_other_and_is_told_of_itself() {
 }
 
 #[tokio::test]
+async fn a_state_folder_that_cannot_be_written_is_told_and_nobody_is_told_twice() {
+    let receiver = Receiver::start().await;
+    let sites = sites(&[("ops", "kind = \"webhook\"", receiver.url("/"))]).await;
+    let (here, clock) = (here(&sites, "ams"), Moved::new());
+    let mut watch = Watch::new(&here, Arc::new(clock.clone())).unwrap();
+    // As a full disk does it: the record cannot be replaced.
+    fs::create_dir_all(sites.state("ams").join("alarms.json")).unwrap();
+    watch.look(&here, None, Vec::new()).await;
+    assert!(notices(receiver.taken()).contains(&"raised point.late".to_owned()));
+    watch.look(&here, None, Vec::new()).await;
+    assert_eq!(notices(receiver.taken()), ["raised state.unwritable"]);
+    fs::remove_dir(sites.state("ams").join("alarms.json")).unwrap();
+    watch.look(&here, None, Vec::new()).await;
+    watch.look(&here, None, Vec::new()).await;
+    assert_eq!(notices(receiver.taken()), ["recovered state.unwritable"]);
+    let mut watch = Watch::new(&here, Arc::new(clock)).unwrap();
+    watch.look(&here, None, Vec::new()).await;
+    assert_eq!(receiver.taken(), [], "it is remembered again");
+}
+
+#[tokio::test]
+async fn a_secret_whose_program_hangs_holds_up_no_other_sink() {
+    let works = Receiver::start().await;
+    let sites = sites(&[("works", "kind = \"webhook\"", works.url("/"))]).await;
+    let text = fs::read_to_string(sites.configuration()).unwrap();
+    let hangs = "\n[notify.hangs]\nkind = \"slack\"\nurl = \"command:/bin/sleep 15\"\n";
+    fs::write(sites.configuration(), text + hangs).unwrap();
+    let (here, clock) = (here(&sites, "ams"), Moved::new());
+    let mut watch = Watch::new(&here, Arc::new(clock)).unwrap();
+    let look = watch.look(&here, None, Vec::new());
+    let told = async {
+        while works.taken().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        _ = look => panic!("the sink that works is told after the one that hangs was given up"),
+        () = told => {}
+    }
+}
+
+#[tokio::test]
+async fn a_watch_reads_again_what_is_listed_anew_and_nothing_else() {
+    let sites = Sites::filled().await;
+    sites.run("ams", &["capture"]);
+    let here = here(&sites, "fra");
+    let mut watch = Watch::new(&here, Arc::new(SystemClock)).unwrap();
+    let damaged = async |watch: &mut Watch| {
+        let report = watch.look(&here, None, Vec::new()).await;
+        assert!(report.vault_read);
+        report.lines.iter().any(|line| line.key == "vault.damaged")
+    };
+    assert!(!damaged(&mut watch).await);
+    let file = sites.vault().join("systems/app/points/00000000-00000001.json");
+    let (written, at) = (fs::read(&file).unwrap(), fs::metadata(&file).unwrap().modified().unwrap());
+    let date = |at| fs::File::options().append(true).open(&file).unwrap().set_modified(at).unwrap();
+    fs::write(&file, vec![b'x'; written.len()]).unwrap();
+    date(at);
+    assert!(!damaged(&mut watch).await, "it is listed as it was, and was not read");
+    date(at + Duration::from_secs(1));
+    assert!(damaged(&mut watch).await, "it is listed as another");
+    fs::write(&file, &written).unwrap();
+    date(at + Duration::from_secs(1));
+    assert!(!damaged(&mut watch).await, "what cannot be believed is read every time");
+    sites.run("ams", &["capture"]);
+    let report = watch.look(&here, None, Vec::new()).await;
+    assert_eq!(report.newest.point.as_deref(), Some("0-2"));
+}
+
+#[tokio::test]
 async fn nothing_secret_leaves_in_a_notice() {
     let (hook, slack, ping) = (Receiver::start().await, Receiver::start().await, Receiver::start().await);
     let sites = sites(&[

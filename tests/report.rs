@@ -125,3 +125,33 @@ async fn jobs_that_this_site_remembers_are_in_its_report() {
     let line = damaged["lines"].as_array().unwrap().iter().find(|line| line["key"] == "site.ams.jobs").unwrap();
     assert!(line["what"].as_str().unwrap().contains("is damaged") && line["grade"] == "unknown", "{line}");
 }
+
+#[tokio::test]
+async fn the_live_site_counts_the_rows_that_would_be_lost_and_says_nothing_where_it_cannot_know() {
+    let sites = Sites::filled().await;
+    sites.run("ams", &["capture"]);
+    sites.run("fra", &["restore"]);
+    let insert =
+        "INSERT INTO public.packages (origin, ident) SELECT 'core', 'late/p' || n FROM generate_series(1, 500) n";
+    sites.live.sql("app", insert).await;
+    // The server counts what a session did when that session gets round to telling.
+    let counted = loop {
+        let (report, _) = report(&sites, "ams", &[]);
+        if report["loss"]["rows"].as_u64().is_some_and(|rows| rows >= 500) {
+            break report;
+        }
+    };
+    assert_eq!(counted["loss_proven"], counted["loss"], "one point, and it is proven");
+    let text = sites.run("ams", &["report"]);
+    assert!(text.contains(" rows were written since; objects are not counted\n"), "{text}");
+    let (elsewhere, _) = report(&sites, "fra", &[]);
+    assert!(elsewhere["loss"]["rows"].is_null() && elsewhere["loss"]["seconds"].is_u64(), "unknown here: {elsewhere}");
+
+    sites.run("ams", &["capture"]);
+    let (newer, _) = report(&sites, "ams", &[]);
+    let rows = |report: &Value, of: &str| report[of]["rows"].as_u64();
+    assert!(rows(&newer, "loss") < rows(&newer, "loss_proven"), "{newer}");
+    sites.live.sql("app", "SELECT pg_stat_reset()").await;
+    let (reset, _) = report(&sites, "ams", &[]);
+    assert_eq!(rows(&reset, "loss"), None, "its counters were set back: {reset}");
+}

@@ -24,6 +24,7 @@ use crate::error::{Class, Error, Explain};
 use crate::observe::Progress;
 use crate::postgres::catalog::Extension;
 use crate::postgres::copy::Totals;
+use crate::postgres::counters::{self, RowChanges};
 use crate::postgres::gather::{Dump, Gathered, Sessions, Taken};
 use crate::postgres::identity::Identity;
 use crate::postgres::marking::LIVE_TERM;
@@ -124,6 +125,9 @@ pub struct DatabaseFacts {
     /// Scratch schemas of `restore --table`, which are no part of the database.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scratch_schemas: Vec<String>,
+    /// What the server had counted of rows written, just before the snapshot; absent at a standby.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_changes: Option<RowChanges>,
     /// How many attempts it took.
     pub attempts: u32,
     /// What the pg_dump used calls itself.
@@ -403,6 +407,8 @@ impl Attempt<'_> {
         Made: Future<Output = Result<S, Error>>,
     {
         let passwords = access::reads_passwords(&session).await?;
+        // Before the snapshot: what is written in between is counted as not in it, rather than left out of both.
+        let row_changes = counters::row_changes(&session).await?;
         let (workers, patience) = (self.options.workers, self.options.lock_timeout);
         let sessions = Sessions::connect(self.server, session, workers, programs.clone(), patience).await?;
         let Gathered { leader, shares, looking, dump } = match sessions.gather(self.options.lock_tries).await? {
@@ -427,6 +433,7 @@ impl Attempt<'_> {
         let (totals, objects, ()) = tokio::try_join!(tables, objects, definitions)?;
         self.spelling(&description).await?;
         let facts = self.facts(&leader, identity, &description, programs, (totals, objects), captured_at);
+        let facts = DatabaseFacts { row_changes, ..facts };
         leader.release().await;
         let sink =
             Arc::into_inner(sink).ok_or_else(|| DatabaseError::SinkInUse { database: self.address.name.clone() });
@@ -510,6 +517,7 @@ impl Attempt<'_> {
             large_objects: objects.rows,
             without_passwords: !description.passwords,
             scratch_schemas: description.left_out.clone(),
+            row_changes: None,
             attempts: self.number,
             pg_dump: programs.version().to_owned(),
             captured_at,

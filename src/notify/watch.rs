@@ -18,7 +18,7 @@ use crate::error::chain;
 use crate::jobs::Standing;
 use crate::report::alarms::{Alarm, alarms};
 use crate::report::freshness::judge;
-use crate::report::{Grade, Line, OwnJobs, Report, gather, metrics};
+use crate::report::{Grade, Line, OwnJobs, Records, Report, gather, metrics};
 use crate::site::gate::Page;
 
 /// What watches for a site: it holds the memory of what was told.
@@ -43,6 +43,7 @@ pub struct Watch {
     /// Why the memory could not be written, since it last could.
     unwritten: Option<NotifyError>,
     page: Page,
+    records: Records,
 }
 
 /// What one sink was told, and what became of it.
@@ -60,7 +61,14 @@ impl Watch {
     /// When it cannot be read, or is a later release's.
     pub fn new(here: &Here, clock: Arc<dyn Clock>) -> Result<Self, NotifyError> {
         let state = here.site.state.clone();
-        Ok(Watch { memory: Memory::load(&state)?, state, clock, unwritten: None, page: Page::default() })
+        Ok(Watch {
+            memory: Memory::load(&state)?,
+            state,
+            clock,
+            unwritten: None,
+            page: Page::default(),
+            records: Records::default(),
+        })
     }
 
     /// Where the metrics of each look are shown: what the gate is to be put up with.
@@ -78,7 +86,7 @@ impl Watch {
             Some(Ok(standings)) => Some(standings.clone()),
             _ => None,
         };
-        let report = judge(&gather(here, now, jobs, others).await);
+        let report = judge(&gather(here, now, jobs, others, &mut self.records).await);
         let alarms = alarms(&report);
         self.memory.see(&alarms, &here.config.notify, now);
         self.page.show(metrics::text(&report));

@@ -16,6 +16,7 @@ pub mod connect;
 mod conninfo;
 pub mod constraint_triggers;
 pub mod copy;
+pub mod counters;
 pub mod early;
 pub mod error;
 pub mod gather;

@@ -5,15 +5,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::freshness::{Facts, Line, PointFacts, Unread, VaultFacts};
+use super::freshness::{Facts, Line, Unread, VaultFacts};
+use super::records::Records;
 use super::told;
 use crate::config::Here;
-use crate::error::Error;
+use crate::error::{Error, Explain};
 use crate::jobs::Standing;
-use crate::point;
 use crate::units::Span;
-use crate::vault::ListedPoint;
-use crate::vault::v1::ProofRecord;
 
 /// The longest the vault may take to show its records.
 const READING_MAX: Duration = Duration::from_secs(120);
@@ -21,11 +19,11 @@ const READING_MAX: Duration = Duration::from_secs(120);
 /// How the jobs of this site stand; nothing where its state folder has no history of them.
 pub type OwnJobs = Option<Result<Vec<Standing>, Unread>>;
 
-/// Reads what there is to know at `at`. What cannot be read is told as such.
-pub async fn gather(here: &Here, at: Timestamp, own_jobs: OwnJobs, others: Vec<Line>) -> Facts {
+/// Reads what there is to know at `at`. What cannot be read is told as such; `records` holds what was read before.
+pub async fn gather(here: &Here, at: Timestamp, own_jobs: OwnJobs, others: Vec<Line>, records: &mut Records) -> Facts {
     let config = &here.config;
     let (site, other) = (here.site.name.clone(), here.other.name.clone());
-    let vault = match tokio::time::timeout(READING_MAX, vault(here)).await {
+    let vault = match tokio::time::timeout(READING_MAX, records.look(here)).await {
         Ok(read) => read.map_err(|error| unread(&error)),
         Err(_) => Err(Unread {
             what: format!("it did not answer within {}", Span(READING_MAX)),
@@ -46,6 +44,10 @@ pub async fn gather(here: &Here, at: Timestamp, own_jobs: OwnJobs, others: Vec<L
     }
 }
 
+pub(super) fn unread(error: &Error) -> Unread {
+    Unread { what: error.to_string(), next: error.next_step() }
+}
+
 /// What each site told of its jobs; of this one what it knows itself, if it does.
 fn jobs(
     site: &str,
@@ -58,35 +60,4 @@ fn jobs(
     let mut jobs: BTreeMap<_, _> = told.collect();
     jobs.extend(own_jobs.map(|own| (site.to_owned(), own)));
     jobs
-}
-
-async fn vault(here: &Here) -> Result<VaultFacts, Error> {
-    let (_, reader) = point::open_vault(here).await?;
-    let found = point::peek(here, &reader).await?;
-    let mut statuses = BTreeMap::new();
-    for site in [&here.site.name, &here.other.name] {
-        let said = reader.peek_status(site, &here.vault_state()).await;
-        statuses.insert(site.clone(), said.map_err(|error| unread(&error.into())));
-    }
-    let proofs = |point: &ListedPoint| found.proofs.get(&point.id).cloned().unwrap_or_default();
-    Ok(VaultFacts {
-        points: found.listing.points.iter().map(|point| facts(point, proofs(point))).collect(),
-        damaged: found.listing.damaged.iter().map(|damaged| damaged.key.clone()).collect(),
-        statuses,
-    })
-}
-
-fn facts(point: &ListedPoint, proofs: Vec<ProofRecord>) -> PointFacts {
-    PointFacts {
-        id: point.id,
-        captured_at: point.record.captured_at,
-        writer: point.record.writer.clone(),
-        closure: point.record.closure.verdict.clone(),
-        sources: point.headers.iter().map(|(source, _, header)| (source.clone(), header.captured_at)).collect(),
-        proofs,
-    }
-}
-
-fn unread(error: &Error) -> Unread {
-    Unread { what: error.to_string(), next: error.next_step() }
 }

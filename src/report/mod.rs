@@ -5,9 +5,11 @@
 //! [`freshness`] judges them, purely; [`text`] and serde say the judgement to people and programs, [`metrics`] to Prometheus.
 
 pub mod alarms;
+mod count;
 pub mod freshness;
 mod gather;
 pub mod metrics;
+mod records;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod text;
@@ -15,6 +17,7 @@ mod told;
 
 pub use freshness::{Grade, Line, Report, Verdict};
 pub use gather::{OwnJobs, gather};
+pub use records::Records;
 
 use std::path::{Path, PathBuf};
 
@@ -24,8 +27,13 @@ use crate::durable;
 use crate::error::Explain;
 
 /// The report as this site can make it now: with how its jobs stand, and what `others` have to say.
+/// At the live site the databases are asked how many rows were written since each point.
 pub async fn make(here: &Here, clock: &dyn Clock, jobs: OwnJobs, others: Vec<Line>) -> Report {
-    freshness::judge(&gather(here, clock.now(), jobs, others).await)
+    let mut facts = gather(here, clock.now(), jobs, others, &mut Records::default()).await;
+    if let Ok(vault) = &mut facts.vault {
+        count::rows(here, &mut vault.points).await;
+    }
+    freshness::judge(&facts)
 }
 
 /// The metrics cannot be written.

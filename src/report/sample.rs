@@ -24,13 +24,15 @@ fn before_now(minutes: i64) -> Timestamp {
 /// A point captured so many minutes ago.
 pub(crate) fn point(seq: u64, minutes: i64) -> PointFacts {
     let captured_at = before_now(minutes);
-    let sources = ["database.app", "bucket.artifacts"].map(|source| (source.parse().unwrap(), captured_at));
+    let sources = ["database.app", "bucket.artifacts"].map(|source| source.parse().unwrap());
     PointFacts {
         id: PointId { term: 3, seq },
         captured_at,
         writer: "ams".to_owned(),
         closure: "not judged".to_owned(),
         sources: sources.into(),
+        databases: BTreeMap::new(),
+        rows_since: None,
         proofs: Vec::new(),
     }
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::freshness::{Grade, Line, Measure, Rehearsal, Report, SiteAt, Verdict, span};
+use super::freshness::{Grade, Line, Loss, Measure, Rehearsal, Report, SiteAt, Verdict, span};
 use crate::jobs::{RunVerdict, Standing};
 
 /// Lines that are told one by one; a screen has no more room.
@@ -42,7 +42,7 @@ fn facts(report: &Report) -> String {
     let live = report.live.as_deref().unwrap_or("the live site");
     let lost = match (report.loss.since, report.loss.seconds) {
         (Some(since), Some(seconds)) => {
-            format!("at most what came after {}, {}; rows and objects are not counted", instant(since), span(seconds))
+            format!("at most what came after {}, {}; {}", instant(since), span(seconds), rows(&report.loss))
         }
         _ if report.vault_read => "everything: there is no recovery point".to_owned(),
         _ => "unknown: the vault cannot be read".to_owned(),
@@ -55,6 +55,14 @@ fn facts(report: &Report) -> String {
         ("closure".to_owned(), closure(report.closure.as_deref())),
     ];
     table(&rows.map(|(what, found)| vec![what, found]))
+}
+
+/// What is known besides the time.
+fn rows(loss: &Loss) -> String {
+    match loss.rows {
+        None => "rows and objects are not counted here".to_owned(),
+        Some(rows) => format!("{rows} rows were written since; objects are not counted"),
+    }
 }
 
 fn measured(measure: &Measure) -> String {

@@ -12,7 +12,7 @@ mod site;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -47,8 +47,12 @@ pub struct PointFacts {
     pub writer: String,
     /// Its closure verdict, as recorded.
     pub closure: String,
-    /// When each of its sources was captured.
-    pub sources: BTreeMap<SourceName, Timestamp>,
+    /// Its sources. All of them are as old as the point: it is what fits together.
+    pub sources: BTreeSet<SourceName>,
+    /// What was recorded of each of its databases, by name, as it stands in the header.
+    pub databases: BTreeMap<String, serde_json::Value>,
+    /// Rows the live site has written since, where somebody has counted them.
+    pub rows_since: Option<u64>,
     /// What was proven of it.
     pub proofs: Vec<ProofRecord>,
 }
@@ -177,9 +181,9 @@ pub struct Loss {
     pub since: Option<Timestamp>,
     /// How much time that is.
     pub seconds: Option<u64>,
-    /// Rows; absent where nobody counts them: in this release everywhere.
+    /// Rows written since, by the counters of the live site; absent anywhere else, and where they cannot say.
     pub rows: Option<u64>,
-    /// Objects; likewise.
+    /// Objects; nobody counts them in this release.
     pub objects: Option<u64>,
 }
 
@@ -250,8 +254,10 @@ pub struct Report {
     pub closure: Option<String>,
     /// Each source.
     pub sources: Vec<SourceAt>,
-    /// What would be lost now.
+    /// What would be lost now, if the newest point comes back.
     pub loss: Loss,
+    /// And if only what was proven does.
+    pub loss_proven: Loss,
     /// The last restores, the newest first.
     pub rehearsals: Vec<Rehearsal>,
     /// The two sites, the one that looked first.
@@ -299,6 +305,7 @@ pub fn judge(facts: &Facts) -> Report {
         closure: points.closure,
         sources: points.sources,
         loss: points.loss,
+        loss_proven: points.loss_proven,
         rehearsals: points.rehearsals,
         sites,
         lines,

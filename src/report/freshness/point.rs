@@ -17,6 +17,7 @@ pub(super) struct Points {
     pub(super) closure: Option<String>,
     pub(super) sources: Vec<SourceAt>,
     pub(super) loss: Loss,
+    pub(super) loss_proven: Loss,
     pub(super) rehearsals: Vec<Rehearsal>,
 }
 
@@ -32,6 +33,7 @@ pub(super) fn look(facts: &Facts, vault: &VaultFacts, known: bool, lines: &mut V
         closure: newest.map(|point| point.closure.clone()),
         sources: facts.sources.iter().map(|source| of_source(facts, vault, source, known)).collect(),
         loss: loss(now, newest),
+        loss_proven: loss(now, proven),
         rehearsals: rehearsals(vault),
     };
     if known {
@@ -42,7 +44,7 @@ pub(super) fn look(facts: &Facts, vault: &VaultFacts, known: bool, lines: &mut V
 
 /// Whether it has every source that it is to have.
 fn is_whole(facts: &Facts, point: &PointFacts) -> bool {
-    facts.sources.iter().all(|source| point.sources.contains_key(source))
+    facts.sources.iter().all(|source| point.sources.contains(source))
 }
 
 /// A release that judges closure says so; what was not judged is not held against a point.
@@ -66,14 +68,14 @@ fn proves(point: &PointFacts, source: &SourceName) -> bool {
     let has = |proof: &ProofRecord| proof.steps.iter().any(|step| of_it(&step.step));
     let equal =
         |proof: &ProofRecord| proof.steps.iter().filter(|step| of_it(&step.step)).all(|step| step.differences == 0);
-    point.sources.contains_key(source) && last(point, has).is_some_and(equal)
+    point.sources.contains(source) && last(point, has).is_some_and(equal)
 }
 
 fn of_source(facts: &Facts, vault: &VaultFacts, source: &SourceName, known: bool) -> SourceAt {
     let target = facts.targets.of(source);
     let found = |counts: &dyn Fn(&PointFacts) -> bool| {
-        let mut newest_first = vault.points.iter().rev().filter(|point| counts(point));
-        newest_first.find_map(|point| Some((point.id, *point.sources.get(source)?)))
+        let mut newest_first = vault.points.iter().rev().filter(|point| point.sources.contains(source));
+        newest_first.find(|point| counts(point)).map(|point| (point.id, point.captured_at))
     };
     SourceAt {
         source: source.to_string(),
@@ -82,9 +84,10 @@ fn of_source(facts: &Facts, vault: &VaultFacts, source: &SourceName, known: bool
     }
 }
 
-fn loss(now: Timestamp, newest: Option<&PointFacts>) -> Loss {
-    let since = newest.map(|point| point.captured_at);
-    Loss { since, seconds: since.map(|since| age(now, since).as_secs()), rows: None, objects: None }
+fn loss(now: Timestamp, point: Option<&PointFacts>) -> Loss {
+    let since = point.map(|point| point.captured_at);
+    let rows = point.and_then(|point| point.rows_since);
+    Loss { since, seconds: since.map(|since| age(now, since).as_secs()), rows, objects: None }
 }
 
 fn rehearsals(vault: &VaultFacts) -> Vec<Rehearsal> {
@@ -150,7 +153,7 @@ fn late_point(facts: &Facts, vault: &VaultFacts, points: &Points, capture: &str,
     let what = match (vault.points.last(), &points.newest.point) {
         (None, _) => "there is no recovery point yet".to_owned(),
         (Some(last), None) => {
-            let lacking = facts.sources.iter().filter(|source| !last.sources.contains_key(source));
+            let lacking = facts.sources.iter().filter(|source| !last.sources.contains(source));
             let lacking: Vec<String> = lacking.map(ToString::to_string).collect();
             match lacking.is_empty() {
                 true => format!("no recovery point is closed: the newest, {}, is `{}`", last.id, last.closure),

@@ -23,7 +23,7 @@ fn green_as_it_is_printed() {
         "FRESH  app: if ams died now, the last 43m 00s would be lost; the last whole restore took 4m 03s\n\
         \x20      seen from ams at 2026-11-22T04:00:00Z\n\
         \n\
-        lost if ams died now  at most what came after 2026-11-22T03:17:00Z, 43m 00s; rows and objects are not counted\n\
+        lost if ams died now  at most what came after 2026-11-22T03:17:00Z, 43m 00s; rows and objects are not counted here\n\
         newest point          3-12, captured 43m 00s ago; target 2h 00m\n\
         proven by a restore   3-11, captured 1h 43m ago; target 1d 02h\n\
         time to restore       4m 03s, point 3-11 at fra, equal, 2026-11-22T03:00:00Z\n\
@@ -56,7 +56,7 @@ fn late_as_it_is_printed() {
         "STALE  app: the newest recovery point was captured 2h 43m ago (point 3-11); its target is 2h 00m, and 1 more\n\
         \x20      seen from fra at 2026-11-22T05:00:00Z\n\
         \n\
-        lost if ams died now  at most what came after 2026-11-22T02:17:00Z, 2h 43m; rows and objects are not counted\n\
+        lost if ams died now  at most what came after 2026-11-22T02:17:00Z, 2h 43m; rows and objects are not counted here\n\
         newest point          3-11, captured 2h 43m ago; target 2h 00m MISSED\n\
         proven by a restore   3-11, captured 2h 43m ago; target 1d 02h\n\
         time to restore       4m 03s, point 3-11 at fra, equal, 2026-11-22T03:00:00Z\n\
@@ -156,7 +156,7 @@ fn a_restore_that_differed_proves_nothing_and_is_told() {
 fn a_point_that_lacks_a_source_is_no_newest_point() {
     let lacking = with_vault(|vault| {
         let bucket = "bucket.artifacts".parse().unwrap();
-        vault.points.iter_mut().for_each(|point| point.sources.retain(|source, _| *source != bucket));
+        vault.points.iter_mut().for_each(|point| point.sources.retain(|source| *source != bucket));
     });
     let said = told(&lacking);
     assert!(
