@@ -1,8 +1,9 @@
 //! How much is copied at a time: as many objects as make it faster, fewer when a server is asked too much, and no more than
 //! fit into memory.
 //!
-//! More at a time are tried as long as more gets done in the same time; when it does not, it goes back to what did. A
-//! server that says "slow down", or lets requests time out, gets fewer at once (additive increase, multiplicative decrease).
+//! More at a time are tried as long as more gets done in the same time; when it does not, it goes back to what did. Until that
+//! happens for the first time it is twice as many each time, and then a quarter more. A server that says "slow down", or lets
+//! requests time out, gets fewer at once (additive increase, multiplicative decrease).
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,8 +18,9 @@ const BYTES_MAX: usize = 85 << 20;
 const COPY_BYTES_MAX: u64 = 17 << 20;
 /// The grain in which that is counted.
 const GRAIN_BYTES: u64 = 64 << 10;
-/// How long is measured before anything is changed.
+/// How long is measured before anything is changed; while it is doubled, a short time tells enough.
 const STEP: Duration = Duration::from_millis(500);
+const FIRST_STEPS: Duration = Duration::from_millis(200);
 /// So much more has to get done for a step up to have been worth it.
 const WORTH: f64 = 1.03;
 /// For so many steps it is left alone when a step up was not worth it.
@@ -77,7 +79,7 @@ impl Width {
     pub(super) fn adjust(&self, pressure: u64) {
         let mut state = self.state();
         let elapsed = state.since.elapsed();
-        if elapsed < STEP {
+        if elapsed < state.governor.measured() {
             return;
         }
         let rate = state.done as f64 / elapsed.as_secs_f64();
@@ -121,11 +123,18 @@ struct Governor {
     lower: Option<(usize, f64)>,
     pressure: u64,
     rest: u32,
+    /// Whether more were always better until now.
+    doubling: bool,
 }
 
 impl Governor {
     fn new(width: usize, most: usize) -> Self {
-        Governor { width, most, lower: None, pressure: 0, rest: 0 }
+        Governor { width, most, lower: None, pressure: 0, rest: 0, doubling: true }
+    }
+
+    /// How long to measure before the next step.
+    fn measured(&self) -> Duration {
+        if self.doubling { FIRST_STEPS } else { STEP }
     }
 
     /// How many at a time from now on, after so much got done each second and so much pressure was felt in all.
@@ -133,17 +142,18 @@ impl Governor {
         let pressed = pressure > std::mem::replace(&mut self.pressure, pressure);
         if pressed {
             self.width = (self.width / 2).max(1);
-            (self.lower, self.rest) = (None, REST);
+            (self.lower, self.rest, self.doubling) = (None, REST, false);
         } else if self.rest > 0 {
             self.rest -= 1;
         } else if let Some((lower, _)) = self.lower.filter(|(_, before)| rate < before * WORTH) {
             self.width = lower;
-            (self.lower, self.rest) = (None, REST);
+            (self.lower, self.rest, self.doubling) = (None, REST, false);
         } else if self.width < self.most {
             self.lower = Some((self.width, rate));
-            self.width = (self.width + (self.width / 4).max(1)).min(self.most);
+            let more = if self.doubling { self.width } else { (self.width / 4).max(1) };
+            self.width = (self.width + more).min(self.most);
         } else {
-            self.lower = None;
+            (self.lower, self.doubling) = (None, false);
         }
         self.width
     }
@@ -166,10 +176,10 @@ mod tests {
 
     #[test]
     fn it_grows_as_long_as_more_gets_done_and_goes_back_when_it_does_not() {
-        assert_eq!(run(12, |width| (width as f64, false)).last(), Some(&32));
+        assert_eq!(run(2, |width| (width as f64, false)), [16, 32], "twice as many at first");
         let widths = run(100, |width| (width.min(12) as f64, false));
-        assert!(widths.iter().all(|width| (8..=15).contains(width)), "{widths:?}");
-        assert!(widths.iter().filter(|width| **width == 12).count() > 80, "{widths:?}");
+        assert!(widths.iter().all(|width| (8..=32).contains(width)), "{widths:?}");
+        assert!(widths.iter().skip(3).all(|width| *width <= 20), "{widths:?}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::freshness::{Facts, Line, Unread, VaultFacts};
 use super::records::Records;
 use super::told;
 use crate::config::Here;
-use crate::error::{Error, Explain};
+use crate::error::Error;
 use crate::jobs::Standing;
 use crate::units::Span;
 
