@@ -244,8 +244,33 @@ async fn a_file_that_is_wrong_changes_nothing_and_a_good_one_is_taken_up_without
     until(&sites, "ams", "check", "runs by its new line", |job| !job["last"].is_null());
     sites.edit_configuration("system = \"app\"", "system = \"other\"");
     daemon.signal(Signal::HUP);
-    said("are taken up by a restart alone");
+    said("changes the system, the witness, the gate or the state folder");
     sites.edit_configuration("system = \"other\"", "system = \"app\"");
+    // What runs is given what was read before, whatever is in the file.
+    fs::write(sites.configuration(), "spoilt = 1\n").unwrap();
+    daemon.signal(Signal::HUP);
+    said("unknown key `spoilt`");
+    let state = sites.state("ams").join("jobs/check.json");
+    let done = || -> Value { serde_json::from_slice(&fs::read(&state).unwrap()).unwrap() };
+    let (before, begun) = (done()["done_at"].clone(), Instant::now());
+    while done()["done_at"] == before || done()["failures"] != 0 {
+        assert!(begun.elapsed() < PATIENCE, "{:#}", done());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    daemon.end();
+}
+
+/// Without a witness a person says who is live, in the file; a daemon that went on as before would capture at the wrong site.
+#[tokio::test]
+async fn who_is_live_is_taken_from_the_file_at_once() {
+    let sites = sites_with("[jobs.capture]\nat = \"* * * * * *\"\n[jobs.rehearse]\nat = \"* * * * * *\"\n").await;
+    let daemon = start(&sites, "ams");
+    until(&sites, "ams", "capture", "captures", |job| !job["done_at"].is_null());
+    sites.edit_configuration("live = \"ams\"", "live = \"fra\"");
+    until(&sites, "ams", "capture", "ends", |job| job["runs_here"] == false && job["running_since"].is_null());
+    assert_eq!(job(&sites, "ams", "rehearse")["runs_here"], true);
+    sites.edit_configuration("live = \"fra\"", "live = \"ams\"");
+    until(&sites, "ams", "capture", "captures again", |job| job["runs_here"] == true);
     daemon.end();
 }
 

@@ -15,6 +15,7 @@ mod alarm;
 mod child;
 mod event;
 mod manual;
+mod reload;
 mod status;
 
 use std::collections::BTreeMap;
@@ -69,6 +70,8 @@ struct Daemon {
     waiting: BTreeMap<String, Vec<mpsc::Sender<Told>>>,
     manager: Supervisor,
     shown: Option<String>,
+    /// The configuration's file, as it was read last.
+    seen: String,
     teller: Teller,
     alarm: Alarm,
 }
@@ -85,6 +88,7 @@ pub async fn run(config: Config, name: &str, clock: Arc<dyn Clock>) -> Result<()
     let state = here.site.state.clone();
     let book = open_book(&here, &config.schedule, clock.now())?;
     let alarm = Alarm::new(&here, &clock)?;
+    let (config, text) = reload::accept(&config.path, &state)?;
     let lease = config.witness.as_ref().map(|_| Lease::begin(&here, &clock, alarm.page())).transpose()?;
     let seat = lease.as_ref().map(|lease| lease.seat(name));
     let listener = listen(&state).map_err(machine(&socket(&state).display().to_string()))?;
@@ -93,7 +97,7 @@ pub async fn run(config: Config, name: &str, clock: Arc<dyn Clock>) -> Result<()
     let serving = tokio::spawn(serve(listener, desk));
     let mut events = Events::new(lease, seat.clone(), serving, asked)?;
     let mut daemon = Daemon {
-        place: Place { program, config: config.path.clone(), site: name.to_owned() },
+        place: Place { program, config: reload::accepted(&state), site: name.to_owned() },
         schedule: config.schedule.clone(),
         teller: Teller::new(name, Arc::clone(&clock)),
         alarm,
@@ -108,6 +112,7 @@ pub async fn run(config: Config, name: &str, clock: Arc<dyn Clock>) -> Result<()
         waiting: BTreeMap::new(),
         manager,
         shown: None,
+        seen: text,
     };
     daemon.tell_jobs();
     daemon.manager.tell("READY=1");
@@ -172,6 +177,7 @@ impl Daemon {
 
     /// Takes in role and time, ends what may not run any more, begins what is due.
     fn look(&mut self) {
+        self.look_at_file();
         let role = self.role_now();
         let is_other = role != self.role;
         if is_other {
@@ -333,55 +339,6 @@ impl Daemon {
         let known: Vec<&str> = self.schedule.jobs().iter().map(|job| job.name.as_str()).collect();
         let what = format!("there is no job `{name}` (there are: {})", known.join(", "));
         Told::Refused { what, next: Some("`warmspare jobs` lists them.".to_owned()) }
-    }
-
-    /// Reads the configuration again. One that is wrong, or asks for more than jobs, changes nothing.
-    fn reload(&mut self) {
-        let fixed = |config: &Config| {
-            let site = config.site(&self.here.site.name);
-            let site = site.map(|site| (site.state.clone(), format!("{:?} {:?}", site.gate, site.witness)));
-            (site, format!("{:?}", config.witness), config.system.clone())
-        };
-        let config = match Config::load(&self.config.path) {
-            Ok(config) => config,
-            Err(error) => {
-                let next = error.next_step().unwrap_or_default();
-                tracing::error!(
-                    "the configuration is not read again, what was read before holds: {}. {next}",
-                    chain(&error)
-                );
-                return;
-            }
-        };
-        if fixed(&config) != fixed(&self.config) {
-            tracing::error!(
-                "the configuration is not read again: system, witness, gate and state folder are taken up by a restart alone"
-            );
-            return;
-        }
-        match Here::led(config.clone(), &self.here.site.name, config.live.clone()) {
-            Ok(here) => self.here = here,
-            Err(error) => return tracing::error!("the configuration is not read again: {}", chain(&error)),
-        }
-        self.schedule = config.schedule.clone();
-        self.config = config;
-        if let Err(error) = self.take_up() {
-            tracing::error!("what is remembered of a job cannot be read, it begins anew: {}", chain(&error));
-        }
-        tracing::info!("the configuration was read again");
-        self.tell_jobs();
-    }
-
-    /// What is remembered of jobs that are new in the schedule.
-    fn take_up(&mut self) -> Result<(), HistoryError> {
-        for job in self.schedule.jobs() {
-            if !self.book.records.contains_key(&job.name)
-                && let Some(record) = remembered(&self.here.site.state, &job.name)?
-            {
-                self.book.records.insert(job.name.clone(), record);
-            }
-        }
-        Ok(())
     }
 
     /// Says which jobs there are, once.
