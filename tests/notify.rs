@@ -486,7 +486,12 @@ async fn mail_arrives_and_by_tls_only_at_a_server_that_is_believed() {
     mail(&sites, &text, server.port, "tls = \"none\"");
     sites.run("ams", &["notify", "test", "mail"]);
     let printed = server.has("Nothing is to be done.").await;
-    for line in ["From: warmspare <w@example.org>", "To: ops@example.org", "Auto-Submitted: auto-generated"] {
+    for line in [
+        "From: warmspare <w@example.org>",
+        "To: ops@example.org",
+        "Auto-Submitted: auto-generated",
+        "Message-ID: <warmspare-ams-",
+    ] {
         assert!(printed.contains(line), "{line} in {printed}");
     }
     assert!(printed.contains("Subject: [app ams] TEST: a test of this sink: nothing is wrong"), "{printed}");

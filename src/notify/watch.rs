@@ -86,6 +86,7 @@ impl Watch {
             Some(Ok(standings)) => Some(standings.clone()),
             _ => None,
         };
+        others.extend(ping::astray(&here.config.notify, standings.as_deref()));
         let report = judge(&gather(here, now, jobs, others, &mut self.records).await);
         let alarms = alarms(&report);
         self.memory.see(&alarms, &here.config.notify, now);

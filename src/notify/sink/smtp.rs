@@ -46,7 +46,11 @@ fn mail(name: &str, sink: &SmtpSink, message: &Message) -> Result<lettre::Messag
     let mailbox = |address: &str| address.parse().map_err(|error| unfit(name, format!("{address}: {error}")));
     let subject: String =
         message.subject().chars().map(|c| if c.is_control() { ' ' } else { c }).take(SUBJECT_CHARS_MAX).collect();
-    let mut builder = lettre::Message::builder().from(mailbox(&sink.from)?).subject(subject).date(message.at.into());
+    // Servers take one without for advertising.
+    let host = sink.from.rsplit('@').next().unwrap_or_default().trim_end_matches('>');
+    let id = format!("<warmspare-{}-{}@{host}>", message.site, message.at.as_nanosecond());
+    let builder = lettre::Message::builder().from(mailbox(&sink.from)?).subject(subject);
+    let mut builder = builder.date(message.at.into()).message_id(Some(id));
     for to in &sink.to {
         builder = builder.to(mailbox(to)?);
     }
