@@ -34,6 +34,7 @@ mod promote;
 mod proof;
 mod reach;
 mod recipients;
+mod refusals;
 mod rights;
 mod scrub;
 mod several;

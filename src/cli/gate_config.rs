@@ -39,6 +39,8 @@ pub(super) enum Program {
     Haproxy,
     /// nginx with auth_request: HTTP.
     Nginx,
+    /// Caddy 2.6 or later: HTTP.
+    Caddy,
 }
 
 pub(super) fn run((config, _): (Config, String), command: &GateConfig) -> Result<Option<Class>, Error> {
@@ -55,6 +57,7 @@ pub(super) fn run((config, _): (Config, String), command: &GateConfig) -> Result
     let snippet = match command.program {
         Program::Haproxy => balancer::haproxy(&outline),
         Program::Nginx => balancer::nginx(&outline)?,
+        Program::Caddy => balancer::caddy(&outline)?,
     };
     words::data(&snippet);
     Ok(None)

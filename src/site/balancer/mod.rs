@@ -11,9 +11,11 @@ use std::time::Duration;
 
 use crate::error::{Class, Explain};
 
+mod caddy;
 mod haproxy;
 mod nginx;
 
+pub use caddy::caddy;
 pub use haproxy::haproxy;
 pub use nginx::nginx;
 
@@ -89,8 +91,10 @@ pub enum BalancerError {
         port: u16,
     },
     /// This program cannot do it.
-    #[error("nginx cannot ask a gate before it passes TCP through (port {port})")]
+    #[error("{program} cannot ask a gate before it passes TCP through (port {port})")]
     NoTcp {
+        /// The program.
+        program: &'static str,
         /// The port.
         port: u16,
     },
@@ -114,9 +118,9 @@ impl Explain for BalancerError {
                 "Name each site's gate and units: --gate ams=10.1.0.2:7777 --unit ams=10.1.0.11, and the same for the other one.".to_owned()
             }
             BalancerError::Twice { .. } => "Name each port once.".to_owned(),
-            BalancerError::NoTcp { .. } => {
-                "Use HAProxy for it (`warmspare gate config haproxy`), or end TLS at nginx and name the port as http.".to_owned()
-            }
+            BalancerError::NoTcp { program, .. } => format!(
+                "Use HAProxy for it (`warmspare gate config haproxy`), or end TLS at {program} and name the port as http."
+            ),
         })
     }
 }
@@ -237,7 +241,7 @@ fn is_path(text: &str) -> bool {
     text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/.-_~?=&%".contains(&byte))
 }
 
-/// Milliseconds, as both programs write them.
+/// Milliseconds, as all the programs write them.
 fn ms(span: Duration) -> String {
     format!("{}ms", span.as_millis().max(1))
 }
