@@ -15,6 +15,7 @@ mod direction;
 mod duplicates;
 mod export;
 mod export_process;
+mod floating;
 mod gate;
 mod golden;
 mod keeper;

@@ -235,7 +235,7 @@ fn every_step_is_refused_where_it_makes_no_sense_or_in_another_term() {
             &["lease", "rejoin"],
             &live(
                 NO_REJOIN,
-                "It is live. To make it the spare, hand over: `warmspare switchover --to` the other site.",
+                "It is live. To make it the spare, hand over to the other site: `warmspare switchover --to SITE`.",
             ),
         ),
     ];

@@ -24,7 +24,7 @@ macro_rules! says {
     ($test:ident, $type:ident: $({ $variant:ident $($fields:tt)* } => $code:literal $message:literal $next:literal;)*) => {
         #[test]
         fn $test() {
-            #[allow(unreachable_patterns)]
+            #[allow(unreachable_patterns, reason = "lines may share a variant")]
             let _ = |error: &$type| match error {
                 $($type::$variant { .. } => (),)*
             };
@@ -104,7 +104,7 @@ says! { what_the_protocol_refuses_names_the_way_out, Refusal:
         "A takeover is under way here and cannot be given up any more: `warmspare lease status` says how far it is.";
     { NotWhile { state: Name::Live, asked: Command::Rejoin } } => 3
         "this site is LIVE: only a site that is FENCED or STALE rejoins"
-        "It is live. To make it the spare, hand over: `warmspare switchover --to` the other site.";
+        "It is live. To make it the spare, hand over to the other site: `warmspare switchover --to SITE`.";
     { NotWhile { state: Name::Live, asked: Command::LiftFence } } => 3
         "this site is LIVE: there is no fence to lift"
         "Nothing to do: it is live already.";
@@ -366,6 +366,12 @@ says! { a_load_balancer_that_cannot_be_told_says_what_to_write, BalancerError:
     { Twice { port: 80 } } => 2
         "port 80 is there twice"
         "Name each port once.";
+    { Word { what: "address", text: "10.1.0.100".to_owned(), why: "it is no address with the length of its prefix" } } => 2
+        "address `10.1.0.100` cannot be used: it is no address with the length of its prefix"
+        "Write --address 10.1.0.100/24 --interface eth0, and --router with a number that no other group of the network has.";
+    { DrainTooShort { drain: Duration::from_secs(1), least: Duration::from_secs(5) } } => 2
+        "keepalived checks in whole seconds, and two checks do not fit into D, which is 1s"
+        "Make `drain` under [witness] at least 5s; `ttl` has to be longer with it.";
     { NoTcp { program: "Caddy", port: 443 } } => 2
         "Caddy cannot ask a gate before it passes TCP through (port 443)"
         "Use HAProxy for it (`warmspare gate config haproxy`), or end TLS at Caddy and name the port as http.";

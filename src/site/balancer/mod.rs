@@ -13,10 +13,12 @@ use crate::error::{Class, Explain};
 
 mod caddy;
 mod haproxy;
+mod keepalived;
 mod nginx;
 
 pub use caddy::caddy;
 pub use haproxy::haproxy;
+pub use keepalived::{Floating, keepalived};
 pub use nginx::nginx;
 
 /// What there is behind the load balancer.
@@ -90,6 +92,14 @@ pub enum BalancerError {
         /// The port.
         port: u16,
     },
+    /// Whole seconds do not fit into it.
+    #[error("keepalived checks in whole seconds, and two checks do not fit into D, which is {drain:?}")]
+    DrainTooShort {
+        /// D.
+        drain: Duration,
+        /// The shortest that will do.
+        least: Duration,
+    },
     /// This program cannot do it.
     #[error("{program} cannot ask a gate before it passes TCP through (port {port})")]
     NoTcp {
@@ -109,6 +119,13 @@ impl Explain for BalancerError {
         Some(match self {
             BalancerError::Word { what: "port", .. } => {
                 "Write --port 443:tcp, --port 80:http:/health, or with another port at the units --port 80=8080:http:/health.".to_owned()
+            }
+            BalancerError::Word { what: "address" | "interface" | "router", .. } => {
+                "Write --address 10.1.0.100/24 --interface eth0, and --router with a number that no other group of the network has."
+                    .to_owned()
+            }
+            BalancerError::DrainTooShort { least, .. } => {
+                format!("Make `drain` under [witness] at least {least:?}; `ttl` has to be longer with it.")
             }
             BalancerError::Lacks { lacks: "gate", site } => format!(
                 "Write under [sites.{site}] where load balancers reach its gate: gate = {{ listen = \"0.0.0.0:7777\", url = \

@@ -17,11 +17,13 @@ impl Explain for Refusal {
             Refusal::WitnessUnread => {
                 "See that this site reaches the witness (`warmspare witness status`), then try again.".to_owned()
             }
-            Refusal::WitnessPutBack { seen, .. } => format!(
-                "It was restored from a backup, or is another one. Close both sites (`warmspare lease fence` at the live one), write \
-                 another place into `url` under [witness], and set that up: `warmspare witness init --term {}`.",
-                seen.next()
-            ),
+            Refusal::WitnessPutBack { seen, .. } => {
+                let above = seen.next();
+                format!(
+                    "It was restored from a backup, or is another one. Close both sites (`warmspare lease fence` at the live one), write \
+                     another place into `url` under [witness], and set that up: `warmspare witness init --term {above}`."
+                )
+            }
             Refusal::OtherTerm { expected, is } => other_term(*expected, *is),
             Refusal::OldRestore { is, .. } => format!(
                 "Another site was live after that point. Run `warmspare failover` again: it restores a point of term {is} first."
@@ -81,7 +83,7 @@ fn not_while(state: Name, asked: &Command) -> &'static str {
         ) => "Nothing to do: its gate is closed, and stays so until a person makes this site live.",
         (Command::LiftFence, Name::Standby) => "It is the spare. To make it live: `warmspare failover`.",
         (Command::Rejoin, Name::Live) => {
-            "It is live. To make it the spare, hand over: `warmspare switchover --to` the other site."
+            "It is live. To make it the spare, hand over to the other site: `warmspare switchover --to SITE`."
         }
         _ => way_out(state),
     }
