@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use warmspare::error::Explain;
-use warmspare::site::balancer::{Outline, Port, haproxy, nginx};
+use warmspare::site::balancer::{Outline, Port, caddy, haproxy, nginx};
 
 use crate::support::bucket_sites::BucketSites;
 
@@ -111,7 +111,7 @@ impl Service {
         let hosts = ["ams=127.0.0.1".to_owned(), "fra=127.0.0.2".to_owned()];
         let outline = Outline::new(("app", &["ams", "fra"]), &named, &hosts, &ports, DRAIN).unwrap();
         let [mut check, mut run] = start(&outline, folder.path());
-        let checked = check.output().expect("haproxy and nginx are installed");
+        let checked = check.output().expect("haproxy, nginx and caddy are installed");
         assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
         let program = run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         Service { gates, units, program, http, tcp, folder }
@@ -190,6 +190,19 @@ fn fronted(outline: &Outline, folder: &Path) -> [Command; 2] {
     [program(&["nginx", "-t"]), program(&["setpriv", "--pdeathsig", "KILL", "nginx"])]
 }
 
+fn caddied(outline: &Outline, folder: &Path) -> [Command; 2] {
+    let file = folder.join("Caddyfile");
+    std::fs::write(&file, format!("{{\n\tadmin off\n}}\n{}", caddy(outline).unwrap())).unwrap();
+    let program = |words: &[&str]| {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg("--adapter").arg("caddyfile").arg("--config").arg(&file);
+        // What it would keep in the home folder.
+        command.env("XDG_DATA_HOME", folder).env("XDG_CONFIG_HOME", folder);
+        command
+    };
+    [program(&["caddy", "validate"]), program(&["setpriv", "--pdeathsig", "KILL", "caddy", "run"])]
+}
+
 /// The unit of `fra` listens at 127.0.0.2, at the same port as the one of `ams`.
 async fn beside(service: &Service) -> Tiny {
     let listener = TcpListener::bind(("127.0.0.2", service.units[0].port)).await.unwrap();
@@ -206,7 +219,7 @@ async fn beside(service: &Service) -> Tiny {
     Tiny { port, well: Arc::default(), asked: Arc::default(), task }
 }
 
-/// What both programs must do.
+/// What all of them must do.
 async fn follows_the_gates(service: &Service) {
     service.until("503").await;
     service.gates[1].set(true);
@@ -261,6 +274,41 @@ async fn nginx_asks_the_gate_before_each_request() {
     service.gates[0].task.abort();
     service.gates[1].set(true);
     service.until("fra").await;
+    hears_nothing_of_the_client(&service).await;
+}
+
+/// A gate refuses a head that is too long: what a client sends must not decide whether a site is closed, nor be told to it.
+async fn hears_nothing_of_the_client(service: &Service) {
+    let mut stream = TcpStream::connect(("127.0.0.1", service.http)).await.unwrap();
+    let cookie = "c".repeat(6000);
+    let asked = format!("POST /x?y=1 HTTP/1.1\r\nHost: app\r\nCookie: {cookie}\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(asked.as_bytes()).await.unwrap();
+    let answered = head(&mut stream).await.expect("an answer");
+    assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+    let of_units: Vec<String> = service.units.iter().flat_map(Tiny::asked).collect();
+    assert!(of_units.iter().any(|head| head.starts_with("POST /x?y=1 ") && head.contains(&cookie)), "{of_units:?}");
+    for asked in service.gates.iter().flat_map(Tiny::asked) {
+        assert!(asked.starts_with("GET /live") && !asked.contains("y=1") && asked.len() < 500, "{asked}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn caddy_asks_the_gate_before_each_request() {
+    let service = Service::start(false, caddied).await;
+    let _fra = beside(&service).await;
+    follows_the_gates(&service).await;
+    // A unit that is ill gets nothing, though the gate is open; nor does the other site, whose gate is closed.
+    service.units[0].set(false);
+    service.until("503").await;
+    service.units[0].set(true);
+    service.until("ams").await;
+    // A gate that is gone is closed, and the other one is asked.
+    service.gates[0].task.abort();
+    service.gates[1].set(true);
+    service.until("fra").await;
+    hears_nothing_of_the_client(&service).await;
+    service.gates[1].set(false);
+    service.until("503").await;
 }
 
 #[test]
@@ -287,6 +335,17 @@ fn what_cannot_be_written_down_is_refused_with_words() {
     let units = ["ams=10.1.0.11", "fra=u-1.fra.example"];
     let check = |said: String, expected: &str| assert_eq!(said, expected);
     check(said(&gates, &units, &["443:tcp"]), "nginx cannot ask a gate before it passes TCP through (port 443)");
+    let outline = |port: &str| {
+        Outline::new(
+            ("app", &["ams", "fra"]),
+            &gates.map(str::to_owned),
+            &units.map(str::to_owned),
+            &[port.parse().unwrap()],
+            DRAIN,
+        )
+    };
+    let refused = caddy(&outline("443:tcp").unwrap()).unwrap_err();
+    assert_eq!(refused.to_string(), "Caddy cannot ask a gate before it passes TCP through (port 443)");
     check(said(&gates, &units, &["80:http:/", "80:tcp"]), "port 80 is there twice");
     check(said(&gates, &units[..1], &["80:http:/"]), "fra has no unit");
     check(said(&gates[..1], &units, &["80:http:/"]), "fra has no gate");

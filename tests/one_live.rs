@@ -1,6 +1,7 @@
 //! Two daemons, a witness, and a balancer that asks both all the time: whatever is killed, stopped or cut, one site takes traffic.
 
 use std::fs;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -154,7 +155,7 @@ fn what_is_refused_says_why_and_what_to_do() {
     let other =
         "error: this is ams, and `fra` was typed: nothing was done\nnext:  Type ams, if this is the site you mean.";
     says("ams", &["failover", "--first", "--yes", "fra"], 3, other);
-    let term = "error: the term is 0, not 4\nnext:  Somebody was faster. Find out who is live in term 0 before you decide again.";
+    let term = "error: the term is 0, not 4\nnext:  Term 4 has not been yet: look at `warmspare lease status`, then decide again.";
     says("ams", &["failover", "--first", "--if-term", "4", "--yes", "ams"], 3, term);
     let spare =
         "error: ams is STANDBY: a handing over does not begin here\nnext:  It holds no lease: run it at the live site.";
@@ -162,7 +163,7 @@ fn what_is_refused_says_why_and_what_to_do() {
     says("ams", &["release", "--yes", "ams"], 3, spare);
     let same = "error: `ams` is not the other site of ams\nnext:  Name the site it is handed over to; it is run at the one that is live.";
     says("ams", &["switchover", "--to", "ams", "--yes", "ams"], 2, same);
-    let lift = "error: refused: this site is STANDBY\nnext:  Restore a point here first.";
+    let lift = "error: ams refuses: this site is STANDBY: there is no fence to lift\nnext:  It is the spare. To make it live: `warmspare failover`.";
     says("ams", &["lease", "lift", "--yes", "ams"], 3, lift);
     let running = pair.refused("ams", &["run"], 3);
     assert!(
@@ -191,7 +192,7 @@ fn what_a_person_decided_outlives_the_daemon_and_a_live_site_refuses_what_would_
         "ams",
         &["failover", "--yes", "ams"],
         3,
-        "error: ams is LIVE: failover does not begin here\nnext:  It is live already.",
+        "error: ams is LIVE: failover does not begin here\nnext:  Nothing to do: it is live already.",
     );
     let live = pair.refused("ams", &["restore"], 3);
     assert!(live.contains("ams is the live site"), "{live}");
@@ -199,8 +200,8 @@ fn what_a_person_decided_outlives_the_daemon_and_a_live_site_refuses_what_would_
     assert_eq!(pair.status("ams")["maintenance"]["why"], "upgrade");
     pair.does("ams", &["lease", "fence", "--yes", "ams", "--why", "a drill"]);
     assert_eq!(pair.gate("ams"), Some(503));
-    let fenced = "error: ams is FENCED: failover does not begin here\nnext:  Find out why. Then `warmspare lease lift`, if it is to be live again, \
-                  or `warmspare lease rejoin`.";
+    let fenced = "error: ams is FENCED: failover does not begin here\nnext:  Find out why: `warmspare lease status`. Then `warmspare lease lift`, \
+                  if it is to be live again, or `warmspare lease rejoin`, which makes it the spare.";
     says("ams", &["failover", "--yes", "ams"], 3, fenced);
     drop(ams);
     let ams = pair.start("ams");
@@ -221,4 +222,123 @@ fn what_a_person_decided_outlives_the_daemon_and_a_live_site_refuses_what_would_
                 next:  Write under [sites.ams] where load balancers reach this host: gate = { listen = \"10.1.0.2:7777\" }.";
     says("ams", &["run"], 2, gate);
     drop(fra);
+}
+
+/// In this state, what each command is refused with.
+fn refuses(pair: &Pair, site: &str, state: &str, refusals: &[(&[&str], &str)]) {
+    pair.until_state(site, state);
+    for (command, expected) in refusals {
+        let arguments = [command, &["--yes", site][..]].concat();
+        says(pair, site, &arguments, 3, &format!("error: {expected}"));
+    }
+}
+
+const NOTHING_UNDER_WAY: &str = "nothing is under way that can be given up\n\
+    next:  Nothing to do here; `warmspare lease status` at the other site says whether something is under way there.";
+const NO_REJOIN: &str = "only a site that is FENCED or STALE rejoins\nnext:  ";
+
+#[test]
+fn every_step_is_refused_where_it_makes_no_sense_or_in_another_term() {
+    let (pair, _daemons) = live();
+    let orders: [&[&str]; 6] = [
+        &["release"],
+        &["switchover", "--to", "fra"],
+        &["lease", "cancel"],
+        &["lease", "fence"],
+        &["lease", "lift"],
+        &["lease", "rejoin"],
+    ];
+    for order in orders {
+        let arguments = [order, &["--if-term", "7", "--yes", "ams"]].concat();
+        let later = "error: the term is 1, not 7\nnext:  Term 7 has not been yet: look at `warmspare lease status`, then decide again.";
+        says(&pair, "ams", &arguments, 3, later);
+    }
+    let faster = "error: the term is 1, not 0\nnext:  Somebody was faster: `warmspare lease status` says who is live in term 1. Then decide again.";
+    says(&pair, "fra", &["failover", "--if-term", "0", "--yes", "fra"], 3, faster);
+    // Maintenance makes a live site no spare.
+    pair.does("ams", &["gate", "maintenance", "on", "--why", "upgrade"]);
+    let live = |what: &str, next: &str| format!("ams refuses: this site is LIVE: {what}{next}");
+    let refusals: [(&[&str], &str); 4] = [
+        (&["failover"], "ams is LIVE: failover does not begin here\nnext:  Nothing to do: it is live already."),
+        (&["lease", "cancel"], &live(NOTHING_UNDER_WAY, "")),
+        (&["lease", "lift"], &live("there is no fence to lift\nnext:  ", "Nothing to do: it is live already.")),
+        (
+            &["lease", "rejoin"],
+            &live(
+                NO_REJOIN,
+                "It is live. To make it the spare, hand over to the other site: `warmspare switchover --to SITE`.",
+            ),
+        ),
+    ];
+    refuses(&pair, "ams", "LIVE", &refusals);
+    let spare = |what: &str, next: &str| format!("fra refuses: this site is STANDBY: {what}{next}");
+    let no_lease =
+        "fra is STANDBY: a handing over does not begin here\nnext:  It holds no lease: run it at the live site.";
+    let no_fence = "it is not live, so there is nothing to fence\nnext:  ";
+    let refusals: [(&[&str], &str); 5] = [
+        (&["release"], no_lease),
+        (&["switchover", "--to", "ams"], no_lease),
+        (&["lease", "cancel"], &spare(NOTHING_UNDER_WAY, "")),
+        (
+            &["lease", "fence"],
+            &spare(no_fence, "Nothing to do: its gate is closed, and stays so until a person makes this site live."),
+        ),
+        (
+            &["lease", "rejoin"],
+            &spare(NO_REJOIN, "Nothing to do: it is the spare. To make it live: `warmspare failover`."),
+        ),
+    ];
+    refuses(&pair, "fra", "STANDBY", &refusals);
+}
+
+#[test]
+fn a_handing_over_that_hangs_refuses_a_takeover_and_goes_on() {
+    let (pair, _daemons) = live();
+    // The final point cannot be taken: it goes on trying, until that is given up.
+    let (vault, away) = (pair.sites.path().join("vault"), pair.sites.path().join("vault.away"));
+    fs::rename(&vault, &away).unwrap();
+    let mut releasing = pair.command("ams", &["release", "--yes", "ams"]).stderr(Stdio::null()).spawn().unwrap();
+    let draining = "ams is DRAINING: failover does not begin here\n\
+        next:  It is handing over: wait until it has ended, or give that up with `warmspare lease cancel`.";
+    let lift = "ams refuses: this site is DRAINING: there is no fence to lift\n\
+        next:  It is handing over: wait until it has ended, or give that up with `warmspare lease cancel`.";
+    refuses(&pair, "ams", "DRAINING", &[(&["failover"], draining), (&["lease", "lift"], lift)]);
+    fs::rename(&away, &vault).unwrap();
+    assert!(releasing.wait().unwrap().success(), "it goes on where it was");
+    pair.until_state("ams", "RELEASED");
+    pair.does("ams", &["failover", "--yes", "ams"]);
+}
+
+#[test]
+fn a_command_whose_daemon_is_killed_or_has_no_witness_says_what_to_do() {
+    let (pair, [ams, fra]) = live();
+    pair.sites.put("core/a.hart", b"first");
+    pair.does("ams", &["capture"]);
+    let mut waiting = pair.command("fra", &["failover", "--yes", "fra"]);
+    let waiting = waiting.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let under_way =
+        "A takeover is under way here: wait until it has ended, or give it up with `warmspare lease cancel`.";
+    let rejoin = format!("fra refuses: this site is WAITING: {NO_REJOIN}{under_way}");
+    refuses(&pair, "fra", "WAITING", &[(&["lease", "rejoin"], &rejoin)]);
+    fra.signal(Signal::KILL);
+    drop(fra);
+    let ended = waiting.wait_with_output().unwrap();
+    let words = String::from_utf8_lossy(&ended.stderr);
+    let gone = "error: the daemon of fra ended while this command waited for it\n\
+        next:  See its log, start it again (`warmspare run`), and look where it stands (`warmspare lease status`). Run this again: it goes \
+        on from there.\n";
+    assert!(ended.status.code() == Some(1) && words.ends_with(gone), "{words}");
+
+    // Started again where the record is gone, it knows of nobody who is live, and takes nothing.
+    let empty = pair.sites.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let swap = || renameat_with(CWD, pair.witness(), CWD, &empty, RenameFlags::EXCHANGE).unwrap();
+    swap();
+    let fra = pair.start("fra");
+    let lost = "error: the witness answers fra, and has no record\nnext:  If it is new, run `warmspare witness init`. If there was a record, \
+                it is lost: fence both sites first, then give `--term` a number above every term there was.";
+    says(&pair, "fra", &["failover", "--yes", "fra"], 5, lost);
+    swap();
+    pair.until("fra", "reads the witness", |status| status["record"]["term"] == 1);
+    drop((ams, fra));
 }

@@ -510,15 +510,18 @@ pub(super) enum WitnessCommand {
         json: bool,
     },
     /// Lists what the record was, newest first, as far as its store remembers: a day, or what etcd has not compacted.
-    History {
-        /// List no more than so many.
-        #[arg(long, value_name = "N", default_value_t = 20)]
-        limit: usize,
+    History(HistoryCommand),
+}
 
-        /// Print them as JSON.
-        #[arg(long)]
-        json: bool,
-    },
+#[derive(Debug, Args)]
+pub(super) struct HistoryCommand {
+    /// List no more than so many.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: usize,
+
+    /// Print them as JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

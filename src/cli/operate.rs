@@ -7,9 +7,10 @@ use futures_util::FutureExt;
 
 use super::operating::SwitchoverCommand;
 use super::operating::{Asked, FailoverCommand, LeaseCommand, MaintenanceCommand, ReleaseCommand};
+use super::witness::history;
 use super::{progress, words};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Here};
 use crate::daemon;
 use crate::error::{Class, Error};
 use crate::process::operator;
@@ -121,6 +122,9 @@ pub(super) async fn lease(
 ) -> Result<Option<Class>, Error> {
     let (wish, asked, what) = match command {
         LeaseCommand::Status { json } => return status(&config, &site, json, clock).await,
+        LeaseCommand::History(command) => {
+            return history(&Here::led(config, &site, None)?, &command).await;
+        }
         LeaseCommand::Cancel(asked) => (Wish::Cancel, asked, "gives up what was begun"),
         LeaseCommand::Fence(asked) => (Wish::Fence, asked, "closes, and stays closed"),
         LeaseCommand::Lift(asked) => (Wish::LiftFence, asked, "opens again, if the lease is still its own"),

@@ -64,6 +64,8 @@ pub(super) enum LeaseCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Lists what the record of the witness was, newest first: who was live in which term, by whose word. No daemon is asked.
+    History(super::arguments::HistoryCommand),
     /// Gives up a takeover or a handing over that was begun, as long as nothing was asked of the witness.
     Cancel(Asked),
     /// Closes this site, and keeps it closed until a person lifts that.

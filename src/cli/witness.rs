@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::arguments::{WitnessCommand, WitnessInit, WitnessSelftest};
+use super::arguments::{HistoryCommand, WitnessCommand, WitnessInit, WitnessSelftest};
 use super::words;
 use crate::clock::Clock;
 use crate::config::{Config, Here};
@@ -43,7 +43,7 @@ pub(super) async fn run(
         WitnessCommand::Init(command) => init(&here, &command, clock).await,
         WitnessCommand::Selftest(command) => selftest(&here, &command).await,
         WitnessCommand::Status { json } => status(&here, json, clock).await,
-        WitnessCommand::History { limit, json } => history(&here, limit, json).await,
+        WitnessCommand::History(command) => history(&here, &command).await,
     }
 }
 
@@ -154,10 +154,11 @@ fn status_table(status: &Status, clock: &dyn Clock) -> String {
     words::table(&rows)
 }
 
-async fn history(here: &Here, limit: usize, json: bool) -> Result<Option<Class>, Error> {
+/// What the record was, for `lease history`, too.
+pub(super) async fn history(here: &Here, command: &HistoryCommand) -> Result<Option<Class>, Error> {
     let witness = witness::open(&here.config, &here.site)?;
-    let entries = witness.history(limit).await?;
-    if json {
+    let entries = witness.history(command.limit).await?;
+    if command.json {
         let entries = entries.iter().map(|(revision, record)| EntryJson { revision: revision.0, record });
         words::json(&entries.collect::<Vec<_>>());
         return Ok(None);

@@ -45,6 +45,7 @@ mod words;
 mod writing;
 
 pub use event::{Action, Answer, Command, Done, Event, FenceProof, Pace, PeerRequest, Refusal, What, Why};
+pub use explain::{other_term, way_out};
 pub use pruning::{KEPT_FOR, prunable};
 use rule::{Broken, Rule};
 pub use timing::{Timing, TimingError};

@@ -15,7 +15,7 @@ use super::daemon::words::Wish;
 use super::daemon::{DaemonError, Needs, Reached, here};
 use super::driver::{By, StatusAt};
 use super::journal::{Entry, Operations, Step};
-use super::lease::Name;
+use super::lease::{Name, Term, other_term, way_out};
 use super::witness::Mode;
 use crate::clock::Clock;
 use crate::config::{Config, Here};
@@ -71,6 +71,12 @@ pub enum OperateError {
         /// Who wrote the record.
         operator: String,
     },
+    /// Nobody is known to have been live.
+    #[error("the witness answers {site}, and has no record")]
+    NoRecord {
+        /// The site.
+        site: String,
+    },
     /// The restore has a red proof.
     #[error("point {point} is restored and not proven equal: {site} does not become live with it")]
     Different {
@@ -113,6 +119,7 @@ impl Explain for OperateError {
             OperateError::NotTheOther { .. } => Class::Usage,
             OperateError::Different { .. } => Class::Incomplete,
             OperateError::GivenUp { .. } => Class::Failed,
+            OperateError::NoRecord { .. } => Class::Witness,
             _ => Class::Refused,
         }
     }
@@ -120,19 +127,22 @@ impl Explain for OperateError {
     fn next_step(&self) -> Option<String> {
         Some(match self {
             OperateError::NotFrom { state, .. } => not_from(*state).to_owned(),
-            OperateError::OtherTerm { is, .. } => {
-                format!("Somebody was faster. Find out who is live in term {is} before you decide again.")
-            }
+            OperateError::OtherTerm { expected, is } => other_term(Term(*expected), Term(*is)),
             OperateError::NotTheOther { .. } => {
                 "Name the site it is handed over to; it is run at the one that is live.".to_owned()
             }
             OperateError::NotFirst { .. } => {
                 "Leave --first out: the newest point is restored and proven here, then taken live.".to_owned()
             }
-            OperateError::Different { .. } => {
-                "Look at the report of the restore; restore an earlier point, or mend what differs and run it again."
+            OperateError::NoRecord { .. } => {
+                "If it is new, run `warmspare witness init`. If there was a record, it is lost: fence both sites first, then give `--term` \
+                 a number above every term there was."
                     .to_owned()
             }
+            OperateError::Different { point, .. } => format!(
+                "See what differs: report.txt of the run restores/{point}-… in the state folder. Mend it and run this again; this site \
+                 is a spare until then."
+            ),
             OperateError::GivenUp { .. } => {
                 "See `warmspare lease status` and the daemon's log, then run it again.".to_owned()
             }
@@ -144,18 +154,10 @@ impl Explain for OperateError {
 
 fn not_from(state: Name) -> &'static str {
     match state {
-        Name::Uninit => "See that this site reaches the witness, and that `warmspare witness init` was run once.",
-        Name::Live => "It is live already.",
-        Name::Draining => "It is handing over: wait until it has ended, or give that up with `warmspare lease cancel`.",
-        Name::Closed => {
-            "It holds the lease: it opens by itself when it reaches the witness, or hand over with `warmspare release`."
+        Name::Standby | Name::Restoring | Name::Ready | Name::Waiting | Name::Acquiring => {
+            "It holds no lease: run it at the live site."
         }
-        Name::Fenced => {
-            "Find out why. Then `warmspare lease lift`, if it is to be live again, or `warmspare lease rejoin`."
-        }
-        Name::Stale => "Another site was live since: `warmspare lease rejoin` makes this one its spare.",
-        Name::Released => "It has let go already: `warmspare failover` takes it, here or at the other site.",
-        _ => "It holds no lease: run it at the live site.",
+        _ => way_out(state),
     }
 }
 
@@ -263,10 +265,38 @@ impl Operator<'_> {
         loop {
             let status = daemon.status().await?;
             let waited = self.clock.boot().saturating_sub(begun);
-            if status.record.is_some() || status.witness_error.is_some() || waited > FIRST_READ_MAX {
+            let is_told = status.record.is_some() || status.witness_error.is_some();
+            if is_told || status.witness_answered_ms.is_some() || waited > FIRST_READ_MAX {
                 return Ok(status);
             }
             tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    /// A site that has just become stale, or has let go, reads the record anew before it can be a spare under it, or take it back.
+    async fn watched(&self, daemon: &Reached, mut status: StatusAt) -> Result<StatusAt, Error> {
+        let begun = self.clock.boot();
+        let is_due = |status: &StatusAt| {
+            let reads_anew = matches!(status.state, Name::Standby | Name::Released | Name::Stale | Name::Fenced);
+            reads_anew && status.still_for_ms.is_none() && status.witness_error.is_none()
+        };
+        while is_due(&status) && self.clock.boot().saturating_sub(begun) <= FIRST_READ_MAX {
+            tokio::time::sleep(EVERY).await;
+            status = daemon.status().await?;
+        }
+        Ok(status)
+    }
+
+    /// How the daemon stands while something goes on in it. One that hangs up may be ending: it is asked once more.
+    async fn meanwhile(&self, daemon: &Reached) -> Result<StatusAt, Error> {
+        let mut answered = daemon.status().await;
+        if matches!(answered, Err(DaemonError::Silent { .. })) {
+            tokio::time::sleep(EVERY).await;
+            answered = daemon.status().await;
+        }
+        match answered {
+            Err(DaemonError::None { site }) => Err(DaemonError::Gone { site }.into()),
+            answered => Ok(answered?),
         }
     }
 
@@ -299,7 +329,11 @@ impl Operator<'_> {
     }
 
     fn may_take_over(&self, status: &StatusAt, takeover: &Takeover) -> Result<(), Error> {
-        let Some(record) = &status.record else { return Err(self.given_up(status, "failover")) };
+        let Some(record) = &status.record else {
+            let has_answered = status.witness_error.is_none() && status.witness_answered_ms.is_some();
+            let none = || OperateError::NoRecord { site: self.site.to_owned() }.into();
+            return Err(if has_answered { none() } else { self.given_up(status, "failover") });
+        };
         self.check_term(record.term)?;
         let is_spare = matches!(
             status.state,
@@ -328,7 +362,7 @@ impl Operator<'_> {
     /// # Errors
     /// When it is refused at any step; run again, it goes on from the state it finds.
     pub async fn take_over(&self, takeover: &Takeover, progress: &Progress) -> Result<Outcome, Error> {
-        let status = self.preview_takeover(takeover).await?;
+        let status = self.watched(&self.daemon()?, self.preview_takeover(takeover).await?).await?;
         if let Some(begun) = self.last_step()?.filter(|last| !last.is_end()) {
             (self.tell)(&unfinished(&begun));
         }
@@ -410,7 +444,7 @@ impl Operator<'_> {
     async fn until_live(&self, daemon: &Reached, lock: FileLock) -> Result<StatusAt, Error> {
         let (mut held, mut told, mut failing_since) = (Some(lock), None, None);
         loop {
-            let status = daemon.status().await?;
+            let status = self.meanwhile(daemon).await?;
             match status.state {
                 Name::Live => return Ok(status),
                 Name::Waiting | Name::Acquiring => {}
@@ -466,7 +500,7 @@ impl Operator<'_> {
         (self.tell)("the gate is closed; what is under way has its time to end, then the final point is taken");
         let mut told = None;
         loop {
-            let status = daemon.status().await?;
+            let status = self.meanwhile(&daemon).await?;
             match status.state {
                 // The other site may have taken it before this was asked.
                 Name::Released | Name::Standby => {
@@ -494,14 +528,8 @@ impl Operator<'_> {
         let daemon = self.daemon()?;
         let mut status = self.status().await?;
         self.check_term(status.term.unwrap_or(status.highest_term).0)?;
-        let begun = self.clock.boot();
-        // A site that has just become stale reads the record anew before it can be a spare under it.
-        while wish == Wish::Rejoin && status.still_for_ms.is_none() && status.witness_error.is_none() {
-            if self.clock.boot().saturating_sub(begun) > FIRST_READ_MAX {
-                break;
-            }
-            tokio::time::sleep(EVERY).await;
-            status = daemon.status().await?;
+        if wish == Wish::Rejoin {
+            status = self.watched(&daemon, status).await?;
         }
         let operation = wish.to_string();
         let work = async {

@@ -127,8 +127,14 @@ impl Network {
     }
 
     fn does(&self, place: &str, command: &[&str]) {
+        self.says(place, command);
+    }
+
+    /// What a command that ends well says in a place.
+    pub fn says(&self, place: &str, command: &[&str]) -> String {
         let output = self.enter(place).args(command).output().unwrap();
         assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// In `place`, passes on what comes to each `bind` to each `server`, as HAProxy spells them.

@@ -55,6 +55,10 @@ async fn a_witness_is_set_up_once_and_says_who_is_live() {
     assert!(history.starts_with("REVISION  TERM") && history.lines().count() == 2, "{history}");
     let history = json(&sites.run("fra", &["witness", "history", "--json"]));
     assert_eq!(history[0]["record"]["nonce"], made["record"]["nonce"]);
+    for arguments in [&["--json"][..], &["--limit", "1"], &[]] {
+        let of = |command: &str| sites.run("fra", &[&[command, "history"], arguments].concat());
+        assert_eq!(of("lease"), of("witness"), "the same record, under both names");
+    }
     let output = sites.command("fra", ["witness", "selftest"]).output().unwrap();
     let (out, words) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert!(output.status.success() && out.contains("ok  lets one of many win"), "{out}");
@@ -151,6 +155,7 @@ async fn a_witness_in_a_database_has_a_server_of_its_own() {
 #[tokio::test]
 async fn without_a_witness_every_command_says_how_to_have_one() {
     let sites = Sites::empty().await;
+    assert!(sites.refused("ams", &["lease", "history"], 2).starts_with("error: the configuration names no witness\n"));
     for command in [vec!["init"], vec!["selftest"], vec!["status"], vec!["history"]] {
         let arguments: Vec<&str> = std::iter::once("witness").chain(command).collect();
         assert_eq!(sites.refused("ams", &arguments, 2), {

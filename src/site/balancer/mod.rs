@@ -11,10 +11,14 @@ use std::time::Duration;
 
 use crate::error::{Class, Explain};
 
+mod caddy;
 mod haproxy;
+mod keepalived;
 mod nginx;
 
+pub use caddy::caddy;
 pub use haproxy::haproxy;
+pub use keepalived::{Floating, keepalived};
 pub use nginx::nginx;
 
 /// What there is behind the load balancer.
@@ -88,9 +92,19 @@ pub enum BalancerError {
         /// The port.
         port: u16,
     },
+    /// Whole seconds do not fit into it.
+    #[error("keepalived checks in whole seconds, and two checks do not fit into D, which is {drain:?}")]
+    DrainTooShort {
+        /// D.
+        drain: Duration,
+        /// The shortest that will do.
+        least: Duration,
+    },
     /// This program cannot do it.
-    #[error("nginx cannot ask a gate before it passes TCP through (port {port})")]
+    #[error("{program} cannot ask a gate before it passes TCP through (port {port})")]
     NoTcp {
+        /// The program.
+        program: &'static str,
         /// The port.
         port: u16,
     },
@@ -106,6 +120,13 @@ impl Explain for BalancerError {
             BalancerError::Word { what: "port", .. } => {
                 "Write --port 443:tcp, --port 80:http:/health, or with another port at the units --port 80=8080:http:/health.".to_owned()
             }
+            BalancerError::Word { what: "address" | "interface" | "router", .. } => {
+                "Write --address 10.1.0.100/24 --interface eth0, and --router with a number that no other group of the network has."
+                    .to_owned()
+            }
+            BalancerError::DrainTooShort { least, .. } => {
+                format!("Make `drain` under [witness] at least {least:?}; `ttl` has to be longer with it.")
+            }
             BalancerError::Lacks { lacks: "gate", site } => format!(
                 "Write under [sites.{site}] where load balancers reach its gate: gate = {{ listen = \"0.0.0.0:7777\", url = \
                  \"http://10.1.0.2:7777\" }}, or name it: --gate {site}=10.1.0.2:7777."
@@ -114,9 +135,9 @@ impl Explain for BalancerError {
                 "Name each site's gate and units: --gate ams=10.1.0.2:7777 --unit ams=10.1.0.11, and the same for the other one.".to_owned()
             }
             BalancerError::Twice { .. } => "Name each port once.".to_owned(),
-            BalancerError::NoTcp { .. } => {
-                "Use HAProxy for it (`warmspare gate config haproxy`), or end TLS at nginx and name the port as http.".to_owned()
-            }
+            BalancerError::NoTcp { program, .. } => format!(
+                "Use HAProxy for it (`warmspare gate config haproxy`), or end TLS at {program} and name the port as http."
+            ),
         })
     }
 }
@@ -237,7 +258,7 @@ fn is_path(text: &str) -> bool {
     text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/.-_~?=&%".contains(&byte))
 }
 
-/// Milliseconds, as both programs write them.
+/// Milliseconds, as all the programs write them.
 fn ms(span: Duration) -> String {
     format!("{}ms", span.as_millis().max(1))
 }

@@ -12,7 +12,7 @@ use super::{BalancerError, Behind, Outline, Port, Speaks, ms};
 /// [`BalancerError::NoTcp`] for a port that passes TCP through: nginx cannot ask a gate there.
 pub fn nginx(outline: &Outline) -> Result<String, BalancerError> {
     if let Some(port) = outline.ports.iter().find(|port| port.speaks == Speaks::Tcp) {
-        return Err(BalancerError::NoTcp { port: port.listen });
+        return Err(BalancerError::NoTcp { program: "nginx", port: port.listen });
     }
     let mut text = outline.head("nginx");
     for site in &outline.sites {
@@ -62,7 +62,8 @@ fn server(outline: &Outline, port: &Port) -> String {
         let next = next.unwrap_or_else(|| "@closed".to_owned());
         text += &format!(
             "\n    location = /.warmspare/{} {{\n        internal;\n        proxy_pass http://{gate}/live?deny=403;\n        \
-             proxy_pass_request_body off;\n        proxy_set_header Content-Length \"\";\n        \
+             proxy_pass_request_body off;\n        # Nothing of the client's is the gate's business, which refuses a head that is too long.\n        \
+             proxy_pass_request_headers off;\n        proxy_set_header Content-Length \"\";\n        \
              proxy_connect_timeout {patience};\n        proxy_read_timeout {patience};\n    }}\n",
             site.site
         );

@@ -118,7 +118,10 @@ impl Desk {
                     Err(error) => Told::Refused { what: error.to_string(), next: error.next_step() },
                 },
                 (None, _) => no_lease(),
-                (_, None) => Told::Refused { what: "that is not the name of a point".to_owned(), next: None },
+                (_, None) => {
+                    let next = "`warmspare points` lists those there are.";
+                    Told::Refused { what: "that is not the name of a point".to_owned(), next: Some(next.to_owned()) }
+                }
             },
             Err(error) => {
                 let next = "Use the same release for commands and daemon; after an update, restart the daemon.";

@@ -103,7 +103,9 @@ impl Explain for RunError {
             ),
             RunError::Runs { .. } => "Leave it, or end it first: two would fight for one lease.".to_owned(),
             RunError::Machine { .. } => {
-                "Check the state folder: it has to be there, this user's, and its path short.".to_owned()
+                "If it is of the state folder: that has to be there, this user's, and its path short. Else see what this user may use \
+                 (`ulimit -a`)."
+                    .to_owned()
             }
             RunError::Ended { .. } => "Start it again: it goes on where it was. See its log for the reason.".to_owned(),
         })

@@ -35,6 +35,12 @@ pub enum DaemonError {
         /// The site.
         site: String,
     },
+    /// It ended under a command.
+    #[error("the daemon of {site} ended while this command waited for it")]
+    Gone {
+        /// The site.
+        site: String,
+    },
     /// It hung up, or did not answer.
     #[error("the daemon at {socket} does not answer: {what}")]
     Silent {
@@ -44,8 +50,10 @@ pub enum DaemonError {
         what: String,
     },
     /// It refuses.
-    #[error("refused: {what}")]
+    #[error("{site} refuses: {what}")]
     Refused {
+        /// The site.
+        site: String,
         /// Why.
         what: String,
         /// What to do.
@@ -69,7 +77,7 @@ pub enum DaemonError {
 impl Explain for DaemonError {
     fn class(&self) -> Class {
         match self {
-            DaemonError::Silent { .. } | DaemonError::OtherClock => Class::Failed,
+            DaemonError::Gone { .. } | DaemonError::Silent { .. } | DaemonError::OtherClock => Class::Failed,
             _ => Class::Refused,
         }
     }
@@ -80,7 +88,16 @@ impl Explain for DaemonError {
                 "Start it: `warmspare run`. What the witness itself says is shown by `warmspare witness status`."
                     .to_owned(),
             ),
-            DaemonError::Silent { .. } => Some("See its log; it may be ending just now.".to_owned()),
+            DaemonError::Gone { .. } => Some(
+                "See its log, start it again (`warmspare run`), and look where it stands (`warmspare lease status`). Run this again: it \
+                 goes on from there."
+                    .to_owned(),
+            ),
+            DaemonError::Silent { .. } => Some(
+                "See its log: it may be ending, or hang. What it was told before goes on; its gate closes with the lease, whatever it \
+                 does."
+                    .to_owned(),
+            ),
             DaemonError::Refused { next, .. } => next.clone(),
             DaemonError::NotLive { .. } => {
                 Some("Run it at the live site; `warmspare lease status` says how this one stands.".to_owned())
@@ -131,7 +148,7 @@ impl Reached {
         let line = line.map_err(|_| self.silent("no answer in time"))?.map_err(|error| self.silent(error))?;
         let line = line.ok_or_else(|| self.silent("it hung up"))?;
         match serde_json::from_str(&line).map_err(|error| self.silent(error))? {
-            Told::Refused { what, next } => Err(DaemonError::Refused { what, next }),
+            Told::Refused { what, next } => Err(DaemonError::Refused { site: self.site.clone(), what, next }),
             told => Ok(told),
         }
     }
@@ -200,7 +217,7 @@ impl Reached {
         let line = line.ok_or_else(|| self.silent("it hung up before the job had ended"))?;
         match serde_json::from_str(&line).map_err(|error| self.silent(error))? {
             Told::Ran { run } => Ok(run),
-            Told::Refused { what, next } => Err(DaemonError::Refused { what, next }),
+            Told::Refused { what, next } => Err(DaemonError::Refused { site: self.site.clone(), what, next }),
             _ => Err(self.silent("it answered something else")),
         }
     }

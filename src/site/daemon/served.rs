@@ -38,6 +38,19 @@ impl Explain for ServedError {
     fn class(&self) -> Class {
         Class::Failed
     }
+
+    fn next_step(&self) -> Option<String> {
+        Some(match self {
+            ServedError::Name { .. } => {
+                "It is tried again. If that ends so, too: `warmspare lease cancel`, and report it as a defect."
+                    .to_owned()
+            }
+            ServedError::Thread { .. } => {
+                "It is tried again. See how many threads this user may have (`ulimit -u`).".to_owned()
+            }
+            ServedError::GivenUp { .. } => "See the daemon's log; it is tried again.".to_owned(),
+        })
+    }
 }
 
 /// A site with sources.
@@ -139,4 +152,41 @@ async fn in_its_thread<T: Send + 'static>(
     let thread = std::thread::Builder::new().name(what.to_owned()).spawn(run);
     thread.map_err(|source| ServedError::Thread { what, source })?;
     awaited.await.map_err(|_| ServedError::GivenUp { what })?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_is_lost_on_its_way_says_whether_it_is_tried_again() {
+        let check = |error: ServedError, expected: [&str; 2]| {
+            // A new one does not compile without its line below.
+            match &error {
+                ServedError::Name { .. } | ServedError::Thread { .. } | ServedError::GivenUp { .. } => {}
+            }
+            assert_eq!((error.class(), error.next_step().as_deref()), (Class::Failed, Some(expected[1])));
+            assert_eq!(error.to_string(), expected[0]);
+        };
+        let source = "x".parse::<PointId>().unwrap_err();
+        check(
+            ServedError::Name { name: "x".to_owned(), source },
+            [
+                "the final point was taken, and its name x is none",
+                "It is tried again. If that ends so, too: `warmspare lease cancel`, and report it as a defect.",
+            ],
+        );
+        let source = std::io::ErrorKind::WouldBlock.into();
+        check(
+            ServedError::Thread { what: "going live", source },
+            [
+                "the machine gives no thread for going live",
+                "It is tried again. See how many threads this user may have (`ulimit -u`).",
+            ],
+        );
+        check(
+            ServedError::GivenUp { what: "the final point" },
+            ["the final point was given up", "See the daemon's log; it is tried again."],
+        );
+    }
 }

@@ -107,7 +107,7 @@ impl Explain for MemoryError {
                  it is live again.",
                 path.display()
             ),
-            MemoryError::Other { .. } => "Give each site a state folder of its own.".to_owned(),
+            MemoryError::Other { .. } => "Give each site a folder of its own: `state` under [sites.NAME].".to_owned(),
         })
     }
 }

@@ -63,7 +63,7 @@ impl Explain for OrderError {
     fn next_step(&self) -> Option<String> {
         match self {
             OrderError::Refused(refusal) => refusal.next_step(),
-            OrderError::Ended => Some("See its log for the reason, and start it again.".to_owned()),
+            OrderError::Ended => Some("See its log for the reason, and start it again: `warmspare run`.".to_owned()),
         }
     }
 }

@@ -55,7 +55,7 @@ impl Explain for GateError {
         Some(match self {
             GateError::Listen { address, .. } => {
                 format!(
-                    "See who listens there (`ss -ltnp 'sport = {}'`), or give the gate another address.",
+                    "See who listens there (`ss -ltnp 'sport = {}'`), or write another address into `gate` under [sites.NAME].",
                     address.port()
                 )
             }

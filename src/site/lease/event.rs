@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::explain::not_begun;
 use super::words::{BootInstant, Durable, Name, Nonce, Proposal, RequestId, Revision, Seen, Side, Term, WitnessId};
 use crate::vault::layout::PointId;
 
@@ -69,7 +70,7 @@ pub struct PeerRequest {
 }
 
 /// What a person can decide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// Take part in the system of this witness.
     Join,
@@ -219,8 +220,13 @@ pub enum Why {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refusal {
     /// Not in this state.
-    #[error("this site is {0}")]
-    NotWhile(Name),
+    #[error("this site is {state}: {}", not_begun(.asked))]
+    NotWhile {
+        /// The state.
+        state: Name,
+        /// What was asked.
+        asked: Command,
+    },
     /// The record was not read since this process started.
     #[error("the witness has not been read yet")]
     WitnessUnread,

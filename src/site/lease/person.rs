@@ -24,13 +24,13 @@ impl Lease {
         }
     }
 
-    fn not_now<T>(&self) -> Result<T, Refusal> {
-        Err(Refusal::NotWhile(self.name()))
+    fn not_now<T>(&self, asked: Command) -> Result<T, Refusal> {
+        Err(Refusal::NotWhile { state: self.name(), asked })
     }
 
     fn join(&mut self) -> Result<(), Refusal> {
         if self.phase != Phase::Uninit {
-            return self.not_now();
+            return self.not_now(Command::Join);
         }
         self.stand_by()
     }
@@ -47,13 +47,13 @@ impl Lease {
     fn rejoin(&mut self) -> Result<(), Refusal> {
         match self.phase {
             Phase::Stale(_) | Phase::Fenced(_) => self.stand_by(),
-            _ => self.not_now(),
+            _ => self.not_now(Command::Rejoin),
         }
     }
 
     fn restore(&mut self) -> Result<(), Refusal> {
         if self.phase != Phase::Standby {
-            return self.not_now();
+            return self.not_now(Command::Restore);
         }
         let seen = self.watch.ok_or(Refusal::WitnessUnread)?.seen;
         if seen.term < self.highest {
@@ -70,7 +70,7 @@ impl Lease {
             Phase::Waiting(Restored { own: true, .. }, _) => Phase::Released,
             Phase::Waiting(restored, _) => Phase::Ready(restored),
             Phase::Draining(held, _) if !has_released => Phase::Closed { held, undoing: false },
-            _ => return self.not_now(),
+            _ => return self.not_now(Command::Cancel),
         };
         self.reopen_if_valid(turn);
         Ok(())
@@ -85,7 +85,7 @@ impl Lease {
                 Restored { term: self.highest, point, own: true }
             }
             (Phase::Released, None) => return Err(Refusal::WitnessUnread),
-            _ => return self.not_now(),
+            _ => return self.not_now(Command::Acquire { if_term, pace }),
         };
         let seen = seen.ok_or(Refusal::WitnessUnread)?;
         if let Some(expected) = if_term
@@ -108,7 +108,7 @@ impl Lease {
 
     fn release(&mut self, to: Option<Side>, turn: &mut Turn) -> Result<(), Refusal> {
         let (Phase::Live(held) | Phase::Closed { held, .. } | Phase::Starting(held)) = self.phase else {
-            return self.not_now();
+            return self.not_now(Command::Release { to });
         };
         self.phase = Phase::Draining(held, Drain { to, closed_at: turn.at, drained: None });
         self.plea = None;
@@ -119,7 +119,7 @@ impl Lease {
     fn fence(&mut self, turn: &mut Turn) -> Result<(), Refusal> {
         let may_be_live = self.held().is_some() || matches!(self.phase, Phase::Resuming { .. } | Phase::Acquiring(..));
         if !may_be_live {
-            return self.not_now();
+            return self.not_now(Command::Fence);
         }
         self.stop(Phase::Fenced(Why::Operator), Why::Operator, turn);
         Ok(())
@@ -128,7 +128,7 @@ impl Lease {
     /// Back as after a restart, with the application to be started and looked at: whoever fenced may have stopped it.
     fn lift_fence(&mut self, turn: &mut Turn) -> Result<(), Refusal> {
         if !matches!(self.phase, Phase::Fenced(_)) {
-            return self.not_now();
+            return self.not_now(Command::LiftFence);
         }
         (self.phase, self.watch) = (Phase::Resuming { was: Name::Starting, since: turn.at }, None);
         Ok(())
@@ -136,7 +136,7 @@ impl Lease {
 
     fn drill(&mut self) -> Result<(), Refusal> {
         if matches!(self.phase, Phase::Waiting(..) | Phase::Acquiring(..) | Phase::Starting(_)) {
-            return self.not_now();
+            return self.not_now(Command::Drill);
         }
         self.drill = true;
         Ok(())
