@@ -177,7 +177,10 @@ fn what(last: &Last, point: &Option<String>, verdict: RunVerdict, status: ExitSt
         (RunVerdict::Done, Some(point)) => format!("point {point}"),
         (RunVerdict::Done, None) => "done".to_owned(),
         _ => {
-            let said = failure(printed).or_else(|| last.error.clone()).or_else(|| last.warning.clone());
+            let said = failure(printed)
+                .or_else(|| difference(printed))
+                .or_else(|| last.error.clone())
+                .or_else(|| last.warning.clone());
             said.unwrap_or_else(|| format!("it ended with {status}"))
         }
     }
@@ -188,6 +191,14 @@ fn failure(printed: &Value) -> Option<String> {
     let findings = printed["findings"].as_array()?;
     let first = findings.iter().find(|finding| finding["level"] == "failure")?;
     Some(format!("{}: {}", first["object"].as_str()?, first["found"].as_str()?))
+}
+
+/// What a rehearsal found different.
+fn difference(printed: &Value) -> Option<String> {
+    let point = printed["point"].as_str().filter(|_| printed["verdict"] == "different")?;
+    let mut found = printed["steps"].as_array()?.iter().filter_map(|step| step["differences"].as_array()).flatten();
+    let first = found.next().and_then(Value::as_str).unwrap_or("see its report");
+    Some(format!("point {point} was found different: {first}"))
 }
 
 /// All it prints, as far as it is JSON of a sensible length.
@@ -338,6 +349,9 @@ mod tests {
         let findings = "{\"findings\": [{\"level\": \"failure\", \"object\": \"vault\", \"found\": \"full\"}]}";
         let checked = verdict(&format!("echo '{findings}'; exit 1")).await;
         assert_eq!(checked, (RunVerdict::Failed, "vault: full".to_owned(), None));
+        let report = "{\"point\": \"0-3\", \"verdict\": \"different\", \"steps\": [{\"differences\": [\"a row\"]}]}";
+        let red = verdict(&format!("echo '{report}'; exit 4")).await;
+        assert_eq!((red.0, red.1.as_str()), (RunVerdict::Incomplete, "point 0-3 was found different: a row"));
         let killed = verdict("kill -9 $$").await;
         assert_eq!((killed.0, killed.1.contains("signal: 9")), (RunVerdict::Failed, true), "{}", killed.1);
     }
