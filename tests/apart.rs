@@ -19,6 +19,7 @@ use crate::support::traffic::{At, Client, ENOUGH, Store, Unit, turns, until_refu
 enum Before {
     Haproxy,
     Nginx,
+    Caddy,
 }
 
 /// Where the record of who is live lies: its lines in the configuration, each site's way there, and the port it has on this machine.
@@ -179,6 +180,7 @@ fn balancer(pair: &Pair, before: Before) -> Command {
     let name = match before {
         Before::Haproxy => "haproxy",
         Before::Nginx => "nginx",
+        Before::Caddy => "caddy",
     };
     let units = NAMES.map(|site| format!("{site}={}", address(site)));
     let asked = ["gate", "config", name, "--unit", &units[0], "--unit", &units[1], "--port", &port];
@@ -198,6 +200,11 @@ fn balancer(pair: &Pair, before: Before) -> Command {
             std::fs::write(&file, format!("{head}events {{}}\nhttp {{\naccess_log off;\n{paths}{snippet}}}\n"))
                 .unwrap();
             command.arg("-e").arg(folder.join("error.log")).arg("-c").arg(&file);
+        }
+        Before::Caddy => {
+            std::fs::write(&file, format!("{{\n\tadmin off\n}}\n{snippet}")).unwrap();
+            command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&file);
+            command.env("XDG_DATA_HOME", folder).env("XDG_CONFIG_HOME", folder);
         }
     }
     command
@@ -226,7 +233,7 @@ async fn with_a_row_of_postgresql_and_nginx_one_site_at_a_time_acknowledges() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn with_a_bucket_and_haproxy_one_site_at_a_time_acknowledges() {
+async fn with_a_bucket_and_caddy_one_site_at_a_time_acknowledges() {
     let ceph = Ceph::shared();
     let credentials = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(credentials.path(), CREDENTIALS).unwrap();
@@ -236,7 +243,7 @@ async fn with_a_bucket_and_haproxy_one_site_at_a_time_acknowledges() {
         way: Some(format!("endpoint = \"{endpoint}\", credentials = \"file:{}\"", credentials.path().display())),
         port: ceph.endpoint().rsplit(':').next().unwrap().parse().unwrap(),
     };
-    World::start(&third, Before::Haproxy, "6s").await.survives_everything().await;
+    World::start(&third, Before::Caddy, "6s").await.survives_everything().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]

@@ -1,14 +1,14 @@
 //! An address that follows the gate: two real keepalived, told what `gate config keepalived` prints, in networks of their own, with the
 //! daemons of both sites and a witness.
 
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::daemons::{NAMES, Pair};
-use crate::support::network::{Network, Program, address};
+use crate::support::network::{Network, address};
 
 const FLOATING: &str = "10.77.0.100/24";
 /// D with a lease of 30 s.
@@ -35,7 +35,17 @@ fn until_held_by(network: &Network, expected: &[&str]) -> Duration {
     }
 }
 
-fn keepalived(pair: &Pair, network: &Network, site: &str) -> Program {
+/// Told to end, it ends its child, too; killed, it leaves it behind, with the address.
+struct Keepalived(Child);
+
+impl Drop for Keepalived {
+    fn drop(&mut self) {
+        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+fn keepalived(pair: &Pair, network: &Network, site: &str) -> Keepalived {
     let units = NAMES.map(|site| format!("{site}={}", address(site)));
     let asked = ["gate", "config", "keepalived", "--unit", &units[0], "--unit", &units[1], "--address", FLOATING];
     let printed = pair.does(site, &[&asked[..], &["--interface", "line"]].concat()).stdout;
@@ -44,7 +54,8 @@ fn keepalived(pair: &Pair, network: &Network, site: &str) -> Program {
     let mut command = Command::new("keepalived");
     command.args(["--dont-fork", "--vrrp", "--log-console"]).arg("--use-file").arg(path("conf"));
     command.arg("--pid").arg(path("pid")).arg("--vrrp_pid").arg(path("vrrp.pid"));
-    Program::start(&mut network.inside(site, &command))
+    let mut inside = network.inside(site, &command);
+    Keepalived(inside.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
 }
 
 #[test]
