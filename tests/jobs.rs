@@ -424,3 +424,20 @@ fn systemd_takes_the_unit() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && !said.contains("warmspare.service:"), "{said}");
 }
+
+#[tokio::test]
+async fn a_rehearsal_is_not_found_different_because_the_live_site_went_on() {
+    let sites = Sites::filled().await;
+    sites.run("ams", &["capture"]);
+    // The next capture has begun: its mirror has overwritten what the newest point names.
+    sites.put_object("core/a.hart", b"published once more");
+    sites.run("ams", &["mirror", "run"]);
+    let report = sites.run("fra", &["restore", "--if-new"]);
+    assert!(report.contains("3 objects re-read (") && report.contains("1 of them in the attic"), "{report}");
+    let words = sites.refused("fra", &["restore"], 4);
+    assert!(words.contains("DIFFERS") || words.contains("differ"), "whoever takes over must know: {words}");
+    // What is not kept anywhere is a difference in a rehearsal, too.
+    sites.run("ams", &["capture"]);
+    fs::remove_file(sites.bucket("fra").join("core/b.hart")).unwrap();
+    assert!(!sites.refused("fra", &["restore", "--if-new"], 4).is_empty());
+}

@@ -47,7 +47,7 @@ fn told(pass: &Pass) -> String {
 
 async fn checked(bucket: &Bucket, state: &Path) -> ObjectCheck {
     let rows = stream::iter(published(state).into_iter().map(Ok::<_, Error>));
-    check(bucket, rows, 4, &Progress::silent()).await.unwrap()
+    check(bucket, None, rows, 4, &Progress::silent()).await.unwrap()
 }
 
 /// What an operator sees over a bucket's life, whatever the two sides are made of.
@@ -358,7 +358,7 @@ async fn an_object_that_the_spare_lost_or_changed_turns_the_proof_red_by_name() 
 
     let row = PublishedRow { key: "a//b".to_owned(), size: 0, blake3: blake3::hash(b""), modified_ns: 0, digest: None };
     let rows = stream::iter([Ok::<_, Error>(row)]);
-    let check = warmspare::verify::object::check(&spare, rows, 1, &Progress::silent()).await.unwrap();
+    let check = warmspare::verify::object::check(&spare, None, rows, 1, &Progress::silent()).await.unwrap();
     assert!(matches!(check.differences.first[0].what, ObjectFault::NotCarried { .. }), "{check:?}");
 }
 

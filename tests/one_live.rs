@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::Signal;
+use warmspare::durable::FileLock;
 
 use crate::support::daemons::{Daemon, NAMES, Pair};
 
@@ -71,7 +72,11 @@ fn a_planned_switch_loses_nothing_and_a_killed_daemon_comes_back_closed() {
         "{status}"
     );
     let begun = Instant::now();
-    pair.does("fra", &["failover", "--yes", "fra"]);
+    // A rehearsal takes a moment to end, and is waited for.
+    let ends = rehearsal(&pair, "fra");
+    let taken = pair.does("fra", &["failover", "--yes", "fra"]);
+    ends.join().unwrap();
+    assert!(String::from_utf8_lossy(&taken.stderr).contains("waiting for a rehearsal to end\n"));
     assert!(begun.elapsed() < Duration::from_secs(8), "what is released is not waited for");
     assert_eq!(fs::read(pair.sites.bucket("fra").join("core/b.hart")).unwrap(), b"written after the last point");
     assert_eq!(NAMES.map(|site| pair.gate(site)), [Some(503), Some(200)]);
@@ -87,6 +92,15 @@ fn a_planned_switch_loses_nothing_and_a_killed_daemon_comes_back_closed() {
     let log = fra.end();
     assert!(log.contains("told to end by SIGTERM") && log.contains("the lease is left to run out, 6 s after"), "{log}");
     drop(ams);
+}
+
+/// Something that holds the lock of a site, and lets go of it after a second.
+fn rehearsal(pair: &Pair, site: &str) -> std::thread::JoinHandle<()> {
+    let held = FileLock::try_take(&pair.sites.state(site).join("operation.lock"), "a rehearsal").unwrap().unwrap();
+    std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(1));
+        drop(held);
+    })
 }
 
 /// What the journal of a site has.

@@ -210,6 +210,9 @@ says! { what_an_operation_refuses_names_the_site_and_the_command_to_run, Operate
     { GivenUp { operation: FAILOVER, site: ams(), state: Name::Fenced, why: ": an operator fenced this site".to_owned() } } => 1
         "failover came to nothing: ams is FENCED: an operator fenced this site"
         "See `warmspare lease status` and the daemon's log, then run it again.";
+    { Lock { path: "/state/operation.lock".into(), source: std::io::Error::from(std::io::ErrorKind::PermissionDenied) } } => 1
+        "the lock /state/operation.lock cannot be looked at: permission denied"
+        "Check the state folder: it has to be there, and this user's.";
     { NotConfirmed { site: ams(), given: "fra".to_owned() } } => 3
         "this is ams, and `fra` was typed: nothing was done"
         "Type ams, if this is the site you mean.";

@@ -28,7 +28,7 @@ pub(super) struct GateConfig {
 
     /// A port of the service: 443:tcp is passed through, 80:http:/health is HTTP, where a unit is well while it answers /health
     /// with 200; 80=8080:… listens on 80, and units do on 8080.
-    #[arg(long, value_name = "PORT", required_unless_present = "address", conflicts_with = "address")]
+    #[arg(long, value_name = "PORT", required_if_eq_any([("program", "haproxy"), ("program", "nginx"), ("program", "caddy")]))]
     pub port: Vec<String>,
 
     /// keepalived: the address that follows the gate, with the length of its network's prefix.

@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::error::RestoreError;
 use super::journal::{Entry, Journal, Phase};
 use super::latest::{begun_last, latest, set_latest};
 use super::plan::{self, Placing, PlannedStep};
 use super::report::{RestoreReport, StepReport};
+use super::request::RestoreRequest;
 use super::status::tell;
 use super::step::{Compared, Left, Loaded, Step, Surroundings, Swapped};
 use super::steps::database::Lived;
@@ -28,28 +29,6 @@ use crate::store::Keys;
 use crate::vault::layout::PointId;
 use crate::vault::v1::Verdict;
 use crate::vault::{ListedPoint, NewProof, VaultReader, put_proof};
-
-/// What is asked of a restore.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RestoreRequest {
-    /// The point, as typed; the newest when absent.
-    pub point: Option<String>,
-    /// These sources only.
-    pub only: Vec<String>,
-    /// A scratch place: the name of a new database, or a folder.
-    pub into: Option<String>,
-    /// The name of the live site, typed by a person who means to replace live data.
-    pub on_live: Option<String>,
-    /// Replace what is newer or foreign.
-    pub replace: bool,
-}
-
-impl RestoreRequest {
-    /// Whether `other` asks for the same data in the same place; what it may replace is asked anew each time.
-    fn is_of(&self, other: &RestoreRequest) -> bool {
-        (&self.point, &self.only, &self.into) == (&other.point, &other.only, &other.into)
-    }
-}
 
 /// What a restore would do.
 #[derive(Clone, Debug, Serialize)]
@@ -225,7 +204,8 @@ impl Decided {
         let Decided { reader, identity, point, lived, .. } = self;
         let since = jiff::Timestamp::UNIX_EPOCH;
         let (into, replace, asked) = (request.into.as_deref(), request.replace, !request.only.is_empty());
-        Surroundings { here, into, reader, identity, point, lived: *lived, replace, asked, folder, since }
+        let rehearsal = request.rehearsal;
+        Surroundings { here, into, reader, identity, point, lived: *lived, replace, asked, rehearsal, folder, since }
     }
 
     /// The steps of one kind of place, in the plan's order, each with its report.

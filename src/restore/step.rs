@@ -158,6 +158,8 @@ pub(super) struct Surroundings<'a> {
     pub replace: bool,
     /// Whether single sources were asked for: a bucket is rebuilt only then.
     pub asked: bool,
+    /// Whether the live site goes on meanwhile: what it has changed since in a bucket is no difference, if it is kept.
+    pub rehearsal: bool,
     /// The run's own folder.
     pub folder: &'a Path,
     /// When the run began.
@@ -174,7 +176,7 @@ impl<'a> Surroundings<'a> {
         since: jiff::Timestamp,
     ) -> Self {
         let (into, lived, replace, asked, folder) = (None, None, false, false, Path::new(""));
-        Surroundings { here, into, reader, identity, point, lived, replace, asked, folder, since }
+        Surroundings { here, into, reader, identity, point, lived, replace, asked, rehearsal: false, folder, since }
     }
 }
 
@@ -304,10 +306,22 @@ impl<'a> Step<'a> {
 
     async fn prove_bucket(&self, snapshot: &SnapshotReader<Keys>, progress: &Progress) -> Result<Compared, Error> {
         let (name, here) = (&self.planned.source.name, self.around.here);
-        let own = spare::open(here, &here.site, self.bucket_address()?)?;
+        let address = self.bucket_address()?;
+        let own = spare::open(here, &here.site, address)?;
         let bucket = self.bucket_into(true)?.unwrap_or_else(|| own.clone());
-        let found = bucket_check::check(&bucket, snapshot, name, progress).await?;
-        let summary = format!("{} objects re-read ({})", found.checked, Bytes(found.bytes));
+        // The live site goes on writing while its point is rehearsed.
+        let attic = match self.around.rehearsal && address.topology == Topology::Mirror {
+            true => Some(spare::open_with_attic(here, &here.site, address, self.around.since).await?.1),
+            false => None,
+        };
+        let found = bucket_check::check(&bucket, attic.as_ref(), snapshot, name, progress).await?;
+        let mut summary = format!("{} objects re-read ({})", found.checked, Bytes(found.bytes));
+        if found.beside > 0 {
+            summary += &format!(
+                ", {} of them in the attic or among the versions: the live site has changed them since",
+                found.beside
+            );
+        }
         let told = |difference: &ObjectDifference| match difference.what {
             ObjectFault::Missing if self.around.asked => format!(
                 "{difference}: nothing has its content, neither {} under its key or among its versions, nor the attic",

@@ -5,22 +5,26 @@
 //! state that it finds. It holds the operation lock while the lease is taken, so that no restore is under way at a site that
 //! becomes live.
 
+mod error;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use serde::Serialize;
 
+pub use error::OperateError;
+
 use super::daemon::words::Wish;
 use super::daemon::{DaemonError, Needs, Reached, here};
 use super::driver::{By, StatusAt};
 use super::journal::{Entry, Operations, Step};
-use super::lease::{Name, Term, other_term, way_out};
+use super::lease::Name;
 use super::witness::Mode;
 use crate::clock::Clock;
 use crate::config::{Config, Here};
 use crate::durable::FileLock;
-use crate::error::{Class, Error, Explain, chain};
+use crate::error::{Error, chain};
 use crate::observe::Progress;
 use crate::restore::{self, RestoreReport, RestoreRequest};
 use crate::vault::v1::Verdict;
@@ -29,137 +33,10 @@ use crate::vault::v1::Verdict;
 const EVERY: Duration = Duration::from_millis(250);
 /// How long the daemon may fail to start what is served until nobody waits for it any more; it goes on trying.
 const START_MAX: Duration = Duration::from_secs(300);
+/// For the daemon to end a job of its schedule.
+const JOB_END_MAX: Duration = Duration::from_secs(60);
 /// For a daemon that was just started to have read the witness.
 const FIRST_READ_MAX: Duration = Duration::from_secs(30);
-
-/// Why an operation does not begin, or does not go on.
-#[derive(Debug, thiserror::Error)]
-pub enum OperateError {
-    /// Not from this state.
-    #[error("{site} is {state}: {operation} does not begin here")]
-    NotFrom {
-        /// The site.
-        site: String,
-        /// Its state.
-        state: Name,
-        /// What was asked.
-        operation: &'static str,
-    },
-    /// Another term than the operator expects.
-    #[error("the term is {is}, not {expected}")]
-    OtherTerm {
-        /// What the operator expects.
-        expected: u64,
-        /// What it is.
-        is: u64,
-    },
-    /// There are two sites.
-    #[error("`{given}` is not the other site of {site}")]
-    NotTheOther {
-        /// What was given.
-        given: String,
-        /// This site.
-        site: String,
-    },
-    /// Somebody was live already.
-    #[error("{site} would not be the first: the witness has term {term}, written by {operator}")]
-    NotFirst {
-        /// The site.
-        site: String,
-        /// The term.
-        term: u64,
-        /// Who wrote the record.
-        operator: String,
-    },
-    /// Nobody is known to have been live.
-    #[error("the witness answers {site}, and has no record")]
-    NoRecord {
-        /// The site.
-        site: String,
-    },
-    /// The restore has a red proof.
-    #[error("point {point} is restored and not proven equal: {site} does not become live with it")]
-    Different {
-        /// The point.
-        point: String,
-        /// The site.
-        site: String,
-    },
-    /// It did not come to its end.
-    #[error("{operation} came to nothing: {site} is {state}{why}")]
-    GivenUp {
-        /// What was asked.
-        operation: &'static str,
-        /// The site.
-        site: String,
-        /// Its state.
-        state: Name,
-        /// Why, if it says, after a colon.
-        why: String,
-    },
-    /// A confirmation that is none.
-    #[error("this is {site}, and `{given}` was typed: nothing was done")]
-    NotConfirmed {
-        /// This site.
-        site: String,
-        /// What was typed.
-        given: String,
-    },
-    /// Nobody to ask.
-    #[error("this changes who takes traffic, and nobody is here to confirm it")]
-    NobodyToConfirm {
-        /// This site.
-        site: String,
-    },
-}
-
-impl Explain for OperateError {
-    fn class(&self) -> Class {
-        match self {
-            OperateError::NotTheOther { .. } => Class::Usage,
-            OperateError::Different { .. } => Class::Incomplete,
-            OperateError::GivenUp { .. } => Class::Failed,
-            OperateError::NoRecord { .. } => Class::Witness,
-            _ => Class::Refused,
-        }
-    }
-
-    fn next_step(&self) -> Option<String> {
-        Some(match self {
-            OperateError::NotFrom { state, .. } => not_from(*state).to_owned(),
-            OperateError::OtherTerm { expected, is } => other_term(Term(*expected), Term(*is)),
-            OperateError::NotTheOther { .. } => {
-                "Name the site it is handed over to; it is run at the one that is live.".to_owned()
-            }
-            OperateError::NotFirst { .. } => {
-                "Leave --first out: the newest point is restored and proven here, then taken live.".to_owned()
-            }
-            OperateError::NoRecord { .. } => {
-                "If it is new, run `warmspare witness init`. If there was a record, it is lost: fence both sites first, then give `--term` \
-                 a number above every term there was."
-                    .to_owned()
-            }
-            OperateError::Different { point, .. } => format!(
-                "See what differs: report.txt of the run restores/{point}-… in the state folder. Mend it and run this again; this site \
-                 is a spare until then."
-            ),
-            OperateError::GivenUp { .. } => {
-                "See `warmspare lease status` and the daemon's log, then run it again.".to_owned()
-            }
-            OperateError::NotConfirmed { site, .. } => format!("Type {site}, if this is the site you mean."),
-            OperateError::NobodyToConfirm { site } => format!("Run it on a terminal, or add --yes {site}."),
-        })
-    }
-}
-
-fn not_from(state: Name) -> &'static str {
-    match state {
-        Name::Standby | Name::Restoring | Name::Ready | Name::Waiting | Name::Acquiring => {
-            "It holds no lease: run it at the live site."
-        }
-        _ => way_out(state),
-    }
-}
 
 /// What an operator is told meanwhile.
 pub type Tell<'a> = &'a (dyn Fn(&str) + Sync);
@@ -426,6 +303,7 @@ impl Operator<'_> {
             Some(point) => format!("restoring {point}, which has everything the last live site had"),
             None => "restoring the newest point".to_owned(),
         });
+        self.until_free(&role).await?;
         let request = RestoreRequest { point, replace: takeover.replace, ..RestoreRequest::default() };
         let done = restore::restore(&role, &request, &*self.clock, progress).boxed_local().await;
         let failed = match done {
@@ -438,6 +316,29 @@ impl Operator<'_> {
         };
         daemon.order(Wish::RestoreFailed, &self.by).await?;
         Err(failed)
+    }
+
+    /// A rehearsal that is under way is ended by the daemon when this site is to become live: waits until whoever holds the
+    /// operation lock has let go, for a while.
+    async fn until_free(&self, role: &Here) -> Result<(), Error> {
+        let (path, begun) = (role.site.state.join("operation.lock"), self.clock.boot());
+        let mut told = None;
+        loop {
+            let holder = match FileLock::holder(&path) {
+                Ok(holder) => holder,
+                Err(source) => return Err(OperateError::Lock { path, source }.into()),
+            };
+            let Some(holder) = holder else { return Ok(()) };
+            if self.clock.boot().saturating_sub(begun) > JOB_END_MAX {
+                // Whoever comes next says by whom it is held.
+                return Ok(());
+            }
+            if told.as_ref() != Some(&holder) {
+                (self.tell)(&format!("waiting for {holder} to end"));
+                told = Some(holder);
+            }
+            tokio::time::sleep(EVERY).await;
+        }
     }
 
     /// Waits with the operation `lock`, until the daemon needs it itself.

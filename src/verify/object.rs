@@ -5,7 +5,9 @@
 use futures_util::{Stream, TryStreamExt};
 use serde::{Deserialize, Serialize};
 
+use super::bucket::elsewhere::{Wanted, kept};
 use crate::error::Error;
+use crate::mirror::attic::Attic;
 use crate::mirror::{Kept, PublishedRow};
 use crate::observe::{Meter, Progress};
 use crate::store::{Body, Bucket, StoreError};
@@ -18,6 +20,8 @@ pub struct ObjectCheck {
     pub checked: u64,
     /// Bytes read and hashed.
     pub bytes: u64,
+    /// Of those looked at: what stands beside the bucket, in its attic or among its versions, and not in its place any more.
+    pub beside: u64,
     /// Where the bucket differs; none is the proof.
     pub differences: Kept<ObjectDifference>,
 }
@@ -78,21 +82,29 @@ impl std::fmt::Display for ObjectDifference {
     }
 }
 
-/// Reads every object of `rows` in `bucket`, `concurrency` at a time, and compares size and BLAKE3.
+/// Reads every object of `rows` in `bucket`, `concurrency` at a time, and compares size and BLAKE3. With an attic, what was
+/// overwritten or hidden since is read where a restore in place would take it from, and is no difference.
 ///
 /// # Errors
 /// The first error of the rows, and what stands against reading any object: no answer, no right to.
-pub async fn check<R>(bucket: &Bucket, rows: R, concurrency: usize, progress: &Progress) -> Result<ObjectCheck, Error>
+pub async fn check<R>(
+    bucket: &Bucket,
+    attic: Option<&Attic>,
+    rows: R,
+    concurrency: usize,
+    progress: &Progress,
+) -> Result<ObjectCheck, Error>
 where
     R: Stream<Item = Result<PublishedRow, Error>> + Send,
 {
     let meter = progress.begin("check objects", None);
-    let looked = rows.map_ok(|row| look(bucket, row, &*meter)).try_buffered(concurrency.max(1));
+    let looked = rows.map_ok(|row| look(bucket, attic, row, &*meter)).try_buffered(concurrency.max(1));
     let mut looked = std::pin::pin!(looked);
     let mut check = ObjectCheck::default();
-    while let Some(Looked { bytes, difference }) = looked.try_next().await? {
+    while let Some(Looked { bytes, is_beside, difference }) = looked.try_next().await? {
         check.checked += 1;
         check.bytes += bytes;
+        check.beside += u64::from(is_beside);
         if let Some(difference) = difference {
             check.differences.push(difference);
         }
@@ -104,10 +116,11 @@ where
 /// What came of looking at one object.
 struct Looked {
     bytes: u64,
+    is_beside: bool,
     difference: Option<ObjectDifference>,
 }
 
-async fn look(bucket: &Bucket, row: PublishedRow, meter: &dyn Meter) -> Result<Looked, Error> {
+async fn look(bucket: &Bucket, attic: Option<&Attic>, row: PublishedRow, meter: &dyn Meter) -> Result<Looked, Error> {
     let (bytes, fault) = match read(bucket, &row, meter).await {
         Ok((bytes, _)) if bytes != row.size => (bytes, Some(ObjectFault::Size { expected: row.size, found: bytes })),
         Ok((bytes, blake3)) if blake3 != row.blake3 => {
@@ -117,8 +130,14 @@ async fn look(bucket: &Bucket, row: PublishedRow, meter: &dyn Meter) -> Result<L
         Ok((bytes, _)) => (bytes, None),
         Err(error) => (0, Some(fault(error)?)),
     };
+    if let (Some(_), Some(attic)) = (&fault, attic) {
+        let wanted = Wanted { key: &row.key, size: row.size, blake3: &row.blake3 };
+        if let Some(more) = kept(bucket, attic, wanted, meter).await? {
+            return Ok(Looked { bytes: bytes + more, is_beside: true, difference: None });
+        }
+    }
     let difference = fault.map(|what| ObjectDifference { bucket: bucket.name().to_owned(), key: row.key, what });
-    Ok(Looked { bytes, difference })
+    Ok(Looked { bytes, is_beside: false, difference })
 }
 
 /// The length and BLAKE3 of an object. One of another size than recorded is not read: its size says it all.

@@ -14,7 +14,7 @@
 //!   pass of the mirror or by somebody else, only the live site can tell. Against an older point (`--point`) what was overwritten
 //!   or hidden since is looked for where a restore of that point finds it.
 
-mod elsewhere;
+pub(super) mod elsewhere;
 mod error;
 mod report;
 mod state;

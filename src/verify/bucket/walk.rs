@@ -26,6 +26,10 @@ pub(super) struct Expected {
 }
 
 impl Expected {
+    fn wanted(&self) -> elsewhere::Wanted<'_> {
+        elsewhere::Wanted { key: &self.key, size: self.size, blake3: &self.blake3 }
+    }
+
     pub(super) fn of_row(row: Row) -> Self {
         Expected { key: row.key, size: row.source.size, blake3: row.blake3, etag: row.target_etag }
     }
@@ -96,7 +100,7 @@ impl Walk<'_> {
             looked.fault = Some(object::fault(error)?);
         }
         if let (Some(_), Some(attic)) = (&looked.fault, self.attic)
-            && let Some(bytes) = elsewhere::kept(self.bucket, attic, &expected, &*self.meter).await?
+            && let Some(bytes) = elsewhere::kept(self.bucket, attic, expected.wanted(), &*self.meter).await?
         {
             looked.reread_bytes = Some(looked.reread_bytes.unwrap_or(0) + bytes);
             (looked.fault, looked.is_kept) = (None, true);
