@@ -35,7 +35,12 @@ async fn a_textfile_is_written_whole_for_everybody_or_not_at_all() {
     sites.run("fra", &["report", "--prometheus", &name]);
     let text = fs::read_to_string(&file).unwrap();
     prometheus_reads(&text);
-    for line in ["warmspare_target_met{system=\"app\",target=\"proven\"} 1\n", "warmspare_points{system=\"app\"} 1\n"] {
+    for line in [
+        "warmspare_target_met{system=\"app\",target=\"proven\"} 1\n",
+        "warmspare_points{system=\"app\"} 1\n",
+        "warmspare_bucket_objects{system=\"app\",source=\"bucket.artifacts\"} 3\n",
+        "warmspare_bucket_sent_bytes{system=\"app\",source=\"bucket.artifacts\"} 200010\n",
+    ] {
         assert!(text.contains(line), "{line} in {text}");
     }
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644, "the exporter is another user");

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use super::alarms::alarms;
-use super::freshness::{Measure, Report, SiteAt, Verdict};
+use super::freshness::{Measure, Mirrored, Report, SiteAt, Verdict};
 use crate::jobs::Standing;
 
 type Labels<'a> = Vec<(&'static str, &'a str)>;
@@ -91,6 +91,23 @@ impl Page<'_> {
         self.family("source_newest_timestamp_seconds", help, of(|source| source.newest.captured_at.map(seconds)));
         let help = "When it was captured for the newest point of which a restore has shown it equal.";
         self.family("source_proven_timestamp_seconds", help, of(|source| source.proven.captured_at.map(seconds)));
+        let of = |value: fn(&Mirrored) -> u64| {
+            let buckets =
+                report.sources.iter().filter_map(|source| Some((source.source.as_str(), source.mirrored.as_ref()?)));
+            buckets.map(move |(source, mirrored)| (vec![("source", source)], Some(number(value(mirrored)))))
+        };
+        self.family("bucket_objects", "Objects of the bucket in its newest point.", of(|bucket| bucket.objects));
+        self.family("bucket_bytes", "Their bytes.", of(|bucket| bucket.object_bytes));
+        self.family("bucket_copied_objects", "Objects that were copied for that point.", of(|bucket| bucket.copied));
+        self.family(
+            "bucket_sent_bytes",
+            "Bytes that were sent to the other site for it.",
+            of(|bucket| bucket.sent_bytes),
+        );
+        let help = "Bytes that were not sent, because the other site had them.";
+        self.family("bucket_saved_bytes", help, of(|bucket| bucket.saved_bytes));
+        self.family("bucket_gone_objects", "Objects that the live site has no more.", of(|bucket| bucket.gone));
+        self.family("bucket_failed_objects", "Objects that could not be mirrored.", of(|bucket| bucket.failed));
     }
 
     fn of_sites(&mut self, report: &Report) {

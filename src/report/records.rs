@@ -69,6 +69,9 @@ async fn read(here: &Here, reader: &VaultReader<Keys>) -> Result<VaultFacts, Err
 
 fn facts(point: &ListedPoint, proofs: Vec<ProofRecord>) -> PointFacts {
     let databases = point.headers.iter().filter(|(source, _, _)| source.kind == SourceKind::Database);
+    let buckets = point.headers.iter().filter(|(source, _, _)| source.kind == SourceKind::Bucket);
+    // What another release wrote differently is not known.
+    let mirrored = |facts: &serde_json::Value| serde_json::from_value(facts.clone()).unwrap_or_default();
     PointFacts {
         id: point.id,
         captured_at: point.record.captured_at,
@@ -76,6 +79,7 @@ fn facts(point: &ListedPoint, proofs: Vec<ProofRecord>) -> PointFacts {
         closure: point.record.closure.verdict.clone(),
         sources: point.headers.iter().map(|(source, _, _)| source.clone()).collect(),
         databases: databases.map(|(source, _, header)| (source.name.clone(), header.facts.clone())).collect(),
+        buckets: buckets.map(|(source, _, header)| (source.clone(), mirrored(&header.facts))).collect(),
         rows_since: None,
         proofs,
     }

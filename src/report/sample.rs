@@ -32,6 +32,7 @@ pub(crate) fn point(seq: u64, minutes: i64) -> PointFacts {
         closure: "not judged".to_owned(),
         sources: sources.into(),
         databases: BTreeMap::new(),
+        buckets: BTreeMap::new(),
         rows_since: None,
         proofs: Vec::new(),
     }

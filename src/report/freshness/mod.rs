@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{SourceName, TargetsConfig};
 use crate::jobs::Standing;
@@ -51,6 +51,8 @@ pub struct PointFacts {
     pub sources: BTreeSet<SourceName>,
     /// What was recorded of each of its databases, by name, as it stands in the header.
     pub databases: BTreeMap<String, serde_json::Value>,
+    /// How each of its buckets was mirrored.
+    pub buckets: BTreeMap<SourceName, Mirrored>,
     /// Rows the live site has written since, where somebody has counted them.
     pub rows_since: Option<u64>,
     /// What was proven of it.
@@ -172,6 +174,29 @@ pub struct SourceAt {
     pub newest: Measure,
     /// The newest of them of which a restore has shown it equal.
     pub proven: Measure,
+    /// How it was mirrored for the newest point that has it, if it is a bucket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirrored: Option<Mirrored>,
+}
+
+/// How a bucket was mirrored for a point. What a topology does not know is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Mirrored {
+    /// Objects that the point has.
+    pub objects: u64,
+    /// Their bytes.
+    pub object_bytes: u64,
+    /// Objects that were copied for it.
+    pub copied: u64,
+    /// Bytes that were sent to the other site.
+    pub sent_bytes: u64,
+    /// Bytes that were not, because the other site had them under another key.
+    pub saved_bytes: u64,
+    /// Objects that the live site does not have any more.
+    pub gone: u64,
+    /// Objects that could not be mirrored.
+    pub failed: u64,
 }
 
 /// What would be lost if the live site died now.

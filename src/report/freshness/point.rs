@@ -77,7 +77,9 @@ fn of_source(facts: &Facts, vault: &VaultFacts, source: &SourceName, known: bool
         let mut newest_first = vault.points.iter().rev().filter(|point| point.sources.contains(source));
         newest_first.find(|point| counts(point)).map(|point| (point.id, point.captured_at))
     };
+    let mirrored = vault.points.iter().rev().find_map(|point| point.buckets.get(source).copied());
     SourceAt {
+        mirrored,
         source: source.to_string(),
         newest: measure(facts.at, found(&may_be_closed), target.point, known),
         proven: measure(facts.at, found(&|point| proves(point, source)), target.proven, known),
