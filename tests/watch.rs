@@ -2,7 +2,9 @@
 //! spare, and a job that did not run is as loud as one that failed.
 
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -10,6 +12,7 @@ use serde_json::Value;
 
 use crate::support::daemons::{Daemon, JOBS, NAMES, Pair};
 use crate::support::sites::Sites;
+use crate::support::told::{of, sink, told, until_told, until_told_after};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -18,51 +21,13 @@ async fn sites(more: &str) -> Sites {
     let sites = Sites::filled().await;
     let off = JOBS.iter().filter(|job| !more.contains(&format!("[jobs.{job}]")));
     let off: String = off.map(|job| format!("[jobs.{job}]\nenabled = false\n")).collect();
-    let script = sites.path().join("tell");
-    // Each site its own file: both are told of by one configuration.
-    let told = sites.path().join("told").display().to_string();
-    let text = format!(
-        "#!/bin/sh\nmessage=$(cat)\nsite=$(echo \"$message\" | sed 's/.*\"site\":\"\\([a-z]*\\)\".*/\\1/')\necho \"$message\" >>{told}-$site\n"
-    );
-    fs::write(&script, text).unwrap();
-    let sink = format!("[notify.file]\nkind = \"command\"\ncommand = [\"/bin/sh\", \"{}\"]\n", script.display());
     let text = fs::read_to_string(sites.configuration()).unwrap();
-    fs::write(sites.configuration(), format!("{text}\n{more}\n{off}\n{sink}")).unwrap();
+    fs::write(sites.configuration(), format!("{text}\n{more}\n{off}\n{}", sink(sites.path()))).unwrap();
     sites
 }
 
 fn start(sites: &Sites, site: &str) -> Daemon {
     Daemon::start(sites.command(site, ["run"]), sites.path().join(format!("{site}.log")))
-}
-
-/// What a site has told: key and what has become of it, in order.
-fn told(sites: &Sites, site: &str) -> Vec<(String, String)> {
-    let text = fs::read_to_string(sites.path().join(format!("told-{site}"))).unwrap_or_default();
-    let messages = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let notices = messages.flat_map(|message| message["notices"].as_array().unwrap().clone());
-    notices
-        .map(|notice| (notice["key"].as_str().unwrap().to_owned(), notice["change"].as_str().unwrap().to_owned()))
-        .collect()
-}
-
-/// Waits until `site` has told that.
-fn until_told(sites: &Sites, site: &str, key: &str, change: &str) {
-    until_told_after(sites, site, 0, key, change);
-}
-
-/// The same, after so many other notices.
-fn until_told_after(sites: &Sites, site: &str, known: usize, key: &str, change: &str) {
-    let begun = Instant::now();
-    let notice = (key.to_owned(), change.to_owned());
-    while !told(sites, site).iter().skip(known).any(|told| *told == notice) {
-        let log = || fs::read_to_string(sites.path().join(format!("{site}.log"))).unwrap_or_default();
-        assert!(begun.elapsed() < PATIENCE, "{site} never told {notice:?}: {:?}\n{}", told(sites, site), log());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn of(sites: &Sites, site: &str, key: &str) -> Vec<String> {
-    told(sites, site).into_iter().filter(|(told, _)| told == key).map(|(_, change)| change).collect()
 }
 
 #[tokio::test]
@@ -163,5 +128,44 @@ async fn the_gate_shows_metrics_and_a_job_that_never_ran_is_told() {
     assert!(page.contains("warmspare_job_late{") && page.contains("job=\"capture\"} 1\n"), "{page}");
     drop(held);
     until_told(&pair.sites, "ams", "job.capture.late", "recovered");
+    ams.end();
+}
+
+/// A disk of its own, for as long as this lives.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// None where we may not mount.
+    fn mount(path: PathBuf) -> Option<Disk> {
+        fs::create_dir_all(&path).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(&path).status();
+        mounted.is_ok_and(|status| status.success()).then_some(Disk(path))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _gone = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_state_disk_is_told_and_the_site_goes_on_when_there_is_room() {
+    let sites = sites("[jobs.capture]\nat = \"*/2 * * * * *\"\nretries = 0\n").await;
+    let Some(_disk) = Disk::mount(sites.state("ams")) else {
+        println!("not root: the full disk was not tried");
+        return;
+    };
+    let ams = start(&sites, "ams");
+    until_told(&sites, "ams", "point.late", "recovered");
+    let filler = sites.state("ams").join("filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    while file.write_all(&[0; 64 << 10]).is_ok() {}
+    // Nothing that a run begins with can be written down, nor what is told.
+    until_told(&sites, "ams", "job.capture.failed", "raised");
+    drop(file);
+    fs::remove_file(&filler).unwrap();
+    until_told(&sites, "ams", "job.capture.failed", "recovered");
+    assert_eq!(of(&sites, "ams", "job.capture.failed"), ["raised", "recovered"]);
     ams.end();
 }

@@ -17,6 +17,7 @@ use warmspare::clock::{Clock, SystemClock};
 
 use crate::support::daemons::Daemon;
 use crate::support::sites::Sites;
+use crate::support::told::{of, sink, told, told_and_recalled};
 
 const JOBS: &str = "
 [jobs.capture]
@@ -36,6 +37,13 @@ on = \"spare\"
 
 [jobs.prune]
 at = \"45 */3 * * * *\"
+";
+const TARGETS: &str = "
+[targets]
+point  = \"150s\"
+proven = \"5m\"
+silent = \"40s\"
+
 ";
 /// After a disturbance has ended, what it did to a run may still show for so long.
 const AFTERMATH: SignedDuration = SignedDuration::from_secs(75);
@@ -202,6 +210,23 @@ impl Soak {
         unexplained
     }
 
+    /// Every alarm was told once and recalled once, each time; what the outages did was told.
+    fn alarms(&self) {
+        // What the last minute has raised has its time to be over.
+        for site in ["ams", "fra"] {
+            let begun = Instant::now();
+            let stands = |alarms: &[(String, String)]| {
+                alarms.iter().any(|(key, _)| alarms.iter().filter(|(other, _)| other == key).count() % 2 == 1)
+            };
+            while stands(&told(&self.sites, site)) && begun.elapsed() < Duration::from_secs(180) {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            println!("{site} told of {:?}", told_and_recalled(&self.sites, site));
+        }
+        let failed = of(&self.sites, "ams", "job.capture.failed");
+        assert!(failed.len() >= 2, "nobody was told that captures fail while the bucket is away: {failed:?}");
+    }
+
     fn done_captures(&self) -> usize {
         let record = fs::read(self.sites.state("ams").join("jobs/capture.json")).unwrap();
         let record: Value = serde_json::from_slice(&record).unwrap();
@@ -225,7 +250,7 @@ async fn through_restarts_kills_and_outages_every_point_is_good_and_nothing_is_l
     let part = Duration::from_secs(1) * seconds / 20;
     let sites = Sites::filled().await;
     let text = fs::read_to_string(sites.configuration()).unwrap();
-    fs::write(sites.configuration(), text + JOBS).unwrap();
+    fs::write(sites.configuration(), text + JOBS + TARGETS + &sink(sites.path())).unwrap();
     let filled = sites.live.program("pgbench", "app").args(["-i", "-q", "-s", "2"]).output().unwrap();
     assert!(filled.status.success(), "{}", String::from_utf8_lossy(&filled.stderr));
     let load = Load::on(&sites);
@@ -264,6 +289,7 @@ async fn through_restarts_kills_and_outages_every_point_is_good_and_nothing_is_l
     assert!(files_after <= files_before + FILES_MORE_MAX, "files are left open: {files_before}, then {files_after}");
     let captures = soak.done_captures();
     drop(load);
+    soak.alarms();
     live.end();
     conclude(soak, captures, u64::from(seconds) / 60).await;
 }

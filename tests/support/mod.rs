@@ -18,6 +18,7 @@ pub mod proxy;
 pub mod receiver;
 pub mod sites;
 pub mod synthetic;
+pub mod told;
 pub mod traffic;
 pub mod vaults;
 pub mod wire;
