@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::support::buckets::read_plainly;
 use crate::support::sites::{Sites, shown};
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Sites without their databases: what is tried here is the bucket.
 async fn sites() -> Sites {
@@ -24,14 +27,23 @@ fn live(sites: &Sites) -> BTreeMap<String, Vec<u8>> {
 /// Captures and prunes until the spare holds what the live site has; how many points that took. What was written within two
 /// seconds of the newest point is not hidden yet.
 fn hidden(sites: &Sites) -> usize {
-    for captures in 0..20 {
+    captured_until(sites, "what the live site deleted is hidden", || {
         sites.run("fra", &["prune"]);
-        if read_plainly(&sites.bucket("fra")) == live(sites) {
+        read_plainly(&sites.bucket("fra")) == live(sites)
+    })
+}
+
+/// Captures until something is so; how many points that took.
+fn captured_until(sites: &Sites, what: &str, is: impl Fn() -> bool) -> usize {
+    let begun = Instant::now();
+    for captures in 0.. {
+        if is() {
             return captures;
         }
+        assert!(begun.elapsed() < PATIENCE, "{what}: never");
         sites.run("ams", &["capture"]);
     }
-    panic!("what the live site deleted is not hidden");
+    unreachable!("there are many numbers")
 }
 
 /// Rebuilds a point beside.
@@ -64,8 +76,9 @@ async fn points_are_rebuilt_whatever_was_overwritten_deleted_and_hidden_and_wher
         sites.run("ams", &["capture"]);
         points.push(live(&sites));
     }
-    let would = sites.run("fra", &["prune", "--dry-run"]);
-    assert!(would.contains("bucket.artifacts: 1 deleted at the live site would be hidden"), "{would}");
+    let would = "bucket.artifacts: 1 deleted at the live site would be hidden";
+    let more = captured_until(&sites, would, || sites.run("fra", &["prune", "--dry-run"]).contains(would));
+    points.extend(std::iter::repeat_n(live(&sites), more));
     for step in ["mirror.touched", "mirror.touched.done"] {
         let killed = sites.command("fra", ["prune"]).env("WARMSPARE_FAILPOINT", step).output().unwrap();
         assert_eq!(killed.status.code(), None, "{step}: {}", shown(&killed));
