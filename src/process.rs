@@ -57,6 +57,15 @@ pub fn operator() -> String {
     plain.filter(|name| !name.is_empty()).unwrap_or_else(|| format!("user {}", rustix::process::geteuid().as_raw()))
 }
 
+/// The last line of what a program complained, after a colon and safe to print; nothing where it said nothing.
+pub fn quoted(complaint: &[u8]) -> String {
+    let text = String::from_utf8_lossy(complaint);
+    match text.lines().rev().find(|line| !line.trim().is_empty()) {
+        Some(line) => format!(": {}", line.trim().escape_debug().take(200).collect::<String>()),
+        None => String::new(),
+    }
+}
+
 /// What arithmetic with keys may have used of the stack below its caller.
 const STACK_BYTES: usize = 128 << 10;
 

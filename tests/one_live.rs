@@ -74,8 +74,11 @@ fn a_planned_switch_loses_nothing_and_a_killed_daemon_comes_back_closed() {
     let begun = Instant::now();
     // A rehearsal takes a moment to end, and is waited for.
     let ends = rehearsal(&pair, "fra");
+    spoil_journal(&pair, "fra");
     let taken = pair.does("fra", &["failover", "--yes", "fra"]);
     ends.join().unwrap();
+    assert!(String::from_utf8_lossy(&taken.stderr).contains("this is not in the journal: "));
+    pair.does("fra", &["lease", "status"]);
     assert!(String::from_utf8_lossy(&taken.stderr).contains("waiting for a rehearsal to end\n"));
     assert!(begun.elapsed() < Duration::from_secs(8), "what is released is not waited for");
     assert_eq!(fs::read(pair.sites.bucket("fra").join("core/b.hart")).unwrap(), b"written after the last point");
@@ -101,6 +104,13 @@ fn rehearsal(pair: &Pair, site: &str) -> std::thread::JoinHandle<()> {
         std::thread::sleep(Duration::from_secs(1));
         drop(held);
     })
+}
+
+/// A journal that can neither be read nor written stops nobody.
+fn spoil_journal(pair: &Pair, site: &str) {
+    let journal = pair.sites.state(site).join("operations.jsonl");
+    fs::remove_file(&journal).unwrap();
+    fs::create_dir(&journal).unwrap();
 }
 
 /// What the journal of a site has.

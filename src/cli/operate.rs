@@ -149,7 +149,8 @@ async fn status(config: &Config, site: &str, json: bool, clock: Arc<dyn Clock>) 
         words::json(&status);
     } else {
         let mut rows = rows(&status);
-        rows.extend(asking.last_step()?.map(|last| vec!["operation".to_owned(), operation(&last)]));
+        let last = asking.last_step().map(|last| last.as_ref().map(operation)).unwrap_or_else(|e| Some(e.to_string()));
+        rows.extend(last.map(|last| vec!["operation".to_owned(), last]));
         words::data(&words::table(&rows));
     }
     Ok(status.witness_error.is_some().then_some(Class::Incomplete))

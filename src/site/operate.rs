@@ -240,8 +240,10 @@ impl Operator<'_> {
     /// When it is refused at any step; run again, it goes on from the state it finds.
     pub async fn take_over(&self, takeover: &Takeover, progress: &Progress) -> Result<Outcome, Error> {
         let status = self.watched(&self.daemon()?, self.preview_takeover(takeover).await?).await?;
-        if let Some(begun) = self.last_step()?.filter(|last| !last.is_end()) {
-            (self.tell)(&unfinished(&begun));
+        // A takeover does not need the journal.
+        match self.last_step() {
+            Ok(last) => last.filter(|last| !last.is_end()).iter().for_each(|begun| (self.tell)(&unfinished(begun))),
+            Err(error) => (self.tell)(&format!("who did what here last cannot be told: {error}")),
         }
         let work = self.take_over_from(&status, takeover, progress).boxed_local();
         self.noted("failover", &status, work).await

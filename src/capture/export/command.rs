@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
 use super::error::Error;
+use crate::process::quoted;
 
 /// The longest a command may take.
 pub const TIME_MAX: Duration = Duration::from_secs(300);
@@ -97,15 +98,6 @@ async fn tail(mut stderr: impl AsyncRead + Unpin) -> std::io::Result<Vec<u8>> {
         kept.drain(..surplus);
     }
     Ok(kept)
-}
-
-/// The last line of a complaint, safe to print.
-fn quoted(complaint: &[u8]) -> String {
-    let text = String::from_utf8_lossy(complaint);
-    match text.lines().rev().find(|line| !line.trim().is_empty()) {
-        Some(line) => format!(": {}", line.trim().escape_debug().take(200).collect::<String>()),
-        None => String::new(),
-    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use crate::notify::NotifyError;
+use crate::process::quoted;
 
 /// For all of it.
 const TIME_MAX: Duration = Duration::from_secs(30);
@@ -83,15 +84,6 @@ impl Drop for Group {
         {
             tracing::warn!(pid = leader.as_raw_nonzero().get(), %errno, "processes of a notify command may have stayed behind");
         }
-    }
-}
-
-/// The last line of a complaint, safe to print.
-fn quoted(complaint: &[u8]) -> String {
-    let text = String::from_utf8_lossy(complaint);
-    match text.lines().rev().find(|line| !line.trim().is_empty()) {
-        Some(line) => format!(": {}", line.trim().escape_debug().take(200).collect::<String>()),
-        None => String::new(),
     }
 }
 
