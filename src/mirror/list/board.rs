@@ -12,8 +12,9 @@ use super::midpoint::between;
 use crate::mirror::diff::OutOfOrder;
 use crate::store::{Cursor, Listed, Page, StoreError};
 
-/// How many entries may wait to be taken; a page of each lister may come on top.
-const WAITING_MAX: usize = 40_000;
+/// How many entries may wait to be taken; a page of each lister may come on top. Enough for each lister to have a range of a
+/// manifest's keys behind the first: with less, all would have to wait while one lists the rest of it page by page.
+const WAITING_MAX: usize = 80_000;
 /// A range is worth being halved when it gave so many pages.
 const PAGES_BEFORE_PROBE: u64 = 2;
 /// How often a store may give the same empty page.
@@ -391,8 +392,31 @@ mod tests {
                 break;
             }
         }
-        assert!(board.ranges.iter().skip(1).map(|range| range.listed).sum::<u64>() <= 41);
+        assert!(board.ranges.iter().skip(1).map(|range| range.listed).sum::<u64>() <= WAITING_MAX as u64 / 1_000 + 1);
         assert_eq!(first, jobs);
+    }
+
+    #[test]
+    fn ranges_of_a_manifest_are_listed_by_all_listers_side_by_side_to_the_end() {
+        const LISTERS: usize = 8;
+        let store = Store::of(400_000, 1_000);
+        let bounds = store.keys.iter().skip(9_999).step_by(10_000).cloned();
+        let (mut board, mut rounds, mut taken) = (Board::new(bounds.collect()), 0, 0);
+        // Every page takes as long as every other.
+        while !board.is_listed() {
+            let jobs: Vec<Job> = std::iter::from_fn(|| board.job()).take(LISTERS).collect();
+            for job in jobs {
+                let page = store.page(&job.from);
+                board.listed(job, page).unwrap();
+            }
+            rounds += 1;
+            while let Taken::Listed(page) = board.take() {
+                taken += page.len();
+            }
+        }
+        // A page of each range lies mostly behind its end.
+        let pages = store.keys.len() / 1_000 + board.next_id as usize;
+        assert!(taken == store.keys.len() && rounds <= pages / LISTERS * 11 / 10, "{rounds} for {pages} pages");
     }
 
     #[test]
