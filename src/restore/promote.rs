@@ -6,9 +6,11 @@
 //! one goes, so that a promotion that was killed goes on and nothing jumps twice; a database that was promoted since it was
 //! restored is left as it is.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use futures_util::FutureExt;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::engine::refuse_live;
@@ -26,6 +28,11 @@ use crate::error::Error;
 use crate::point;
 use crate::postgres::sequence_gap::Advance;
 use crate::vault::layout::PointId;
+
+/// How the folder of a promotion begins, in `restores`.
+const PROMOTION: &str = "promote-";
+/// In it.
+const JOURNAL: &str = "journal.jsonl";
 
 /// What is asked of a promotion.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +54,15 @@ pub struct PromoteReport {
     pub databases: Vec<PromotedDatabase>,
     /// The folder with the journal; absent when nothing was done.
     pub folder: Option<PathBuf>,
+}
+
+/// A promotion that came to its end.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Promotion {
+    /// When.
+    pub at: Timestamp,
+    /// What it could not do and a person has to, as the server's own administrator: each with its source.
+    pub lacks: Vec<String>,
 }
 
 /// One database of a [`PromoteReport`].
@@ -117,6 +133,49 @@ pub async fn go_live(here: &Here, term: u64, clock: &dyn Clock) -> Result<Promot
         one.note_live(here, term).await?;
     }
     Ok(report)
+}
+
+/// The newest promotion that came to its end at the site with this state folder, by a person or a takeover.
+///
+/// # Errors
+/// When the folder or a journal in it cannot be read.
+pub fn newest_promotion(state: &Path) -> Result<Option<Promotion>, Error> {
+    let all = state.join("restores");
+    let wrong = |source| RestoreError::Folder { path: all.clone(), source };
+    let found = match std::fs::read_dir(&all) {
+        Ok(found) => found,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(wrong(error).into()),
+    };
+    let mut newest: Option<Promotion> = None;
+    for folder in found {
+        let folder = folder.map_err(wrong)?;
+        if !folder.file_name().to_string_lossy().starts_with(PROMOTION) {
+            continue;
+        }
+        let Some(journal) = Journal::look(&folder.path().join(JOURNAL))? else { continue };
+        let finished = journal.entries().iter().rfind(|entry| entry.phase == Phase::Finished);
+        let Some(at) = finished.map(|entry| entry.at) else { continue };
+        if newest.as_ref().is_none_or(|newest| newest.at < at) {
+            newest = Some(Promotion { at, lacks: lacks(&journal)? });
+        }
+    }
+    Ok(newest)
+}
+
+/// Of every database in the journal: the report of a promotion that was killed, or failed, and went on names the last ones only.
+fn lacks(journal: &Journal) -> Result<Vec<String>, Error> {
+    let promoted = journal.entries().iter().filter(|entry| entry.phase == Phase::Promoted);
+    let sources: BTreeSet<&str> = promoted.map(|entry| entry.step.as_str()).collect();
+    let mut lacks = Vec::new();
+    for source in sources {
+        let Some((one, _)) = journal.done::<PromotedDatabase>(source, Phase::Promoted)? else { continue };
+        lacks.extend(one.refused.iter().map(|what| format!("{source}: {what}")));
+        if one.without_passwords {
+            lacks.push(format!("{source}: the roles have no passwords, its point has none"));
+        }
+    }
+    Ok(lacks)
 }
 
 /// A promotion under way.
@@ -296,9 +355,9 @@ impl Restored {
 fn open(here: &Here, request: &PromoteRequest) -> Result<(PathBuf, Journal), Error> {
     let all = here.site.state.join("restores");
     for number in 1u32.. {
-        let folder = all.join(format!("promote-{number:03}"));
+        let folder = all.join(format!("{PROMOTION}{number:03}"));
         durable::private_folder(&folder).map_err(|source| RestoreError::Folder { path: folder.clone(), source })?;
-        let journal = Journal::open(&folder.join("journal.jsonl"))?;
+        let journal = Journal::open(&folder.join(JOURNAL))?;
         let finished = journal.done::<serde_json::Value>("", Phase::Finished)?.is_some();
         let same = journal.done::<Vec<String>>("", Phase::Begun)?.is_none_or(|(only, _)| only == request.only);
         if !finished && same {
