@@ -377,3 +377,64 @@ fn write<T: Serialize>(
     let value = serde_json::to_value(value).map_err(RestoreError::Value)?;
     Ok(journal.write(Entry { step: step.to_owned(), phase, at: clock.now(), millis: 0, value })?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn promoted(source: &str, refused: &[&str]) -> serde_json::Value {
+        let one = PromotedDatabase {
+            source: source.to_owned(),
+            database: "app".to_owned(),
+            point: "0-3".to_owned(),
+            roles: Vec::new(),
+            unknown_settings: Vec::new(),
+            refused: refused.iter().map(ToString::to_string).collect(),
+            without_passwords: refused.is_empty(),
+            sequences: None,
+        };
+        serde_json::to_value(one).unwrap()
+    }
+
+    /// Writes a journal; its entries are so many seconds after 1970.
+    fn journal(state: &Path, name: &str, entries: &[(&str, Phase, serde_json::Value)], second: i64) {
+        let folder = state.join("restores").join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut journal = Journal::open(&folder.join(JOURNAL)).unwrap();
+        for (step, phase, value) in entries.iter().cloned() {
+            let at = Timestamp::from_second(second).unwrap();
+            journal.write(Entry { step: step.to_owned(), phase, at, millis: 0, value }).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_the_newest_promotion_lacks_is_told_of_every_database_also_of_those_before_it_was_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path();
+        assert_eq!(newest_promotion(state).unwrap(), None, "a site where nothing was restored");
+        let (a, b) = ("database.a", "database.b");
+        let finished = (String::new(), Phase::Finished, serde_json::json!({ "databases": [promoted(b, &[])] }));
+        let finished = || (finished.0.as_str(), finished.1, finished.2.clone());
+        let older = [(a, Phase::Promoted, promoted(a, &["role old: no"])), finished()];
+        journal(state, "promote-001", &older, 10);
+        let refused_twice = [
+            (a, Phase::Promoted, promoted(a, &["role x: no"])),
+            (a, Phase::Promoted, promoted(a, &["role backup: no"])),
+            (b, Phase::Promoted, promoted(b, &[])),
+            finished(),
+        ];
+        journal(state, "promote-002", &refused_twice, 30);
+        journal(state, "promote-003", &[(a, Phase::Promoted, promoted(a, &["role new: no"]))], 40);
+        journal(state, "0-3-001", &older, 50);
+        let newest = newest_promotion(state).unwrap().unwrap();
+        assert_eq!(newest.at, Timestamp::from_second(30).unwrap(), "neither one that is not over, nor a restore");
+        assert_eq!(
+            newest.lacks,
+            ["database.a: role backup: no", "database.b: the roles have no passwords, its point has none"]
+        );
+
+        std::fs::write(state.join("restores/promote-001").join(JOURNAL), "{torn\n").unwrap();
+        let error = newest_promotion(state).unwrap_err().to_string();
+        assert!(error.contains("promote-001/journal.jsonl: line 1 is damaged"), "{error}");
+    }
+}
