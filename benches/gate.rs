@@ -2,13 +2,18 @@
 //! capture, and beside a thread on each core that does nothing but hash: more than a capture does, so an upper bound.
 //!
 //! The gate and the driver are those of the daemon, in this process, in a thread each. The captures are real ones, of the release
-//! binary, in processes of their own as the daemon starts them (see `gate/captures.rs`): at least one runs from the first request to the last,
-//! and one that fails ends this. Requests are sent when they are due, whether the one before was answered or not, on 100
-//! connections; a wait counts from when the request was due. Who asks is in this process, too, and shares the cores with all of
-//! that, as does the database server: its own delay is in each wait. How busy the machine was is printed, of all that ran on it.
+//! binary, in processes of their own as the daemon starts them (see `gate/captures.rs`): one runs from the first request to the last,
+//! and one that fails ends this.
+//!
+//! Requests are sent when they are due, whether the one before was answered or not, on 100 connections; a wait counts from when the
+//! request was due. Who asks stands for other machines and is on the same cores all the same, in a thread that has the
+//! highest priority if this is root: else its own delay is in every wait. In any case up to a millisecond is its timer's. The database server,
+//! too, is on these cores. What else ran on the machine is printed first: beside other programs the figures are theirs, too.
 
 #[path = "gate/captures.rs"]
 mod captures;
+#[path = "gate/machine.rs"]
+mod machine;
 #[allow(dead_code, reason = "the benchmark uses its part of the support")]
 #[path = "../tests/support/postgres.rs"]
 mod postgres;
@@ -20,6 +25,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use captures::Registry;
+use machine::Counted;
+use rustix::process::setpriority_process;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use warmspare::clock::{Clock, SystemClock};
@@ -57,7 +64,11 @@ fn main() {
     let size = runtime.block_on(registry.size());
     // Its threads would share the cores.
     drop(runtime);
+    let quiet = Counted::now();
+    std::thread::sleep(Duration::from_secs(2));
+    let others = Counted::now().busy_percent(&quiet);
     println!("/live asked {RATE} times a second for {SECONDS} s, the witness hangs; the database has {size}");
+    println!("other programs keep the cores {others} % busy");
 
     measure().print("beside nothing", "");
     let captures = registry.capture();
@@ -91,34 +102,33 @@ struct Measured {
     /// Before the first request was due, and after the last answer.
     begun: Instant,
     ended: Instant,
-    /// Of the time of all cores.
-    busy_percent: u64,
+    /// What the machine did in between.
+    counted: [Counted; 2],
+    /// Whether who asked had the highest priority.
+    is_first: bool,
 }
 
 impl Measured {
     fn print(&self, beside: &str, more: &str) {
         let at = |permille: usize| self.waits[(self.waits.len() - 1) * permille / 1000];
         let more = if more.is_empty() { String::new() } else { format!(" ({more})") };
+        let [before, after] = &self.counted;
+        let (ran, held_up) = after.gate(before);
+        let percent = |part: Duration| 100.0 * part.as_secs_f64() / (self.ended - self.begun).as_secs_f64();
+        let asking = if self.is_first { "" } else { "; who asks had no priority" };
         println!(
-            "{beside:<17} p50 {:.2?}, p99 {:.2?}, p99.9 {:.2?}, longest {:.2?} of {} requests; cores {} % busy{more}",
+            "{beside:<17} p50 {:.2?}, p99 {:.2?}, p99.9 {:.2?}, longest {:.2?} of {} requests; the gate ran for {:.0} % of the time, and \
+             for {:.1} % had no core; cores {} % busy{asking}{more}",
             at(500),
             at(990),
             at(999),
             at(1000),
             self.waits.len(),
-            self.busy_percent,
+            percent(ran),
+            percent(held_up),
+            after.busy_percent(before),
         );
     }
-}
-
-/// The time that all cores together have been busy since the machine was started, and all of theirs (proc_stat(5), in ticks).
-fn core_time() -> (u64, u64) {
-    let text = std::fs::read_to_string("/proc/stat").expect("the kernel's count");
-    let first = text.lines().next().unwrap_or_default();
-    let ticks: Vec<u64> = first.split_whitespace().skip(1).take(8).filter_map(|word| word.parse().ok()).collect();
-    let [user, nice, system, idle, waiting, interrupts, soft, stolen] = ticks[..] else { panic!("{first}") };
-    let busy = user + nice + system + interrupts + soft + stolen;
-    (busy, busy + idle + waiting)
 }
 
 /// Puts up a gate whose driver asks a witness that hangs, and asks it.
@@ -155,15 +165,19 @@ fn measure() -> Measured {
             });
         }
     });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let (begun, before) = (Instant::now(), core_time());
-    let mut waits = runtime.block_on(ask(gate.http));
-    let (ended, after) = (Instant::now(), core_time());
+    let (begun, before, at) = (Instant::now(), Counted::now(), gate.http);
+    let asking = std::thread::spawn(move || {
+        // Linux: of this thread alone.
+        let is_first = setpriority_process(None, -20).is_ok();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        (runtime.block_on(ask(at)), is_first)
+    });
+    let (mut waits, is_first) = asking.join().expect("it ends");
+    let (ended, after) = (Instant::now(), Counted::now());
     driver.join().expect("it ends");
     gate.take_down();
     waits.sort_unstable();
-    let busy_percent = (after.0 - before.0) * 100 / (after.1 - before.1).max(1);
-    Measured { waits, begun, ended, busy_percent }
+    Measured { waits, begun, ended, counted: [before, after], is_first }
 }
 
 /// Each connection has its share of the requests, one after the other.

@@ -4,7 +4,7 @@
 //! objects of 64 KiB, in a folder. Each capture is from nothing: it has a vault, a state and a target bucket that are empty, so that
 //! everything is read, hashed, compressed, sealed and written. Each is the release binary with the command line that the daemon gives
 //! to a run of its job: in a process group of its own, with no other niceness, scheduling class or control group. Only the role comes
-//! from `live`: a daemon whose witness hangs would refuse.
+//! from `live`: a daemon whose witness hangs would refuse. Set `WARMSPARE_BENCH_BINARY` to measure another build.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -144,7 +144,8 @@ impl Place {
 
     /// Runs a capture to its end, which has to be a good one.
     fn captured(&self) -> Run {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_warmspare"));
+        let built = env!("CARGO_BIN_EXE_warmspare").to_owned();
+        let mut command = Command::new(std::env::var("WARMSPARE_BENCH_BINARY").unwrap_or(built));
         command.args(["--log", "json", "--config"]).arg(&self.file).args(["--site", "ams", "capture", "--json"]);
         command.env(PARENT, std::process::id().to_string()).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
