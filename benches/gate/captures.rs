@@ -1,10 +1,11 @@
 //! Captures of a registry, one after the other, as long as somebody looks: what the gate's answers are measured beside.
 //!
-//! The registry is a database of about 350 MB on a server of its own, whose processes are on the same cores, and a bucket of 2,000
+//! The registry is a database of about 320 MB on a server of its own, whose processes are on the same cores, and a bucket of 2,000
 //! objects of 64 KiB, in a folder. Each capture is from nothing: it has a vault, a state and a target bucket that are empty, so that
-//! everything is read, hashed, compressed, sealed and written. Each is the release binary with the command line that the daemon gives
-//! to a run of its job: in a process group of its own, with no other niceness, scheduling class or control group. Only the role comes
-//! from `live`: a daemon whose witness hangs would refuse. Set `WARMSPARE_BENCH_BINARY` to measure another build.
+//! everything is read, hashed, compressed, sealed and written; all of it stays until the end, some gigabytes. Each is the release
+//! binary with the command line that the daemon gives to a run of its job: in a process group of its own, with no other niceness,
+//! scheduling class or control group. Only the role comes from `live`: a daemon whose witness hangs would refuse. Set
+//! `WARMSPARE_BENCH_BINARY` to measure another build.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
