@@ -17,7 +17,7 @@ use crate::process::operator;
 use crate::site::daemon::words::Wish;
 use crate::site::driver::{By, StatusAt};
 use crate::site::journal::Entry;
-use crate::site::operate::{Operator, Outcome, Takeover, confirm};
+use crate::site::operate::{Operator, Outcome, Standing, Takeover, confirm};
 
 pub(super) async fn run((config, site): (Config, String), clock: Arc<dyn Clock>) -> Result<Option<Class>, Error> {
     daemon::run(config, &site, clock).boxed_local().await.map(|()| None)
@@ -144,16 +144,35 @@ pub(super) async fn lease(
 async fn status(config: &Config, site: &str, json: bool, clock: Arc<dyn Clock>) -> Result<Option<Class>, Error> {
     let by = By { operator: operator(), reason: String::new() };
     let asking = Operator { config, site, by, clock, tell: &words::say, if_term: None };
-    let status = asking.status().await?;
+    let standing = asking.standing().await?;
     if json {
-        words::json(&status);
+        words::json(&standing);
     } else {
-        let mut rows = rows(&status);
+        let mut rows = rows(&standing.status);
+        rows.extend(lacks(&standing));
         let last = asking.last_step().map(|last| last.as_ref().map(operation)).unwrap_or_else(|e| Some(e.to_string()));
         rows.extend(last.map(|last| vec!["operation".to_owned(), last]));
         words::data(&words::table(&rows));
     }
-    Ok(status.witness_error.is_some().then_some(Class::Incomplete))
+    Ok(standing.status.witness_error.is_some().then_some(Class::Incomplete))
+}
+
+/// What the site is live without.
+fn lacks(standing: &Standing) -> Vec<Vec<String>> {
+    let row = |name: &str, told: String| vec![name.to_owned(), told];
+    if let Some(error) = &standing.promotion_error {
+        return vec![row("promotion", format!("what it lacks cannot be told: {error}"))];
+    }
+    let Some(promotion) = standing.promotion.as_ref().filter(|promotion| !promotion.lacks.is_empty()) else {
+        return Vec::new();
+    };
+    let mut rows = vec![row("promotion", format!("{}, without what could not be done:", words::instant(promotion.at)))];
+    rows.extend(promotion.lacks.iter().map(|lack| row("", lack.clone())));
+    rows.push(row(
+        "next",
+        "Do that by hand, as the server's own administrator; the next promotion says what it lacks.".to_owned(),
+    ));
+    rows
 }
 
 fn operation(last: &Entry) -> String {
@@ -180,6 +199,10 @@ fn rows(status: &StatusAt) -> Vec<Vec<String>> {
         )
     });
     let maintenance = status.maintenance.as_ref();
+    let failed = status.work_error.as_ref().map(|error| match status.work_failed_at {
+        Some(at) => format!("{}: {error}", words::instant(at)),
+        None => error.clone(),
+    });
     let told = [
         ("state", Some(status.state.to_string())),
         ("why", status.why.clone()),
@@ -200,7 +223,8 @@ fn rows(status: &StatusAt) -> Vec<Vec<String>> {
             }),
         ),
         ("given up", status.refusal.clone()),
-        ("failed", status.work_error.clone()),
+        ("failed", failed),
+        ("next", status.work_next.clone()),
     ];
     told.into_iter().filter_map(|(name, told)| Some(vec![name.to_owned(), told?])).collect()
 }

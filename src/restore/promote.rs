@@ -6,9 +6,11 @@
 //! one goes, so that a promotion that was killed goes on and nothing jumps twice; a database that was promoted since it was
 //! restored is left as it is.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use futures_util::FutureExt;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::engine::refuse_live;
@@ -26,6 +28,11 @@ use crate::error::Error;
 use crate::point;
 use crate::postgres::sequence_gap::Advance;
 use crate::vault::layout::PointId;
+
+/// How the folder of a promotion begins, in `restores`.
+const PROMOTION: &str = "promote-";
+/// In it.
+const JOURNAL: &str = "journal.jsonl";
 
 /// What is asked of a promotion.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +54,15 @@ pub struct PromoteReport {
     pub databases: Vec<PromotedDatabase>,
     /// The folder with the journal; absent when nothing was done.
     pub folder: Option<PathBuf>,
+}
+
+/// A promotion that came to its end.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Promotion {
+    /// When.
+    pub at: Timestamp,
+    /// What it could not do and a person has to, as the server's own administrator: each with its source.
+    pub lacks: Vec<String>,
 }
 
 /// One database of a [`PromoteReport`].
@@ -117,6 +133,49 @@ pub async fn go_live(here: &Here, term: u64, clock: &dyn Clock) -> Result<Promot
         one.note_live(here, term).await?;
     }
     Ok(report)
+}
+
+/// The newest promotion that came to its end at the site with this state folder, by a person or a takeover.
+///
+/// # Errors
+/// When the folder or a journal in it cannot be read.
+pub fn newest_promotion(state: &Path) -> Result<Option<Promotion>, Error> {
+    let all = state.join("restores");
+    let wrong = |source| RestoreError::Folder { path: all.clone(), source };
+    let found = match std::fs::read_dir(&all) {
+        Ok(found) => found,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(wrong(error).into()),
+    };
+    let mut newest: Option<Promotion> = None;
+    for folder in found {
+        let folder = folder.map_err(wrong)?;
+        if !folder.file_name().to_string_lossy().starts_with(PROMOTION) {
+            continue;
+        }
+        let Some(journal) = Journal::look(&folder.path().join(JOURNAL))? else { continue };
+        let finished = journal.entries().iter().rfind(|entry| entry.phase == Phase::Finished);
+        let Some(at) = finished.map(|entry| entry.at) else { continue };
+        if newest.as_ref().is_none_or(|newest| newest.at < at) {
+            newest = Some(Promotion { at, lacks: lacks(&journal)? });
+        }
+    }
+    Ok(newest)
+}
+
+/// Of every database in the journal: the report of a promotion that was killed, or failed, and went on names the last ones only.
+fn lacks(journal: &Journal) -> Result<Vec<String>, Error> {
+    let promoted = journal.entries().iter().filter(|entry| entry.phase == Phase::Promoted);
+    let sources: BTreeSet<&str> = promoted.map(|entry| entry.step.as_str()).collect();
+    let mut lacks = Vec::new();
+    for source in sources {
+        let Some((one, _)) = journal.done::<PromotedDatabase>(source, Phase::Promoted)? else { continue };
+        lacks.extend(one.refused.iter().map(|what| format!("{source}: {what}")));
+        if one.without_passwords {
+            lacks.push(format!("{source}: the roles have no passwords, its point has none"));
+        }
+    }
+    Ok(lacks)
 }
 
 /// A promotion under way.
@@ -296,9 +355,9 @@ impl Restored {
 fn open(here: &Here, request: &PromoteRequest) -> Result<(PathBuf, Journal), Error> {
     let all = here.site.state.join("restores");
     for number in 1u32.. {
-        let folder = all.join(format!("promote-{number:03}"));
+        let folder = all.join(format!("{PROMOTION}{number:03}"));
         durable::private_folder(&folder).map_err(|source| RestoreError::Folder { path: folder.clone(), source })?;
-        let journal = Journal::open(&folder.join("journal.jsonl"))?;
+        let journal = Journal::open(&folder.join(JOURNAL))?;
         let finished = journal.done::<serde_json::Value>("", Phase::Finished)?.is_some();
         let same = journal.done::<Vec<String>>("", Phase::Begun)?.is_none_or(|(only, _)| only == request.only);
         if !finished && same {
@@ -317,4 +376,65 @@ fn write<T: Serialize>(
 ) -> Result<(), Error> {
     let value = serde_json::to_value(value).map_err(RestoreError::Value)?;
     Ok(journal.write(Entry { step: step.to_owned(), phase, at: clock.now(), millis: 0, value })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn promoted(source: &str, refused: &[&str]) -> serde_json::Value {
+        let one = PromotedDatabase {
+            source: source.to_owned(),
+            database: "app".to_owned(),
+            point: "0-3".to_owned(),
+            roles: Vec::new(),
+            unknown_settings: Vec::new(),
+            refused: refused.iter().map(ToString::to_string).collect(),
+            without_passwords: refused.is_empty(),
+            sequences: None,
+        };
+        serde_json::to_value(one).unwrap()
+    }
+
+    /// Writes a journal; its entries are so many seconds after 1970.
+    fn journal(state: &Path, name: &str, entries: &[(&str, Phase, serde_json::Value)], second: i64) {
+        let folder = state.join("restores").join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut journal = Journal::open(&folder.join(JOURNAL)).unwrap();
+        for (step, phase, value) in entries.iter().cloned() {
+            let at = Timestamp::from_second(second).unwrap();
+            journal.write(Entry { step: step.to_owned(), phase, at, millis: 0, value }).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_the_newest_promotion_lacks_is_told_of_every_database_also_of_those_before_it_was_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path();
+        assert_eq!(newest_promotion(state).unwrap(), None, "a site where nothing was restored");
+        let (a, b) = ("database.a", "database.b");
+        let finished = (String::new(), Phase::Finished, serde_json::json!({ "databases": [promoted(b, &[])] }));
+        let finished = || (finished.0.as_str(), finished.1, finished.2.clone());
+        let older = [(a, Phase::Promoted, promoted(a, &["role old: no"])), finished()];
+        journal(state, "promote-001", &older, 10);
+        let refused_twice = [
+            (a, Phase::Promoted, promoted(a, &["role x: no"])),
+            (a, Phase::Promoted, promoted(a, &["role backup: no"])),
+            (b, Phase::Promoted, promoted(b, &[])),
+            finished(),
+        ];
+        journal(state, "promote-002", &refused_twice, 30);
+        journal(state, "promote-003", &[(a, Phase::Promoted, promoted(a, &["role new: no"]))], 40);
+        journal(state, "0-3-001", &older, 50);
+        let newest = newest_promotion(state).unwrap().unwrap();
+        assert_eq!(newest.at, Timestamp::from_second(30).unwrap(), "neither one that is not over, nor a restore");
+        assert_eq!(
+            newest.lacks,
+            ["database.a: role backup: no", "database.b: the roles have no passwords, its point has none"]
+        );
+
+        std::fs::write(state.join("restores/promote-001").join(JOURNAL), "{torn\n").unwrap();
+        let error = newest_promotion(state).unwrap_err().to_string();
+        assert!(error.contains("promote-001/journal.jsonl: line 1 is damaged"), "{error}");
+    }
 }

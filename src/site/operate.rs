@@ -26,7 +26,7 @@ use crate::config::{Config, Here};
 use crate::durable::FileLock;
 use crate::error::{Error, chain};
 use crate::observe::Progress;
-use crate::restore::{self, RestoreReport, RestoreRequest};
+use crate::restore::{self, Promotion, RestoreReport, RestoreRequest};
 use crate::vault::v1::Verdict;
 
 /// How often the daemon is asked while something takes its time.
@@ -82,6 +82,18 @@ pub struct Outcome {
     pub restored: Option<RestoreReport>,
 }
 
+/// How a site stands, and with what.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Standing {
+    /// What its daemon says.
+    #[serde(flatten)]
+    pub status: StatusAt,
+    /// At a site that holds the lease: what made its restored databases live ones, if something did.
+    pub promotion: Option<Promotion>,
+    /// Why that cannot be told.
+    pub promotion_error: Option<String>,
+}
+
 impl Operator<'_> {
     fn operations(&self) -> Option<Operations> {
         self.config.site(self.site).map(|site| Operations::new(&site.state))
@@ -126,6 +138,40 @@ impl Operator<'_> {
     pub fn last_step(&self) -> Result<Option<Entry>, Error> {
         let newest = self.operations().map(|operations| operations.newest(1)).transpose()?;
         Ok(newest.and_then(|newest| newest.into_iter().next()))
+    }
+
+    /// How the site stands.
+    ///
+    /// # Errors
+    /// As [`Operator::status`].
+    pub async fn standing(&self) -> Result<Standing, Error> {
+        let status = self.status().await?;
+        let (promotion, promotion_error) = match self.promotion(&status) {
+            Ok(promotion) => (promotion, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        Ok(Standing { status, promotion, promotion_error })
+    }
+
+    /// The promotion whose databases are served. A spare's next one is yet to come.
+    fn promotion(&self, status: &StatusAt) -> Result<Option<Promotion>, Error> {
+        let is_served = matches!(status.state, Name::Live | Name::Closed | Name::Draining | Name::Fenced);
+        match self.config.site(self.site).filter(|_| is_served) {
+            Some(site) => restore::newest_promotion(&site.state),
+            None => Ok(None),
+        }
+    }
+
+    /// Says what a site that has just become live lacks.
+    fn tell_lacks(&self, status: &StatusAt) {
+        match self.promotion(status) {
+            Ok(promotion) => {
+                for lack in promotion.iter().flat_map(|promotion| &promotion.lacks) {
+                    (self.tell)(&format!("live without it, do it by hand: {lack}"));
+                }
+            }
+            Err(error) => (self.tell)(&format!("what the promotion lacks cannot be told: {error}")),
+        }
     }
 
     fn daemon(&self) -> Result<Reached, Error> {
@@ -279,6 +325,7 @@ impl Operator<'_> {
         }
         self.note("failover", Step::Ordered, &daemon.status().await?, (None, None));
         let status = self.until_live(&daemon, lock).await?;
+        self.tell_lacks(&status);
         let point = restored.as_ref().map(|report| report.point.clone());
         Ok(Outcome { restored, ..self.outcome(&status, point) })
     }

@@ -273,14 +273,15 @@ impl<W: Witness + 'static> Driver<W> {
     }
 
     fn ended(&mut self, ended: Ended) -> Result<(), DriverError> {
-        let trouble = match &ended {
-            Ended::Failed(task, error) => Some(format!("{} failed and is tried again: {error}", task.name())),
+        let failed = match &ended {
+            Ended::Failed(task, error) => {
+                let what = format!("{} failed and is tried again: {error}", task.name());
+                tracing::error!("{what}");
+                Some((what, self.parts.clock.now(), error.next_step()))
+            }
             Ended::Fenced | Ended::Done(_) => None,
         };
-        if let Some(trouble) = &trouble {
-            tracing::error!("{trouble}");
-        }
-        self.status.send_modify(|status| status.work_error = trouble);
+        self.status.send_modify(|status| status.note_work(failed));
         match ended {
             Ended::Fenced => Ok(()),
             Ended::Done(done) => self.tell(What::Done(done)).map(|_| ()),
@@ -444,6 +445,10 @@ impl<W: Witness + 'static> Driver<W> {
         }
         self.status.send_modify(|status| {
             status.lease = self.lease;
+            // What had failed on the way there is not wanted any more.
+            if from != to && matches!(to, Name::Live | Name::Standby) {
+                status.note_work(None);
+            }
             if let Some(refusal) = refused {
                 status.refusal = Some(refusal.to_string());
             } else if from != to {

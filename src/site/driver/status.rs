@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::memory::Maintenance;
@@ -21,6 +22,8 @@ pub struct Status {
     pub witness_error: Option<String>,
     /// What could not be done at this site, since it last could.
     pub work_error: Option<String>,
+    pub(super) work_failed_at: Option<Timestamp>,
+    pub(super) work_next: Option<String>,
     /// Why what was begun was given up.
     pub refusal: Option<String>,
     /// Whether writes are refused at the balancer.
@@ -50,8 +53,12 @@ pub struct StatusAt {
     pub witness_answered_ms: Option<u64>,
     /// Why it has not since.
     pub witness_error: Option<String>,
-    /// What could not be done at this site.
+    /// What could not be done at this site. It is tried again.
     pub work_error: Option<String>,
+    /// When it failed last.
+    pub work_failed_at: Option<Timestamp>,
+    /// What a person can do about it.
+    pub work_next: Option<String>,
     /// Why what was begun was given up.
     pub refusal: Option<String>,
     /// Whether writes are refused at the balancer.
@@ -69,9 +76,19 @@ impl Status {
             answered_at: None,
             witness_error: None,
             work_error: None,
+            work_failed_at: None,
+            work_next: None,
             refusal: None,
             maintenance,
         }
+    }
+
+    /// Notes what could not be done, when, and what to do about it; nothing, when it was done or is not wanted any more.
+    pub(super) fn note_work(&mut self, failed: Option<(String, Timestamp, Option<String>)>) {
+        (self.work_error, self.work_failed_at, self.work_next) = match failed {
+            Some((what, at, next)) => (Some(what), Some(at), next),
+            None => (None, None, None),
+        };
     }
 
     /// What holds at `now`.
@@ -92,6 +109,8 @@ impl Status {
             witness_answered_ms: self.answered_at.map(|at| millis(now.since(at))),
             witness_error: self.witness_error.clone(),
             work_error: self.work_error.clone(),
+            work_failed_at: self.work_failed_at,
+            work_next: self.work_next.clone(),
             refusal: self.refusal.clone(),
             maintenance: self.maintenance.clone(),
             record: self.record.clone(),
