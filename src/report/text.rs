@@ -42,7 +42,7 @@ fn facts(report: &Report) -> String {
     let live = report.live.as_deref().unwrap_or("the live site");
     let lost = match (report.loss.since, report.loss.seconds) {
         (Some(since), Some(seconds)) => {
-            format!("at most what came after {}, {}; {}", instant(since), span(seconds), rows(&report.loss))
+            format!("at most what came after {}, {}; {}", instant(since), span(seconds), counted(&report.loss))
         }
         _ if report.vault_read => "everything: there is no recovery point".to_owned(),
         _ => "unknown: the vault cannot be read".to_owned(),
@@ -50,7 +50,7 @@ fn facts(report: &Report) -> String {
     let rows = [
         (format!("lost if {live} died now"), lost),
         ("newest point".to_owned(), measured(&report.newest)),
-        ("proven by a restore".to_owned(), measured(&report.proven)),
+        ("proven by a restore".to_owned(), proven(report)),
         ("time to restore".to_owned(), restore(report.rehearsals.iter().find(|done| done.complete))),
         ("closure".to_owned(), closure(report.closure.as_deref())),
     ];
@@ -58,10 +58,22 @@ fn facts(report: &Report) -> String {
 }
 
 /// What is known besides the time.
-fn rows(loss: &Loss) -> String {
-    match loss.rows {
-        None => "rows and objects are not counted here".to_owned(),
-        Some(rows) => format!("{rows} rows were written since; objects are not counted"),
+fn counted(loss: &Loss) -> String {
+    match (loss.rows, loss.objects) {
+        (None, None) => "rows and objects are not counted here".to_owned(),
+        (Some(rows), None) => format!("{rows} rows were written since; objects are not counted here"),
+        (None, Some(objects)) => format!("{objects} objects were written or deleted since; rows are not counted here"),
+        (Some(rows), Some(objects)) => format!("{rows} rows and {objects} objects were written or deleted since"),
+    }
+}
+
+/// What came after it, too, where that is counted and the newest point is another.
+fn proven(report: &Report) -> String {
+    let (proven, loss) = (&report.proven, &report.loss_proven);
+    let is_told = (loss.rows.is_some() || loss.objects.is_some()) && proven.point != report.newest.point;
+    match is_told {
+        true => format!("{}; {}", measured(proven), counted(loss)),
+        false => measured(proven),
     }
 }
 

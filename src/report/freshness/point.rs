@@ -24,8 +24,7 @@ pub(super) struct Points {
 pub(super) fn look(facts: &Facts, vault: &VaultFacts, known: bool, lines: &mut Vec<Line>) -> Points {
     let now = facts.at;
     let targets = &facts.targets;
-    let newest = vault.points.iter().rev().find(|point| is_whole(facts, point) && may_be_closed(point));
-    let proven = vault.points.iter().rev().find(|point| is_proven(point));
+    let (newest, proven) = (newest(facts, vault), proven(vault));
     let as_found = |point: &PointFacts| (point.id, point.captured_at);
     let points = Points {
         newest: measure(now, newest.map(as_found), targets.point, known),
@@ -40,6 +39,16 @@ pub(super) fn look(facts: &Facts, vault: &VaultFacts, known: bool, lines: &mut V
         told(facts, vault, &points, lines);
     }
     points
+}
+
+/// The newest point that may count.
+pub(super) fn newest<'a>(facts: &Facts, vault: &'a VaultFacts) -> Option<&'a PointFacts> {
+    vault.points.iter().rev().find(|point| is_whole(facts, point) && may_be_closed(point))
+}
+
+/// The newest that a restore has proven equal, whole.
+pub(super) fn proven(vault: &VaultFacts) -> Option<&PointFacts> {
+    vault.points.iter().rev().find(|point| is_proven(point))
 }
 
 /// Whether it has every source that it is to have.
@@ -89,7 +98,8 @@ fn of_source(facts: &Facts, vault: &VaultFacts, source: &SourceName, known: bool
 fn loss(now: Timestamp, point: Option<&PointFacts>) -> Loss {
     let since = point.map(|point| point.captured_at);
     let rows = point.and_then(|point| point.rows_since);
-    Loss { since, seconds: since.map(|since| age(now, since).as_secs()), rows, objects: None }
+    let objects = point.and_then(|point| point.objects_since);
+    Loss { since, seconds: since.map(|since| age(now, since).as_secs()), rows, objects }
 }
 
 fn rehearsals(vault: &VaultFacts) -> Vec<Rehearsal> {
