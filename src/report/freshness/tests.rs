@@ -43,6 +43,40 @@ fn green_as_it_is_printed() {
 }
 
 #[test]
+fn what_came_after_the_newest_point_and_after_the_proven_one_is_printed_as_far_as_it_is_counted() {
+    let check = |newest: (Option<u64>, Option<u64>), proven: (Option<u64>, Option<u64>), expected: [&str; 2]| {
+        let report = text(&judge(&with_vault(|vault| {
+            for (point, (rows, objects)) in vault.points.iter_mut().zip([proven, newest]) {
+                (point.rows_since, point.objects_since) = (rows, objects);
+            }
+        })));
+        for (line, expected) in ["lost if ams died now  ", "proven by a restore   "].into_iter().zip(expected) {
+            let found = report.lines().find_map(|found| found.strip_prefix(line)).unwrap();
+            assert_eq!(found, expected);
+        }
+    };
+    let at_most = |counted: &str| format!("at most what came after 2026-11-22T03:17:00Z, 43m 00s; {counted}");
+    let proven = |counted: &str| format!("3-11, captured 1h 43m ago; target 1d 02h{counted}");
+    check(
+        (Some(12), Some(3)),
+        (Some(700), Some(0)),
+        [
+            &at_most("12 rows and 3 objects were written or deleted since"),
+            &proven("; 700 rows and 0 objects were written or deleted since"),
+        ],
+    );
+    check(
+        (None, Some(3)),
+        (Some(700), None),
+        [
+            &at_most("3 objects were written or deleted since; rows are not counted here"),
+            &proven("; 700 rows were written since; objects are not counted here"),
+        ],
+    );
+    check((None, None), (None, None), [&at_most("rows and objects are not counted here"), &proven("")]);
+}
+
+#[test]
 fn late_as_it_is_printed() {
     let mut facts = with_vault(|vault| {
         vault.points.pop();
