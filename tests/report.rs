@@ -59,6 +59,19 @@ async fn from_nothing_to_fresh_to_stale() {
     sites.run("fra", &["restore"]);
     sites.run("ams", &["check"]);
     sites.run("fra", &["check"]);
+    let bucket = |report: &Value| {
+        let mut sources = report["sources"].as_array().unwrap().iter();
+        sources.find(|source| source["source"] == "bucket.artifacts").unwrap()["reread"].clone()
+    };
+    assert!(bucket(&report(&sites, "ams", &[]).0).is_null(), "nobody has looked");
+    sites.run("fra", &["verify", "--only", "bucket.artifacts", "--all"]);
+    let looked = bucket(&report(&sites, "ams", &[]).0);
+    let of = |key: &str| looked[key].as_u64();
+    assert_eq!(
+        (of("objects"), of("reread"), of("reread_bytes"), of("faults")),
+        (Some(3), Some(3), Some(200_010), Some(0))
+    );
+    assert_eq!(looked["site"], "fra", "{looked}");
     let (proven, code) = report(&sites, "ams", &["--strict"]);
     assert_eq!((proven["verdict"].as_str(), code), (Some("fresh"), Some(0)), "{proven}");
     assert_eq!(

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use super::alarms::alarms;
-use super::freshness::{Loss, Measure, Mirrored, Report, SiteAt, Verdict};
+use super::freshness::{Loss, Measure, Mirrored, Report, Reread, SiteAt, Verdict};
 use crate::jobs::Standing;
 
 type Labels<'a> = Vec<(&'static str, &'a str)>;
@@ -117,6 +117,18 @@ impl Page<'_> {
         self.family("bucket_saved_bytes", help, of(|bucket| bucket.saved_bytes));
         self.family("bucket_gone_objects", "Objects that the live site has no more.", of(|bucket| bucket.gone));
         self.family("bucket_failed_objects", "Objects that could not be mirrored.", of(|bucket| bucket.failed));
+        let of = |value: fn(&Reread) -> f64| {
+            let looks =
+                report.sources.iter().filter_map(|source| Some((source.source.as_str(), source.reread.as_ref()?)));
+            looks.map(move |(source, look)| (vec![("source", source)], Some(value(look))))
+        };
+        let help = "When the other site's copy of the bucket was last looked at.";
+        self.family("bucket_verified_timestamp_seconds", help, of(|look| seconds(look.at)));
+        let help = "Objects whose content was read and hashed by that look, which reads a share.";
+        self.family("bucket_reread_objects", help, of(|look| number(look.reread)));
+        self.family("bucket_reread_bytes", "Their bytes.", of(|look| number(look.reread_bytes)));
+        let help = "Objects that it found to be not as recorded.";
+        self.family("bucket_faulty_objects", help, of(|look| number(look.faults)));
     }
 
     fn of_sites(&mut self, report: &Report) {

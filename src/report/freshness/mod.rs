@@ -182,6 +182,26 @@ pub struct SourceAt {
     /// How it was mirrored for the newest point that has it, if it is a bucket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirrored: Option<Mirrored>,
+    /// What the last look at the other site's copy of it came to, if it is a bucket and somebody has looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reread: Option<Reread>,
+}
+
+/// What the last `verify` of a bucket read and found. Each run reads another share: what runs before it have read is not in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reread {
+    /// The site that looked.
+    pub site: String,
+    /// When, by its clock.
+    pub at: Timestamp,
+    /// Objects that were looked for.
+    pub objects: u64,
+    /// Of those, the ones whose content was read and hashed.
+    pub reread: u64,
+    /// Their bytes.
+    pub reread_bytes: u64,
+    /// Objects that are not as recorded.
+    pub faults: u64,
 }
 
 /// How a bucket was mirrored for a point. What a topology does not know is 0.

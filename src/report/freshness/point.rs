@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 
 use super::{
-    Facts, Grade, Line, Loss, Measure, PointFacts, Rehearsal, SourceAt, VaultFacts, age, is_future, line, measure, span,
+    Facts, Grade, Line, Loss, Measure, PointFacts, Rehearsal, Reread, SourceAt, VaultFacts, age, is_future, line,
+    measure, span,
 };
 use crate::config::SourceName;
-use crate::vault::v1::{ProofRecord, Verdict};
+use crate::vault::v1::{BucketVerdict, ProofRecord, Verdict};
 
 /// Restores that are told of.
 const REHEARSALS_MAX: usize = 5;
@@ -89,10 +90,24 @@ fn of_source(facts: &Facts, vault: &VaultFacts, source: &SourceName, known: bool
     let mirrored = vault.points.iter().rev().find_map(|point| point.buckets.get(source).copied());
     SourceAt {
         mirrored,
+        reread: reread(vault, source),
         source: source.to_string(),
         newest: measure(facts.at, found(&may_be_closed), target.point, known),
         proven: measure(facts.at, found(&|point| proves(point, source)), target.proven, known),
     }
+}
+
+/// What either site said last of its look at the bucket.
+fn reread(vault: &VaultFacts, source: &SourceName) -> Option<Reread> {
+    let name = source.to_string();
+    let statuses = vault.statuses.iter().filter_map(|(site, said)| Some((site, said.as_ref().ok()?.as_ref()?)));
+    let looks = statuses.filter_map(|(site, status)| {
+        let BucketVerdict { at, objects, reread, reread_bytes, faults, .. } =
+            status.buckets.iter().find(|bucket| bucket.source == name)?;
+        let (objects, reread, reread_bytes, faults) = (*objects, *reread, *reread_bytes, *faults);
+        Some(Reread { site: site.clone(), at: *at, objects, reread, reread_bytes, faults })
+    });
+    looks.max_by_key(|look| look.at)
 }
 
 fn loss(now: Timestamp, point: Option<&PointFacts>) -> Loss {
