@@ -81,13 +81,34 @@ async fn a_daemon_killed_while_it_tells_an_alarm_tells_it_once_more_rather_than_
         let killed = sites.command("ams", ["run"]).env("WARMSPARE_FAILPOINT", step).output().unwrap();
         assert_eq!(killed.status.signal(), Some(9), "{step}: {}", shown(&killed));
         assert_eq!(of(&sites, "ams", "point.late"), ["raised"], "{step}");
-        let ams = start(&sites, "ams");
+        let ams = crate::jobs::start(&sites, "ams");
         // Of a later look than its first, by the same daemon.
         sites.run("ams", &["jobs", "pause", "capture", "--until", "1h", "--why", "an upgrade"]);
         until_told(&sites, "ams", "job.capture.paused", "raised");
         assert_eq!(of(&sites, "ams", "point.late"), vec!["raised"; times], "{step}");
         ams.end();
     }
+}
+
+/// As the operator's guide has it.
+#[tokio::test]
+async fn a_report_job_writes_what_would_be_lost_for_node_exporter() {
+    let file = tempfile::tempdir().unwrap();
+    let file = file.path().join("warmspare.prom");
+    let arguments = format!("arguments = [\"--prometheus\", \"{}\"]", file.display());
+    let sites = sites(&format!("[jobs.report]\nat = \"* * * * * *\"\n{arguments}\n")).await;
+    sites.run("ams", &["capture"]);
+    for name in ["new", "newer"] {
+        sites.put_object(name, b"since");
+    }
+    let ams = crate::jobs::start(&sites, "ams");
+    let begun = Instant::now();
+    let counted = "warmspare_loss_objects{system=\"app\",target=\"point\"} 2\n";
+    while !fs::read_to_string(&file).is_ok_and(|metrics| metrics.contains(counted)) {
+        assert!(begun.elapsed() < PATIENCE, "{:?}", fs::read_to_string(&file));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    ams.end();
 }
 
 #[tokio::test]
