@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::report::report;
+use crate::support::bucket_sites::BucketSites;
 use crate::support::buckets;
 use crate::support::ceph::{CREDENTIALS, Ceph};
 use crate::support::proxy::{Fault, Proxy};
@@ -216,4 +217,32 @@ async fn a_capture_that_was_killed_or_is_under_way_hides_no_object() {
         assert_eq!(objects(&told), (Some(newest), Some(proven)), "{step}: {told}");
     }
     assert_eq!(lost(&sites), (Some(0), Some(8)));
+}
+
+/// What was written while the other site was live nobody here has counted.
+#[test]
+fn after_the_roles_swapped_objects_are_counted_from_the_new_live_sites_first_point_on() {
+    let sites = BucketSites::folders();
+    for key in ["a", "b", "c"] {
+        sites.put(key, b"at first");
+    }
+    sites.ended("ams", &["capture"], 0);
+    let lost = |site: &str| objects(&sites.json(site, &["report"], 0));
+    let (mut from, mut to) = ("ams", "fra");
+    for turn in 1..=2 {
+        assert_eq!(lost(from).0, Some(0), "turn {turn}");
+        sites.ended(to, &["restore"], 0);
+        sites.edit_configuration(&format!("live = \"{from}\""), &format!("live = \"{to}\""));
+        // At ams the count of the first turn is there still.
+        fs::write(sites.bucket(to).join("a"), format!("at {to}, {turn}")).unwrap();
+        for site in [from, to] {
+            assert_eq!(lost(site), (None, None), "turn {turn}, at {site}");
+        }
+        sites.ended(to, &["capture"], 0);
+        assert_eq!(lost(to), (Some(0), None), "turn {turn}: no point of {to} is proven yet");
+        fs::write(sites.bucket(to).join("b"), format!("at {to}, {turn}")).unwrap();
+        assert_eq!(lost(to), (Some(1), None), "turn {turn}");
+        sites.ended(to, &["capture"], 0);
+        (from, to) = (to, from);
+    }
 }
