@@ -68,7 +68,9 @@ fn count(vault: &mut VaultFacts, site: &str, buckets: &[(SourceName, Changed)]) 
         }
         let sum = match &later_of_another {
             Some((id, writer)) => Err(format!("point {id} was taken by {writer}")),
-            None => buckets.iter().map(|(source, changed)| since(point, source, changed)).sum(),
+            None => buckets.iter().try_fold(0_u64, |sum, (source, changed)| {
+                since(point, source, changed).map(|more| sum.saturating_add(more))
+            }),
         };
         match sum {
             Ok(sum) => point.objects_since = Some(sum),
