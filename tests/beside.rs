@@ -159,8 +159,8 @@ fn write_as_format_1(path: &Path) {
         let mut fields: Vec<&str> = line.split('\t').collect();
         fields.pop();
         match fields[0] {
-            "warmspare-manifest 4" => fields[0] = "warmspare-manifest 1",
-            "end" => {}
+            "warmspare-manifest 5" => fields[0] = "warmspare-manifest 1",
+            "end" => fields.truncate(2),
             _ => drop(fields.drain(6..8)),
         }
         let line = fields.join("\t");

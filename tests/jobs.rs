@@ -33,7 +33,8 @@ fn log(sites: &Sites, site: &str) -> PathBuf {
     sites.path().join(format!("{site}.log"))
 }
 
-fn start(sites: &Sites, site: &str) -> Daemon {
+/// A daemon that listens.
+pub fn start(sites: &Sites, site: &str) -> Daemon {
     let daemon = Daemon::start(sites.command(site, ["run"]), log(sites, site));
     let says = |output: &Output| !String::from_utf8_lossy(&output.stderr).contains("no daemon runs");
     let begun = Instant::now();

@@ -4,6 +4,7 @@
 //! fails at a chosen key.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -202,6 +203,49 @@ async fn a_dry_run_sorts_too_and_leaves_nothing_behind() {
     let planned = preview().await;
     assert_eq!((planned.unlisted.total, planned.gone), (1, 0));
     assert!(both.spare.written().is_empty());
+}
+
+#[tokio::test]
+async fn what_has_changed_is_counted_by_one_whole_listing_or_not_at_all() {
+    let both = Mirrored::of(12_000);
+    let (source, limits) = (ReadOnly::new(both.source.clone()), Arc::default());
+    let changed = async || mirror::changed(&source, None, &both.target, both.folder.path(), &limits).await;
+    let why = changed().await.unwrap_err().to_string();
+    assert!(why.ends_with("cannot be counted: the last pass of its mirror was an earlier release's"), "{why}");
+    both.pass().await.unwrap().complete().unwrap();
+    let before = changed().await.unwrap();
+    assert_eq!(before.since_the_last, 0);
+
+    both.live.change([10, 11_500]);
+    let asked = both.live.requests();
+    let now = changed().await.unwrap();
+    assert_eq!((now.since_the_last, now.since(&before.followed)), (2, Some(2)));
+    assert!(both.live.requests() - asked < 40, "{} requests for 12 pages", both.live.requests() - asked);
+    assert!(both.spare.written().is_empty());
+    both.pass().await.unwrap().complete().unwrap();
+    let now = changed().await.unwrap();
+    assert_eq!((now.since_the_last, now.since(&before.followed)), (0, Some(2)), "the pass has followed them");
+
+    both.live.change([11_999]);
+    for (fault, expected) in [
+        (Fault::ListingFailsAt(6_500), "1 part(s) of the source could not be listed: "),
+        (Fault::Swaps(6_500), ": the listing is not sorted"),
+        (Fault::Unsorted, ": the listing is not sorted"),
+        (Fault::Empty, "it lists no object, and had 12000 at the last pass"),
+    ] {
+        both.live.heal();
+        both.live.fail(fault);
+        let error = changed().await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        let left = |name: &str| both.folder.path().join(name).exists();
+        assert!(!left("sort") && !left("unsorted") && !left("preview"), "who only counts writes nothing: {error}");
+    }
+    // A pass remembers that it has to sort, and counting has not to.
+    both.live.heal();
+    both.live.fail(Fault::Unsorted);
+    both.pass().await.unwrap().complete().unwrap();
+    let why = changed().await.unwrap_err().to_string();
+    assert!(why.contains("its server does not list its keys in order"), "{why}");
 }
 
 #[tokio::test]

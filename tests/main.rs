@@ -40,6 +40,7 @@ mod reach;
 mod recipients;
 mod refusals;
 mod report;
+mod report_objects;
 mod rights;
 mod scrub;
 mod several;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::sites::{Sites, shown};
 
 /// The report at `site` as JSON, held against its schema, and the exit code.
-fn report(sites: &Sites, site: &str, options: &[&str]) -> (Value, Option<i32>) {
+pub fn report(sites: &Sites, site: &str, options: &[&str]) -> (Value, Option<i32>) {
     let arguments = ["report", "--json"].iter().chain(options);
     let output = sites.command(site, arguments).output().unwrap();
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", shown(&output)));
@@ -59,6 +59,19 @@ async fn from_nothing_to_fresh_to_stale() {
     sites.run("fra", &["restore"]);
     sites.run("ams", &["check"]);
     sites.run("fra", &["check"]);
+    let bucket = |report: &Value| {
+        let mut sources = report["sources"].as_array().unwrap().iter();
+        sources.find(|source| source["source"] == "bucket.artifacts").unwrap()["reread"].clone()
+    };
+    assert!(bucket(&report(&sites, "ams", &[]).0).is_null(), "nobody has looked");
+    sites.run("fra", &["verify", "--only", "bucket.artifacts", "--all"]);
+    let looked = bucket(&report(&sites, "ams", &[]).0);
+    let of = |key: &str| looked[key].as_u64();
+    assert_eq!(
+        (of("objects"), of("reread"), of("reread_bytes"), of("faults")),
+        (Some(3), Some(3), Some(200_010), Some(0))
+    );
+    assert_eq!(looked["site"], "fra", "{looked}");
     let (proven, code) = report(&sites, "ams", &["--strict"]);
     assert_eq!((proven["verdict"].as_str(), code), (Some("fresh"), Some(0)), "{proven}");
     assert_eq!(
@@ -143,7 +156,7 @@ async fn the_live_site_counts_the_rows_that_would_be_lost_and_says_nothing_where
     };
     assert_eq!(counted["loss_proven"], counted["loss"], "one point, and it is proven");
     let text = sites.run("ams", &["report"]);
-    assert!(text.contains(" rows were written since; objects are not counted\n"), "{text}");
+    assert!(text.contains(" rows and 0 objects were written or deleted since\n"), "{text}");
     let (elsewhere, _) = report(&sites, "fra", &[]);
     assert!(elsewhere["loss"]["rows"].is_null() && elsewhere["loss"]["seconds"].is_u64(), "unknown here: {elsewhere}");
 

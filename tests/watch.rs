@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::daemons::{Daemon, JOBS, NAMES, Pair};
-use crate::support::sites::Sites;
+use crate::support::sites::{Sites, shown};
 use crate::support::told::{of, sink, told, until_told, until_told_after};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -66,6 +66,48 @@ async fn what_fails_is_told_once_and_recalled_once_also_by_the_next_daemon() {
     sites.run("ams", &["jobs", "resume", "capture"]);
     until_told(&sites, "ams", "job.capture.paused", "recovered");
     assert_eq!(of(&sites, "ams", "job.capture.paused"), ["raised", "recovered"]);
+    ams.end();
+}
+
+/// Killed right after a sink has taken an alarm, and right after that was written down.
+#[cfg(feature = "failpoints")]
+#[tokio::test]
+async fn a_daemon_killed_while_it_tells_an_alarm_tells_it_once_more_rather_than_never() {
+    use std::os::unix::process::ExitStatusExt;
+
+    // What was raised is written down before it is told, and what was told after.
+    for (step, times) in [("notify.sent", 2), ("notify.memory:2", 1)] {
+        let sites = sites("[jobs.capture]\nat = \"0 0 1 1 *\"\n").await;
+        let killed = sites.command("ams", ["run"]).env("WARMSPARE_FAILPOINT", step).output().unwrap();
+        assert_eq!(killed.status.signal(), Some(9), "{step}: {}", shown(&killed));
+        assert_eq!(of(&sites, "ams", "point.late"), ["raised"], "{step}");
+        let ams = crate::jobs::start(&sites, "ams");
+        // Of a later look than its first, by the same daemon.
+        sites.run("ams", &["jobs", "pause", "capture", "--until", "1h", "--why", "an upgrade"]);
+        until_told(&sites, "ams", "job.capture.paused", "raised");
+        assert_eq!(of(&sites, "ams", "point.late"), vec!["raised"; times], "{step}");
+        ams.end();
+    }
+}
+
+/// As the operator's guide has it.
+#[tokio::test]
+async fn a_report_job_writes_what_would_be_lost_for_node_exporter() {
+    let file = tempfile::tempdir().unwrap();
+    let file = file.path().join("warmspare.prom");
+    let arguments = format!("arguments = [\"--prometheus\", \"{}\"]", file.display());
+    let sites = sites(&format!("[jobs.report]\nat = \"* * * * * *\"\n{arguments}\n")).await;
+    sites.run("ams", &["capture"]);
+    for name in ["new", "newer"] {
+        sites.put_object(name, b"since");
+    }
+    let ams = crate::jobs::start(&sites, "ams");
+    let begun = Instant::now();
+    let counted = "warmspare_loss_objects{system=\"app\",target=\"point\"} 2\n";
+    while !fs::read_to_string(&file).is_ok_and(|metrics| metrics.contains(counted)) {
+        assert!(begun.elapsed() < PATIENCE, "{:?}", fs::read_to_string(&file));
+        std::thread::sleep(Duration::from_millis(100));
+    }
     ams.end();
 }
 

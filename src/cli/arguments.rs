@@ -196,6 +196,11 @@ pub(super) struct ReportCommand {
     #[arg(long, value_name = "FILE")]
     pub prometheus: Option<PathBuf>,
 
+    /// List no bucket: how many objects were written since a point is not counted then. Otherwise each report at the live site lists
+    /// every bucket that is mirrored, for 15 seconds at the most.
+    #[arg(long)]
+    pub without_objects: bool,
+
     /// Print the report as JSON; docs/report.schema.json describes it.
     #[arg(long)]
     pub json: bool,

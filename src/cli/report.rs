@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::daemon::Jobs;
 use crate::error::{Class, Error};
+use crate::report::Counting;
 use crate::{notify, preflight, report};
 
 pub(super) async fn run(
@@ -17,7 +18,8 @@ pub(super) async fn run(
 ) -> Result<Option<Class>, Error> {
     let jobs = Jobs { config: &config, site: &site, clock: Arc::clone(&clock) }.known().await;
     let here = preflight::from_witness(config, &site).await?;
-    let report = report::make(&here, &*clock, jobs, notify::lines(&here)).await;
+    let counting = if command.without_objects { Counting::Rows } else { Counting::RowsAndObjects };
+    let report = report::make(&here, &*clock, jobs, notify::lines(&here), counting).await;
     if let Some(file) = &command.prometheus {
         report::write_metrics(&report, file)?;
     }

@@ -93,6 +93,14 @@ pub enum MirrorError {
         /// What and why.
         held: HeldBack,
     },
+    /// What has changed in a source since a pass cannot be told by listing it.
+    #[error("what has changed in {bucket} cannot be counted: {why}")]
+    Uncounted {
+        /// The source.
+        bucket: String,
+        /// Why.
+        why: &'static str,
+    },
     /// The pass ended, and the target lacks something.
     #[error("{failed} object(s) could not be mirrored; the first is {:?}: {}", first.key, first.why)]
     Incomplete {
@@ -122,6 +130,7 @@ impl Explain for MirrorError {
             | MirrorError::Lister { .. } => Class::Failed,
             MirrorError::Busy { .. } | MirrorError::Empty { .. } | MirrorError::TargetLost { .. } => Class::Refused,
             MirrorError::Incomplete { .. }
+            | MirrorError::Uncounted { .. }
             | MirrorError::Unlisted { .. }
             | MirrorError::HeldBack { .. }
             | MirrorError::Misnamed { .. } => Class::Incomplete,
@@ -153,6 +162,9 @@ impl Explain for MirrorError {
                 "Check that {bucket} is the right place and, if it is a folder, that its disk is mounted. If it is empty on purpose, say so \
                  once: `warmspare capture --accept-changes {objects}`."
             )),
+            MirrorError::Uncounted { .. } => {
+                Some("What would be lost is bounded by the age of the newest point all the same.".to_owned())
+            }
             MirrorError::HeldBack { bucket, held } => Some(held.next_step(bucket)),
             MirrorError::TargetLost { bucket, manifest, .. } => Some(format!(
                 "Check that {bucket} is the right place and, if it is a folder, that its disk is mounted. Nothing was copied. If what it \

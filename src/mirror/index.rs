@@ -125,7 +125,8 @@ async fn attempt(
     if index.listed == 0 && index.unlisted.total == 0 && known > options.accepted {
         return Err(MirrorError::Empty { bucket: bucket.name().to_owned(), objects: known });
     }
-    let finished = tokio::task::spawn_blocking(move || memory.finish(next).map_err(MirrorError::from));
+    let changes = index.hashed + index.gone;
+    let finished = tokio::task::spawn_blocking(move || memory.finish(next, changes).map_err(MirrorError::from));
     finished.await.map_err(|stopped| MirrorError::State { path: manifest_path(state), source: stopped.into() })??;
     meter.finish(&format!("{} hashed, {} unchanged", index.hashed, index.listed.saturating_sub(index.hashed)));
     Ok(index)

@@ -3,18 +3,19 @@
 //! A text file of sorted lines in the site's state folder, read and written one line at a time:
 //!
 //! ```text
-//! warmspare-manifest 4 ⇥ source ⇥ target ⇥ check
+//! warmspare-manifest 5 ⇥ source ⇥ target ⇥ check
 //! key ⇥ etag ⇥ size ⇥ modified_ns ⇥ blake3 ⇥ target's etag ⇥ digest of headers and tags ⇥ application's digest ⇥ flags ⇥ check
 //! …
-//! end ⇥ number of rows ⇥ check
+//! end ⇥ number of rows ⇥ whose changes ⇥ how many ⇥ check
 //! ```
 //!
 //! The check is the first 8 hexadecimal digits of the BLAKE3 of the line before it. A file without its `end`
 //! was not finished; a line that does not check out is refused with its number, never skipped.
 //!
 //! A row with the flag `g` is of an object that the source had no more when the pass met it. It is there for the end of that pass
-//! alone, which may not believe it; whoever reads a manifest does not see it. Still read are format 3, without the application's
-//! digests, format 2, without such rows, and format 1, without the digests of headers and tags.
+//! alone, which may not believe it; whoever reads a manifest does not see it. Still read are format 4, which does not say how many
+//! changes the passes up to it have followed, format 3, without the application's digests, format 2, without such rows, and format 1,
+//! without the digests of headers and tags.
 
 mod lines;
 
@@ -24,13 +25,14 @@ use std::path::{Path, PathBuf};
 
 use super::beside::BesideDigest;
 use super::digest::ContentDigest;
+use super::followed::Followed;
 use super::line::{escape_into, unescape};
 use crate::error::Explain;
 use crate::store::SourceVersion;
 
 pub use lines::{Line, Lines, Stretch};
 
-const FORMAT: &str = "warmspare-manifest 4";
+const FORMAT: &str = "warmspare-manifest 5";
 const FORMAT_OF_ANY_VERSION: &str = "warmspare-manifest ";
 const END: &str = "end";
 /// The flag of a row that has to be copied again because its source may have changed unseen.
@@ -47,7 +49,9 @@ enum Format {
     Two,
     /// And no digest of the application's.
     Three,
+    /// And no count of changes.
     Four,
+    Five,
 }
 
 impl Format {
@@ -57,13 +61,14 @@ impl Format {
             "2" => Some(Format::Two),
             "3" => Some(Format::Three),
             "4" => Some(Format::Four),
+            "5" => Some(Format::Five),
             _ => None,
         }
     }
 }
 
 /// More than the last line has bytes.
-const LAST_LINE_BYTES_MAX: u64 = 64;
+const LAST_LINE_BYTES_MAX: u64 = 128;
 const CHECK_DIGITS: usize = 8;
 const BUFFER_BYTES: usize = 64 << 10;
 
@@ -229,20 +234,53 @@ impl Rows {
     /// # Errors
     /// When it cannot be read, or has no last line.
     pub fn count(path: &Path) -> Result<u64, ManifestError> {
+        Ok(Lines::open_with_end(path)?.map_or(0, |(_, _, end)| end.rows))
+    }
+}
+
+/// What the last line of a finished manifest says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// How many rows it has, those of what was gone among them.
+    pub rows: u64,
+    /// How many changes of the source the passes up to it have followed; absent in one of an earlier release.
+    pub followed: Option<Followed>,
+}
+
+impl End {
+    /// Of the manifest in `file`, without what stands before it.
+    fn read(file: &mut File, path: &Path) -> Result<Self, ManifestError> {
         let failed = |source| ManifestError::Io { path: path.to_owned(), operation: "read", source };
-        let mut file = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-            opened => opened.map_err(failed)?,
-        };
         let length = file.metadata().map_err(failed)?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(LAST_LINE_BYTES_MAX))).map_err(failed)?;
         let mut tail = Vec::new();
         file.take(LAST_LINE_BYTES_MAX).read_to_end(&mut tail).map_err(failed)?;
+        file.rewind().map_err(failed)?;
         let tail = String::from_utf8_lossy(&tail);
         let line = tail.trim_end_matches('\n').rsplit('\n').next().unwrap_or_default();
-        let number = line.rsplit_once('\t').filter(|(content, found)| found.as_bytes() == check(content.as_bytes()));
-        let number = number.and_then(|(content, _)| content.strip_prefix("end\t")?.parse().ok());
-        number.ok_or(ManifestError::Unfinished { path: path.to_owned(), line: 0 })
+        let proven = line.rsplit_once('\t').filter(|(content, found)| found.as_bytes() == check(content.as_bytes()));
+        let end = proven.and_then(|(content, _)| End::parse(content));
+        end.ok_or(ManifestError::Unfinished { path: path.to_owned(), line: 0 })
+    }
+
+    /// Of a line that was proven, without its check; `None` for a row.
+    fn parse(content: &str) -> Option<Self> {
+        let fields: Vec<&str> = content.split('\t').collect();
+        match fields.as_slice() {
+            // Of an earlier release.
+            [END, rows] | [END, rows, "", ""] => Some(End { rows: rows.parse().ok()?, followed: None }),
+            [END, rows, of, changes] => {
+                let followed = Followed { of: (*of).to_owned(), changes: changes.parse().ok()? };
+                Some(End { rows: rows.parse().ok()?, followed: Some(followed) })
+            }
+            _ => None,
+        }
+    }
+
+    fn line(&self) -> String {
+        let (of, changes) =
+            self.followed.as_ref().map(|all| (all.of.as_str(), all.changes.to_string())).unwrap_or_default();
+        format!("{END}\t{}\t{of}\t{changes}", self.rows)
     }
 }
 
@@ -334,12 +372,20 @@ impl Writer {
         flushed.map_err(|source| self.failed(source))
     }
 
-    /// Ends the manifest, makes it durable and moves it to `place`, over the one before.
+    /// Ends the manifest, makes it durable and moves it to `place`, over the one before. It does not say how many changes were followed.
     ///
     /// # Errors
     /// When any of that fails; `place` holds the old one or the new one then, never a part.
-    pub fn finish(mut self, place: &Path) -> Result<(), ManifestError> {
-        self.line(&format!("{END}\t{}", self.rows))?;
+    pub fn finish(self, place: &Path) -> Result<(), ManifestError> {
+        self.finish_after(None, place)
+    }
+
+    /// The same, of one up to which passes have `followed` so many changes.
+    ///
+    /// # Errors
+    /// The same.
+    pub(super) fn finish_after(mut self, followed: Option<Followed>, place: &Path) -> Result<(), ManifestError> {
+        self.line(&End { rows: self.rows, followed }.line())?;
         self.flush()?;
         self.file.get_ref().sync_all().map_err(|source| self.failed(source))?;
         std::fs::rename(&self.path, place).map_err(|source| self.failed(source))?;
@@ -481,6 +527,7 @@ mod tests {
             (1, String::new(), Row { beside: None, digest: None, ..row("ed") }),
             (2, format!("{beside}\t"), Row { digest: None, ..row("ed") }),
             (3, format!("{beside}\t"), Row { digest: None, ..row("ed") }),
+            (4, format!("{beside}\t{}\t", row("ed").digest.unwrap()), row("ed")),
         ] {
             let first = format!("warmspare-manifest {format}\ts\tt");
             let lines = [&first, &format!("ed\te\t3\t-5\t{blake3}\t\t{fields}"), "end\t1"];
@@ -488,13 +535,30 @@ mod tests {
             let (_, rows) = Rows::open(&place).unwrap().unwrap();
             let rows: Vec<Row> = rows.collect::<Result<_, _>>().unwrap();
             assert_eq!(rows, [expected], "format {format}");
+            let (_, _, end) = Lines::open_with_end(&place).unwrap().unwrap();
+            assert_eq!(end, End { rows: 1, followed: None }, "format {format}");
         }
+    }
+
+    #[test]
+    fn the_end_says_how_many_changes_were_followed_and_a_key_called_end_is_no_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("manifest");
+        for followed in [None, Some(Followed { of: "0123456789abcdef".to_owned(), changes: u64::MAX })] {
+            let mut writer = Writer::create(&folder.path().join("next"), &pair()).unwrap();
+            writer.push(&row("end")).unwrap();
+            writer.finish_after(followed.clone(), &place).unwrap();
+            let (_, lines, end) = Lines::open_with_end(&place).unwrap().unwrap();
+            assert_eq!(end, End { rows: 1, followed });
+            assert_eq!(lines.collect::<Result<Vec<_>, _>>().unwrap().len(), 1);
+        }
+        assert_eq!(End::parse(&row("end").line(false)), None);
     }
 
     #[test]
     fn a_newer_format_is_unsupported_and_not_damaged() {
         let (_folder, place) = written(&[]);
-        let line = "warmspare-manifest 5\tx";
+        let line = "warmspare-manifest 6\tx";
         std::fs::write(&place, proven(line)).unwrap();
         assert!(matches!(Rows::open(&place), Err(ManifestError::Unsupported { .. })));
     }

@@ -174,7 +174,9 @@ fn amend(folder: &Path, state: &State, changes: &BTreeMap<String, Option<Row>>) 
             Some(None) => {}
         }
     }
-    state.finish(next)?;
+    // What the source has no more no listing will miss.
+    let forgotten = changes.values().filter(|mended| mended.is_none()).count() as u64;
+    state.finish(next, forgotten)?;
     crate::failpoint::hit("mirror.mend");
     Ok(())
 }

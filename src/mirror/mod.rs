@@ -18,6 +18,7 @@ pub mod attic;
 mod audit;
 mod beside;
 mod breaker;
+mod changed;
 pub mod compare;
 mod contents;
 mod copy;
@@ -25,6 +26,7 @@ pub mod diff;
 mod digest;
 pub mod direction;
 mod error;
+mod followed;
 pub mod hide;
 mod index;
 mod jitter;
@@ -75,8 +77,10 @@ use crate::store::{Bucket, ReadOnly, Skipped, StoreError};
 pub use audit::PERIOD as AUDIT_PERIOD;
 pub use beside::BesideDigest;
 pub use breaker::HeldBack;
+pub use changed::{Changed, changed};
 pub use digest::ContentDigest;
 pub use error::MirrorError;
+pub use followed::Followed;
 pub use index::{Index, index};
 pub use kept::Kept;
 pub use limits::Limits;
@@ -85,7 +89,7 @@ pub use mend::{Fate, Fates, mend, suspect, suspected};
 pub use preview::{Planned, PlannedCopy, PlannedWhy, preview};
 pub use published::{PublishedError, PublishedParser, PublishedRow, published_lines, published_rows};
 pub use replica::{Replica, compare};
-pub use state::manifest_path;
+pub use state::{followed, manifest_path};
 
 /// What a killed writer left behind is removed when nobody wrote to it for that long.
 const LEFTOVERS_AFTER: SignedDuration = SignedDuration::from_hours(24);
@@ -347,11 +351,12 @@ async fn ended<'a>(
     let without: HashSet<String> = meanwhile.again.into_iter().chain(meanwhile.busy).collect();
     let (settled, place) = (touched.settled, copier.attic.place().cloned());
     let (rows, judged) = (pass.rows, is_held || !without.is_empty());
+    let changes = pass.copied + pass.adjusted + pass.gone;
     let finished = tokio::task::spawn_blocking(move || {
         let judged = if judged {
-            Some(state.finish_judged(next, is_held, &without)?)
+            Some(state.finish_judged(next, changes, is_held, &without)?)
         } else {
-            state.finish(next)?;
+            state.finish(next, changes)?;
             None
         };
         let rows = judged.as_ref().map_or(rows, |judged| judged.rows);

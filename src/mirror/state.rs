@@ -20,7 +20,8 @@ use std::path::{Path, PathBuf};
 use crate::durable::{self, FileLock};
 
 use super::MirrorError;
-use super::manifest::{Line, Lines, ManifestError, Pair, Row, Rows, Writer};
+use super::followed::Followed;
+use super::manifest::{End, Line, Lines, ManifestError, Pair, Row, Rows, Writer};
 use crate::store::Bucket;
 
 /// The state folder of one mirror, locked.
@@ -50,6 +51,15 @@ pub fn manifest_path(folder: &Path) -> PathBuf {
     folder.join("manifest")
 }
 
+/// How many changes of the source the passes up to the finished manifest in the folder `state` have followed; nothing where nobody
+/// has counted them.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn followed(state: &Path) -> Result<Option<Followed>, ManifestError> {
+    Ok(Lines::open_with_end(&manifest_path(state))?.and_then(|(_, _, end)| end.followed))
+}
+
 impl State {
     /// Makes the folder if there is none, locks it, and brings what a killed pass left into the manifest.
     pub(super) fn open(folder: &Path, pair: Pair) -> Result<Self, MirrorError> {
@@ -71,8 +81,13 @@ impl State {
 
     /// The same, to be looked into no further than is needed.
     pub(super) fn lines(&self) -> Result<Option<Lines>, ManifestError> {
-        let lines = Lines::open(&manifest_path(&self.folder))?.filter(|(pair, _)| *pair == self.pair);
-        Ok(lines.map(|(_, lines)| lines))
+        Ok(self.last()?.map(|(lines, _)| lines))
+    }
+
+    /// What the last pass between these two buckets left, and its last line.
+    fn last(&self) -> Result<Option<(Lines, End)>, ManifestError> {
+        let last = Lines::open_with_end(&manifest_path(&self.folder))?.filter(|(pair, ..)| *pair == self.pair);
+        Ok(last.map(|(_, lines, end)| (lines, end)))
     }
 
     /// Starts the manifest of a pass.
@@ -80,9 +95,18 @@ impl State {
         Writer::create(&self.next_path(), &self.pair)
     }
 
-    /// Ends the manifest of a pass: from now on it is the past.
-    pub(super) fn finish(&self, next: Writer) -> Result<(), ManifestError> {
-        next.finish(&manifest_path(&self.folder))?;
+    /// Ends the manifest of a pass that has followed so many `changes`: from now on it is the past.
+    pub(super) fn finish(&self, next: Writer, changes: u64) -> Result<(), ManifestError> {
+        // What an earlier release has followed nobody counted.
+        let known = self.last()?.and_then(|(_, end)| end.followed).or_else(Followed::begin);
+        next.finish_after(known.map(|known| known.and(changes)), &manifest_path(&self.folder))?;
+        crate::failpoint::hit("mirror.manifest");
+        Ok(())
+    }
+
+    /// As [`State::finish`], and the count of changes begins anew: what has happened since the last pass nobody has counted.
+    pub(super) fn finish_anew(&self, next: Writer) -> Result<(), ManifestError> {
+        next.finish_after(Followed::begin(), &manifest_path(&self.folder))?;
         crate::failpoint::hit("mirror.manifest");
         Ok(())
     }
@@ -91,6 +115,7 @@ impl State {
     pub(super) fn finish_judged(
         &self,
         next: Writer,
+        changes: u64,
         held: bool,
         without: &HashSet<String>,
     ) -> Result<Judged, ManifestError> {
@@ -112,7 +137,7 @@ impl State {
             kept.push(&row)?;
             (left.rows, left.bytes) = (left.rows + 1, left.bytes + row.source.size);
         }
-        self.finish(kept)?;
+        self.finish(kept, changes)?;
         match std::fs::remove_file(&judged) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(ManifestError::Io { path: judged, operation: "removed", source })
@@ -123,11 +148,7 @@ impl State {
 
     /// How many rows the last pass between these two buckets left.
     pub(super) fn known(&self) -> Result<u64, ManifestError> {
-        let path = manifest_path(&self.folder);
-        match Rows::open(&path)? {
-            Some((pair, _)) if pair == self.pair => Rows::count(&path),
-            _ => Ok(0),
-        }
+        Ok(self.last()?.map_or(0, |(_, end)| end.rows))
     }
 
     /// Up to which number the records of what others changed at the spare, in its `attic`, are known.
@@ -159,7 +180,8 @@ impl State {
         let path = self.next_path();
         if let Some(done) = self.confirmed_rows(&path)? {
             let merged = Writer::create(&self.folder.join("manifest.merged"), &self.pair)?;
-            self.finish(self.merge(done, merged)?)?;
+            let (merged, changes) = self.merge(done, merged)?;
+            self.finish(merged, changes)?;
             crate::failpoint::hit("mirror.resume");
         }
         self.discard()
@@ -190,24 +212,29 @@ impl State {
         Ok(rows.peek().is_some().then_some(rows))
     }
 
+    /// Puts the rows that are `done` before those of the past that come after them. How many changes they are, too.
     fn merge(
         &self,
         done: impl Iterator<Item = Result<Row, ManifestError>>,
         mut merged: Writer,
-    ) -> Result<Writer, ManifestError> {
-        let mut last = String::new();
+    ) -> Result<(Writer, u64), ManifestError> {
+        let (mut past, mut changes) = (self.past()?.peekable(), 0);
         for row in done {
             let row = row?;
-            merged.push(&row)?;
-            last = row.key;
-        }
-        for row in self.past()? {
-            let row = row?;
-            if row.key > last {
-                merged.push(&row)?;
+            let mut is_same = false;
+            while let Some(known) = past.next_if(|known| known.as_ref().map_or(true, |known| known.key <= row.key)) {
+                let known = known?;
+                is_same = known.key == row.key && known.source == row.source;
+                // One that the killed pass has left out.
+                changes += u64::from(known.key != row.key);
             }
+            changes += u64::from(!is_same);
+            merged.push(&row)?;
         }
-        Ok(merged)
+        for row in past {
+            merged.push(&row?)?;
+        }
+        Ok((merged, changes))
     }
 }
 
@@ -241,6 +268,11 @@ mod tests {
         }
     }
 
+    fn changes(folder: &Path) -> Option<u64> {
+        let (_, _, end) = Lines::open_with_end(&manifest_path(folder)).unwrap().unwrap();
+        end.followed.map(|followed| followed.changes)
+    }
+
     fn past(folder: &Path, pair: Pair) -> String {
         let state = State::open(folder, pair).unwrap();
         let rows = state.past().unwrap().map(|row| row.map(|row| format!("{}{}", row.key, row.source.size)));
@@ -251,7 +283,7 @@ mod tests {
         let state = State::open(folder, pair()).unwrap();
         let mut next = state.next().unwrap();
         rows.iter().for_each(|row| next.push(row).unwrap());
-        state.finish(next).unwrap();
+        state.finish(next, 0).unwrap();
     }
 
     fn killed(folder: &Path, rows: &[Row]) {
@@ -270,6 +302,27 @@ mod tests {
         assert!(!folder.path().join("manifest.next").exists());
         killed(folder.path(), &[]);
         assert_eq!(past(folder.path(), pair()), "a2 c2 d2 e1");
+        assert_eq!(changes(folder.path()), Some(4), "a and d are others, b is left out, c is new");
+    }
+
+    #[test]
+    fn every_pass_adds_what_it_followed_until_the_count_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let finish = |changes: Option<u64>| {
+            let state = State::open(folder.path(), pair()).unwrap();
+            let next = state.next().unwrap();
+            match changes {
+                Some(changes) => state.finish(next, changes).unwrap(),
+                None => state.finish_anew(next).unwrap(),
+            }
+            let (_, end) = state.last().unwrap().unwrap();
+            end.followed.unwrap()
+        };
+        let (one, two) = (finish(Some(3)), finish(Some(4)));
+        assert_eq!(two, Followed { of: one.of.clone(), changes: 7 });
+        let anew = finish(None);
+        assert!(anew.of != one.of && anew.changes == 0, "{anew:?}");
+        assert_eq!(finish(Some(2)).since(&anew), Some(2));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::{NotifyError, failing, sink};
 use crate::clock::Clock;
 use crate::config::{Here, SinkConfig};
 use crate::error::chain;
+use crate::failpoint;
 use crate::jobs::Standing;
 use crate::report::alarms::{Alarm, alarms};
 use crate::report::freshness::judge;
@@ -113,6 +114,7 @@ impl Watch {
                 let message = secrets.out_of(Message::new(system, site, now, notices.clone()));
                 sending.push(futures_util::FutureExt::boxed(async move {
                     let done = sink::send(sink, &message).await;
+                    sent(&done);
                     vec![Told { sink, notices, then: None, done }]
                 }));
             }
@@ -162,11 +164,19 @@ impl Watch {
     }
 }
 
+/// Somebody has been told, and nothing here says so yet.
+fn sent(done: &Result<(), NotifyError>) {
+    if done.is_ok() {
+        failpoint::hit("notify.sent");
+    }
+}
+
 /// One ping after the other; after one that failed the rest waits.
 async fn pinged(sink: &SinkConfig, due: Vec<Due>) -> Vec<Told<'_>> {
     let mut told = Vec::new();
     for Due { ping, text, then } in due {
         let done = sink::ping(sink, ping, text).await;
+        sent(&done);
         let failed = done.is_err();
         told.push(Told { sink, notices: Vec::new(), then: Some(then), done });
         if failed {

@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use serde_json::{Value, json};
 
 use super::PointError;
+use super::changed::FOLLOWED;
 use super::mend::{lost, mended};
 use super::sources::SealedSource;
 use super::spare;
@@ -74,7 +75,14 @@ impl Run<'_> {
         let (told, captured_at) = match &bulk.work {
             Work::Mirrored { fates, pass, doubt } => {
                 let delta = self.mirror(source).await?;
-                (of_mirror(fates, pass, &delta, doubt.as_deref()), self.clock.now())
+                let mut told = of_mirror(fates, pass, &delta, doubt.as_deref());
+                // What the report counts from.
+                if let (Some(facts), Some(followed)) =
+                    (told.facts.as_object_mut(), mirror::followed(&self.manifest_folder(source))?)
+                {
+                    facts.insert(FOLLOWED.to_owned(), json!(followed));
+                }
+                (told, self.clock.now())
             }
             Work::Indexed(first) => {
                 let last = self.index(source).await?;
@@ -152,16 +160,16 @@ impl Run<'_> {
     }
 }
 
-fn address<'a>(site: &'a Site, source: &SourceName) -> Result<&'a BucketAddress, Error> {
+pub(super) fn address<'a>(site: &'a Site, source: &SourceName) -> Result<&'a BucketAddress, Error> {
     let no_address = || PointError::NoAddress { source_name: source.to_string(), site: site.name.clone() };
     Ok(site.buckets.get(&source.name).ok_or_else(no_address)?)
 }
 
-fn bucket_of(here: &Here, site: &Site, source: &SourceName) -> Result<Bucket, Error> {
+pub(super) fn bucket_of(here: &Here, site: &Site, source: &SourceName) -> Result<Bucket, Error> {
     spare::open(here, site, address(site, source)?)
 }
 
-fn mirror_folder(here: &Here, source: &SourceName) -> PathBuf {
+pub(super) fn mirror_folder(here: &Here, source: &SourceName) -> PathBuf {
     here.site.state.join("mirror").join(&source.name)
 }
 

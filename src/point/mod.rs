@@ -6,6 +6,7 @@
 
 mod attics;
 mod buckets;
+mod changed;
 mod direction;
 mod error;
 mod mend;
@@ -20,6 +21,7 @@ pub mod vault;
 
 pub use attics::BucketKeeping;
 pub use buckets::preview_mirrors;
+pub use changed::{changed, followed};
 pub use error::PointError;
 pub use prune::{PruneFate, PruneReport, PruneRequest, hold, prune};
 pub use rescued::{RescuedOf, RescuedRequest, rescued};
@@ -31,7 +33,7 @@ pub use vault::{open_vault, open_vault_as_keeper};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use crate::mirror::{Pass, Planned, PlannedWhy};
+pub use crate::mirror::{Changed, Followed, Pass, Planned, PlannedWhy};
 
 use crate::clock::Clock;
 use crate::config::Here;

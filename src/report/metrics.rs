@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use super::alarms::alarms;
-use super::freshness::{Measure, Mirrored, Report, SiteAt, Verdict};
+use super::freshness::{Loss, Measure, Mirrored, Report, Reread, SiteAt, Verdict};
 use crate::jobs::Standing;
 
 type Labels<'a> = Vec<(&'static str, &'a str)>;
@@ -72,6 +72,15 @@ impl Page<'_> {
             of(|m| Some(number(m.target_seconds))),
         );
         self.family("target_met", "Whether it is no older; absent when that is unknown.", of(|m| m.met.map(flag)));
+        let losses = [("point", &report.loss), ("proven", &report.loss_proven)];
+        let of = |value: fn(&Loss) -> Option<u64>| {
+            losses.map(|(target, loss)| (vec![("target", target)], value(loss).map(number)))
+        };
+        let help = "Rows the live site has written since the newest point, and since the newest proven one; absent where nobody counts.";
+        self.family("loss_rows", help, of(|loss| loss.rows));
+        let help =
+            "Objects it has written, changed or deleted since, as often as that was seen; absent where nobody counts.";
+        self.family("loss_objects", help, of(|loss| loss.objects));
         let last = report.rehearsals.iter().find(|rehearsal| rehearsal.complete);
         let value = |of: fn(&super::freshness::Rehearsal) -> f64| last.map(of);
         self.one(
@@ -108,6 +117,18 @@ impl Page<'_> {
         self.family("bucket_saved_bytes", help, of(|bucket| bucket.saved_bytes));
         self.family("bucket_gone_objects", "Objects that the live site has no more.", of(|bucket| bucket.gone));
         self.family("bucket_failed_objects", "Objects that could not be mirrored.", of(|bucket| bucket.failed));
+        let of = |value: fn(&Reread) -> f64| {
+            let looks =
+                report.sources.iter().filter_map(|source| Some((source.source.as_str(), source.reread.as_ref()?)));
+            looks.map(move |(source, look)| (vec![("source", source)], Some(value(look))))
+        };
+        let help = "When the other site's copy of the bucket was last looked at.";
+        self.family("bucket_verified_timestamp_seconds", help, of(|look| seconds(look.at)));
+        let help = "Objects whose content was read and hashed by that look, which reads a share.";
+        self.family("bucket_reread_objects", help, of(|look| number(look.reread)));
+        self.family("bucket_reread_bytes", "Their bytes.", of(|look| number(look.reread_bytes)));
+        let help = "Objects that it found to be not as recorded.";
+        self.family("bucket_faulty_objects", help, of(|look| number(look.faults)));
     }
 
     fn of_sites(&mut self, report: &Report) {
@@ -198,7 +219,7 @@ fn escaped(value: &str) -> String {
 mod tests {
     use super::*;
     use crate::report::freshness::{Unread, judge};
-    use crate::report::sample::{facts, with_job};
+    use crate::report::sample::{facts, with_job, with_vault};
 
     #[test]
     fn what_is_unknown_is_absent_and_what_is_known_has_its_instant() {
@@ -214,6 +235,19 @@ mod tests {
             assert!(known.contains(line), "{line} in\n{known}");
         }
         assert!(!known.contains("warmspare_alarm{"), "{known}");
+        assert!(!known.contains("warmspare_loss_"), "nobody has counted: {known}");
+        let counted = text(&judge(&with_vault(|vault| {
+            (vault.points[0].rows_since, vault.points[0].objects_since) = (Some(700), Some(12));
+            vault.points[1].objects_since = Some(0);
+        })));
+        for line in [
+            "warmspare_loss_rows{system=\"app\",target=\"proven\"} 700\n",
+            "warmspare_loss_objects{system=\"app\",target=\"point\"} 0\n",
+            "warmspare_loss_objects{system=\"app\",target=\"proven\"} 12\n",
+        ] {
+            assert!(counted.contains(line), "{line} in\n{counted}");
+        }
+        assert!(!counted.contains("warmspare_loss_rows{system=\"app\",target=\"point\"}"), "{counted}");
         let mut blind = facts();
         blind.vault = Err(Unread { what: "refused".to_owned(), next: None });
         let unknown = text(&judge(&blind));

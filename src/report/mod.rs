@@ -9,6 +9,7 @@ mod count;
 pub mod freshness;
 mod gather;
 pub mod metrics;
+mod objects;
 mod records;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -26,12 +27,26 @@ use crate::config::Here;
 use crate::durable;
 use crate::error::Explain;
 
+/// What is counted of what came after a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counting {
+    /// Rows, by the counters of the databases, which costs next to nothing.
+    Rows,
+    /// Objects, too, for which every bucket that is mirrored is listed.
+    RowsAndObjects,
+}
+
 /// The report as this site can make it now: with how its jobs stand, and what `others` have to say.
-/// At the live site the databases are asked how many rows were written since each point.
-pub async fn make(here: &Here, clock: &dyn Clock, jobs: OwnJobs, others: Vec<Line>) -> Report {
+///
+/// At the live site the databases are asked how many rows were written since each point, and the buckets listed for how many objects. A
+/// daemon does neither: it looks every few minutes, or seconds, and a listing of ten million keys is ten thousand requests.
+pub async fn make(here: &Here, clock: &dyn Clock, jobs: OwnJobs, others: Vec<Line>, counting: Counting) -> Report {
     let mut facts = gather(here, clock.now(), jobs, others, &mut Records::default()).await;
     if let Ok(vault) = &mut facts.vault {
         count::rows(here, &mut vault.points).await;
+    }
+    if counting == Counting::RowsAndObjects {
+        objects::objects(here, &mut facts).await;
     }
     freshness::judge(&facts)
 }

@@ -69,7 +69,7 @@ async fn read(here: &Here, reader: &VaultReader<Keys>) -> Result<VaultFacts, Err
 
 fn facts(point: &ListedPoint, proofs: Vec<ProofRecord>) -> PointFacts {
     let databases = point.headers.iter().filter(|(source, _, _)| source.kind == SourceKind::Database);
-    let buckets = point.headers.iter().filter(|(source, _, _)| source.kind == SourceKind::Bucket);
+    let buckets = || point.headers.iter().filter(|(source, _, _)| source.kind == SourceKind::Bucket);
     // What another release wrote differently is not known.
     let mirrored = |facts: &serde_json::Value| serde_json::from_value(facts.clone()).unwrap_or_default();
     PointFacts {
@@ -79,8 +79,12 @@ fn facts(point: &ListedPoint, proofs: Vec<ProofRecord>) -> PointFacts {
         closure: point.record.closure.verdict.clone(),
         sources: point.headers.iter().map(|(source, _, _)| source.clone()).collect(),
         databases: databases.map(|(source, _, header)| (source.name.clone(), header.facts.clone())).collect(),
-        buckets: buckets.map(|(source, _, header)| (source.clone(), mirrored(&header.facts))).collect(),
+        buckets: buckets().map(|(source, _, header)| (source.clone(), mirrored(&header.facts))).collect(),
+        followed: buckets()
+            .filter_map(|(source, _, header)| Some((source.clone(), point::followed(&header.facts)?)))
+            .collect(),
         rows_since: None,
+        objects_since: None,
         proofs,
     }
 }

@@ -33,7 +33,9 @@ pub(crate) fn point(seq: u64, minutes: i64) -> PointFacts {
         sources: sources.into(),
         databases: BTreeMap::new(),
         buckets: BTreeMap::new(),
+        followed: BTreeMap::new(),
         rows_since: None,
+        objects_since: None,
         proofs: Vec::new(),
     }
 }

@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::freshness::{Grade, Line, Loss, Measure, Rehearsal, Report, SiteAt, Verdict, span};
+use super::freshness::{Grade, Line, Loss, Measure, Rehearsal, Report, Reread, SiteAt, SourceAt, Verdict, span};
 use crate::jobs::{RunVerdict, Standing};
+use crate::units::Bytes;
 
 /// Lines that are told one by one; a screen has no more room.
 const LINES_MAX: usize = 8;
@@ -42,26 +43,59 @@ fn facts(report: &Report) -> String {
     let live = report.live.as_deref().unwrap_or("the live site");
     let lost = match (report.loss.since, report.loss.seconds) {
         (Some(since), Some(seconds)) => {
-            format!("at most what came after {}, {}; {}", instant(since), span(seconds), rows(&report.loss))
+            format!("at most what came after {}, {}; {}", instant(since), span(seconds), counted(&report.loss))
         }
         _ if report.vault_read => "everything: there is no recovery point".to_owned(),
         _ => "unknown: the vault cannot be read".to_owned(),
     };
-    let rows = [
+    let mut rows = vec![
         (format!("lost if {live} died now"), lost),
         ("newest point".to_owned(), measured(&report.newest)),
-        ("proven by a restore".to_owned(), measured(&report.proven)),
+        ("proven by a restore".to_owned(), proven(report)),
         ("time to restore".to_owned(), restore(report.rehearsals.iter().find(|done| done.complete))),
         ("closure".to_owned(), closure(report.closure.as_deref())),
     ];
-    table(&rows.map(|(what, found)| vec![what, found]))
+    for source in &report.sources {
+        rows.extend(source.reread.iter().map(|look| ("read again".to_owned(), reread(source, look))));
+    }
+    table(&rows.into_iter().map(|(what, found)| vec![what, found]).collect::<Vec<_>>())
+}
+
+/// The last look at a bucket's copy. One run reads a share of it, and the next one another.
+fn reread(source: &SourceAt, look: &Reread) -> String {
+    let of = source.mirrored.map(|mirrored| format!(" of {}", Bytes(mirrored.object_bytes))).unwrap_or_default();
+    let faults = match look.faults {
+        0 => "all as recorded".to_owned(),
+        faults => format!("{faults} NOT as recorded"),
+    };
+    format!(
+        "{}: {} of {} objects, {}{of}, {faults}, by {} at {}",
+        source.source,
+        look.reread,
+        look.objects,
+        Bytes(look.reread_bytes),
+        look.site,
+        instant(look.at)
+    )
 }
 
 /// What is known besides the time.
-fn rows(loss: &Loss) -> String {
-    match loss.rows {
-        None => "rows and objects are not counted here".to_owned(),
-        Some(rows) => format!("{rows} rows were written since; objects are not counted"),
+fn counted(loss: &Loss) -> String {
+    match (loss.rows, loss.objects) {
+        (None, None) => "rows and objects are not counted here".to_owned(),
+        (Some(rows), None) => format!("{rows} rows were written since; objects are not counted here"),
+        (None, Some(objects)) => format!("{objects} objects were written or deleted since; rows are not counted here"),
+        (Some(rows), Some(objects)) => format!("{rows} rows and {objects} objects were written or deleted since"),
+    }
+}
+
+/// What came after it, too, where that is counted and the newest point is another.
+fn proven(report: &Report) -> String {
+    let (proven, loss) = (&report.proven, &report.loss_proven);
+    let is_told = (loss.rows.is_some() || loss.objects.is_some()) && proven.point != report.newest.point;
+    match is_told {
+        true => format!("{}; {}", measured(proven), counted(loss)),
+        false => measured(proven),
     }
 }
 

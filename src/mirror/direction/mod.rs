@@ -165,7 +165,7 @@ pub async fn turn(sides: &Sides<'_>, state: &Path, since: &Since, limits: &Arc<L
     let proven = proven(sides.target, &memory, state, limits).boxed().await?;
     let folder = state.to_owned();
     let finished = tokio::task::spawn_blocking(move || {
-        let written = memory.finish(proven);
+        let written = memory.finish_anew(proven);
         ["contents.redb", "audit.json"].iter().try_for_each(|name| remove(&folder.join(name)))?;
         Ok::<_, MirrorError>(written?)
     });

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use memchr::{memchr, memrchr};
 
-use super::{CHECK_DIGITS, FORMAT_OF_ANY_VERSION, Format, GONE, ManifestError, Pair, RACY, Row};
+use super::{CHECK_DIGITS, End, FORMAT_OF_ANY_VERSION, Format, GONE, ManifestError, Pair, RACY, Row};
 use crate::config::DigestAlgorithm;
 use crate::mirror::line::unescape;
 use crate::store::SourceVersion;
@@ -165,7 +165,8 @@ impl Stretch {
         self.last.clear();
         self.last.extend_from_slice(line.key());
         match line.origin.format {
-            Format::Four => {
+            // A row of the one is a row of the other.
+            Format::Four | Format::Five => {
                 self.text.extend_from_slice(&line.text);
                 self.text.push(b'\n');
             }
@@ -201,12 +202,23 @@ impl Lines {
     /// # Errors
     /// [`ManifestError::Unsupported`] for a newer format, [`ManifestError::Corrupt`] when it does not begin as one.
     pub fn open(path: &Path) -> Result<Option<(Pair, Self)>, ManifestError> {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(ManifestError::Io { path: path.to_owned(), operation: "read", source }),
-        };
-        let origin = Arc::new(Origin { path: path.to_owned(), format: Format::Four });
+        opened(path)?.map(|file| Lines::of(file, path)).transpose()
+    }
+
+    /// The same, with what its last line says. Both are of the file as it is now, whatever is put in its place.
+    ///
+    /// # Errors
+    /// The same; [`ManifestError::Unfinished`] when it has no last line.
+    pub fn open_with_end(path: &Path) -> Result<Option<(Pair, Self, End)>, ManifestError> {
+        let Some(mut file) = opened(path)? else { return Ok(None) };
+        let end = End::read(&mut file, path)?;
+        let (pair, lines) = Lines::of(file, path)?;
+        Ok(Some((pair, lines, end)))
+    }
+
+    /// Reads its first line.
+    fn of(file: File, path: &Path) -> Result<(Pair, Self), ManifestError> {
+        let origin = Arc::new(Origin { path: path.to_owned(), format: Format::Five });
         let (block, tail) = (Bytes::new(), BytesMut::new());
         let mut lines = Lines { origin, file, block, tail, number: 0, last_key: Vec::new(), over: false };
         let first = lines.proven()?;
@@ -217,7 +229,7 @@ impl Lines {
             (Some(format), [_, source, target]) => match (unescape(source), unescape(target)) {
                 (Some(source), Some(target)) => {
                     lines.origin = Arc::new(Origin { path: path.to_owned(), format });
-                    Ok(Some((Pair { source, target }, lines)))
+                    Ok((Pair { source, target }, lines))
                 }
                 _ => Err(lines.corrupt("does not name two buckets")),
             },
@@ -277,12 +289,11 @@ impl Lines {
 
     fn next_line(&mut self) -> Result<Option<Line>, ManifestError> {
         let text = self.proven()?;
-        if let Some(number) = without_check(&text).strip_prefix(b"end\t")
-            && !number.contains(&b'\t')
+        if text.starts_with(b"end\t")
+            && let Some(end) = str::from_utf8(without_check(&text)).ok().and_then(End::parse)
         {
             // The first line is no row, and the last is none.
-            let rows = str::from_utf8(number).ok().and_then(|number| number.parse().ok());
-            let complete = rows == Some(self.number.saturating_sub(2));
+            let complete = end.rows == self.number.saturating_sub(2);
             return if complete { Ok(None) } else { Err(self.corrupt("counts other rows than there are")) };
         }
         let line = Line::new(&self.origin, self.number, text)?;
@@ -311,6 +322,15 @@ impl Iterator for Lines {
         let next = self.next_line().transpose();
         self.over = !matches!(next, Some(Ok(_)));
         next
+    }
+}
+
+/// The file at `path`; `None` when there is none.
+fn opened(path: &Path) -> Result<Option<File>, ManifestError> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ManifestError::Io { path: path.to_owned(), operation: "read", source }),
     }
 }
 

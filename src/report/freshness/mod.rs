@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{SourceName, TargetsConfig};
 use crate::jobs::Standing;
+use crate::point::Followed;
 use crate::units::Span;
 use crate::vault::layout::PointId;
 use crate::vault::v1::{ProofRecord, StatusRecord};
@@ -53,8 +54,12 @@ pub struct PointFacts {
     pub databases: BTreeMap<String, serde_json::Value>,
     /// How each of its buckets was mirrored.
     pub buckets: BTreeMap<SourceName, Mirrored>,
+    /// What the mirror of each had followed by then, as far as that was counted.
+    pub followed: BTreeMap<SourceName, Followed>,
     /// Rows the live site has written since, where somebody has counted them.
     pub rows_since: Option<u64>,
+    /// Objects it has written, changed or deleted since, likewise.
+    pub objects_since: Option<u64>,
     /// What was proven of it.
     pub proofs: Vec<ProofRecord>,
 }
@@ -177,6 +182,26 @@ pub struct SourceAt {
     /// How it was mirrored for the newest point that has it, if it is a bucket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirrored: Option<Mirrored>,
+    /// What the last look at the other site's copy of it came to, if it is a bucket and somebody has looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reread: Option<Reread>,
+}
+
+/// What the last `verify` of a bucket read and found. Each run reads another share: what runs before it have read is not in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reread {
+    /// The site that looked.
+    pub site: String,
+    /// When, by its clock.
+    pub at: Timestamp,
+    /// Objects that were looked for.
+    pub objects: u64,
+    /// Of those, the ones whose content was read and hashed.
+    pub reread: u64,
+    /// Their bytes.
+    pub reread_bytes: u64,
+    /// Objects that are not as recorded.
+    pub faults: u64,
 }
 
 /// How a bucket was mirrored for a point. What a topology does not know is 0.
@@ -208,7 +233,8 @@ pub struct Loss {
     pub seconds: Option<u64>,
     /// Rows written since, by the counters of the live site; absent anywhere else, and where they cannot say.
     pub rows: Option<u64>,
-    /// Objects; nobody counts them in this release.
+    /// Objects written, changed or deleted since, by the mirror's count and a listing of its buckets: as often as either saw it. Absent
+    /// anywhere else, and where that cannot be known.
     pub objects: Option<u64>,
 }
 
@@ -289,6 +315,16 @@ pub struct Report {
     pub sites: Vec<SiteAt>,
     /// What is not as it should be, the worst first.
     pub lines: Vec<Line>,
+}
+
+/// The points whose age, and what came after them, a report tells.
+pub(super) fn told_of(facts: &Facts) -> BTreeSet<PointId> {
+    let vault = facts.vault.iter();
+    vault
+        .flat_map(|vault| [point::newest(facts, vault), point::proven(vault)])
+        .flatten()
+        .map(|point| point.id)
+        .collect()
 }
 
 /// Judges what is known.

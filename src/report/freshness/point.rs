@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 
 use super::{
-    Facts, Grade, Line, Loss, Measure, PointFacts, Rehearsal, SourceAt, VaultFacts, age, is_future, line, measure, span,
+    Facts, Grade, Line, Loss, Measure, PointFacts, Rehearsal, Reread, SourceAt, VaultFacts, age, is_future, line,
+    measure, span,
 };
 use crate::config::SourceName;
-use crate::vault::v1::{ProofRecord, Verdict};
+use crate::vault::v1::{BucketVerdict, ProofRecord, Verdict};
 
 /// Restores that are told of.
 const REHEARSALS_MAX: usize = 5;
@@ -24,8 +25,7 @@ pub(super) struct Points {
 pub(super) fn look(facts: &Facts, vault: &VaultFacts, known: bool, lines: &mut Vec<Line>) -> Points {
     let now = facts.at;
     let targets = &facts.targets;
-    let newest = vault.points.iter().rev().find(|point| is_whole(facts, point) && may_be_closed(point));
-    let proven = vault.points.iter().rev().find(|point| is_proven(point));
+    let (newest, proven) = (newest(facts, vault), proven(vault));
     let as_found = |point: &PointFacts| (point.id, point.captured_at);
     let points = Points {
         newest: measure(now, newest.map(as_found), targets.point, known),
@@ -40,6 +40,16 @@ pub(super) fn look(facts: &Facts, vault: &VaultFacts, known: bool, lines: &mut V
         told(facts, vault, &points, lines);
     }
     points
+}
+
+/// The newest point that may count.
+pub(super) fn newest<'a>(facts: &Facts, vault: &'a VaultFacts) -> Option<&'a PointFacts> {
+    vault.points.iter().rev().find(|point| is_whole(facts, point) && may_be_closed(point))
+}
+
+/// The newest that a restore has proven equal, whole.
+pub(super) fn proven(vault: &VaultFacts) -> Option<&PointFacts> {
+    vault.points.iter().rev().find(|point| is_proven(point))
 }
 
 /// Whether it has every source that it is to have.
@@ -80,16 +90,31 @@ fn of_source(facts: &Facts, vault: &VaultFacts, source: &SourceName, known: bool
     let mirrored = vault.points.iter().rev().find_map(|point| point.buckets.get(source).copied());
     SourceAt {
         mirrored,
+        reread: reread(vault, source),
         source: source.to_string(),
         newest: measure(facts.at, found(&may_be_closed), target.point, known),
         proven: measure(facts.at, found(&|point| proves(point, source)), target.proven, known),
     }
 }
 
+/// What either site said last of its look at the bucket.
+fn reread(vault: &VaultFacts, source: &SourceName) -> Option<Reread> {
+    let name = source.to_string();
+    let statuses = vault.statuses.iter().filter_map(|(site, said)| Some((site, said.as_ref().ok()?.as_ref()?)));
+    let looks = statuses.filter_map(|(site, status)| {
+        let BucketVerdict { at, objects, reread, reread_bytes, faults, .. } =
+            status.buckets.iter().find(|bucket| bucket.source == name)?;
+        let (objects, reread, reread_bytes, faults) = (*objects, *reread, *reread_bytes, *faults);
+        Some(Reread { site: site.clone(), at: *at, objects, reread, reread_bytes, faults })
+    });
+    looks.max_by_key(|look| look.at)
+}
+
 fn loss(now: Timestamp, point: Option<&PointFacts>) -> Loss {
     let since = point.map(|point| point.captured_at);
     let rows = point.and_then(|point| point.rows_since);
-    Loss { since, seconds: since.map(|since| age(now, since).as_secs()), rows, objects: None }
+    let objects = point.and_then(|point| point.objects_since);
+    Loss { since, seconds: since.map(|since| age(now, since).as_secs()), rows, objects }
 }
 
 fn rehearsals(vault: &VaultFacts) -> Vec<Rehearsal> {

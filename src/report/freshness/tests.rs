@@ -7,7 +7,7 @@ use super::*;
 use crate::jobs::{Pause, RunVerdict};
 use crate::report::sample::{NOW, at, facts, point, proof, status, with_job, with_vault};
 use crate::report::text::text;
-use crate::vault::v1::Verdict as ProofVerdict;
+use crate::vault::v1::{BucketVerdict, Verdict as ProofVerdict};
 
 /// Verdict, then key and sentence of each line.
 fn told(facts: &Facts) -> String {
@@ -40,6 +40,67 @@ fn green_as_it_is_printed() {
         JOB      SITE  LAST RUN              VERDICT  NEXT\n\
         capture  ams   2026-11-22T03:30:00Z  done     2026-11-22T04:30:00Z\n"
     );
+}
+
+#[test]
+fn what_came_after_the_newest_point_and_after_the_proven_one_is_printed_as_far_as_it_is_counted() {
+    let check = |newest: (Option<u64>, Option<u64>), proven: (Option<u64>, Option<u64>), expected: [&str; 2]| {
+        let report = text(&judge(&with_vault(|vault| {
+            for (point, (rows, objects)) in vault.points.iter_mut().zip([proven, newest]) {
+                (point.rows_since, point.objects_since) = (rows, objects);
+            }
+        })));
+        for (line, expected) in ["lost if ams died now  ", "proven by a restore   "].into_iter().zip(expected) {
+            let found = report.lines().find_map(|found| found.strip_prefix(line)).unwrap();
+            assert_eq!(found, expected);
+        }
+    };
+    let at_most = |counted: &str| format!("at most what came after 2026-11-22T03:17:00Z, 43m 00s; {counted}");
+    let proven = |counted: &str| format!("3-11, captured 1h 43m ago; target 1d 02h{counted}");
+    check(
+        (Some(12), Some(3)),
+        (Some(700), Some(0)),
+        [
+            &at_most("12 rows and 3 objects were written or deleted since"),
+            &proven("; 700 rows and 0 objects were written or deleted since"),
+        ],
+    );
+    check(
+        (None, Some(3)),
+        (Some(700), None),
+        [
+            &at_most("3 objects were written or deleted since; rows are not counted here"),
+            &proven("; 700 rows were written since; objects are not counted here"),
+        ],
+    );
+    check((None, None), (None, None), [&at_most("rows and objects are not counted here"), &proven("")]);
+}
+
+#[test]
+fn of_the_looks_at_a_bucket_the_last_is_printed() {
+    let look = |minutes: i64, faults: u64| BucketVerdict {
+        source: "bucket.artifacts".to_owned(),
+        at: at(NOW) - jiff::SignedDuration::from_mins(minutes),
+        objects: 700,
+        reread: 100,
+        reread_bytes: 3 << 20,
+        faults,
+        suspects: Vec::new(),
+    };
+    let check = |live: i64, spare: i64, expected: &str| {
+        let report = judge(&with_vault(|vault| {
+            for (site, verdict) in [("ams", look(live, 0)), ("fra", look(spare, 2))] {
+                vault.statuses.get_mut(site).unwrap().as_mut().unwrap().as_mut().unwrap().buckets = vec![verdict];
+            }
+            let mirrored = Mirrored { objects: 700, object_bytes: 21 << 20, ..Mirrored::default() };
+            vault.points[1].buckets.insert("bucket.artifacts".parse().unwrap(), mirrored);
+        }));
+        let text = text(&report);
+        assert_eq!(text.lines().find_map(|line| line.strip_prefix("read again            ")), Some(expected), "{text}");
+    };
+    let artifacts = "bucket.artifacts: 100 of 700 objects, 3.0 MiB of 21.0 MiB";
+    check(30, 60, &format!("{artifacts}, all as recorded, by ams at 2026-11-22T03:30:00Z"));
+    check(60, 30, &format!("{artifacts}, 2 NOT as recorded, by fra at 2026-11-22T03:30:00Z"));
 }
 
 #[test]
