@@ -43,7 +43,8 @@ lint:
 	    echo "cargo-deny is not installed: licences are checked by tests/tidy alone"; \
 	fi
 
-soak: install-bench
+# The servers of the tests, too.
+soak: install-test install-bench
 	cargo build --locked --release
 	WARMSPARE_SOAK_BINARY="$$(realpath $${CARGO_TARGET_DIR:-target})/release/warmspare" \
 	    cargo test --locked --test it -- --ignored --nocapture --test-threads=1 soak:: attic:: large::

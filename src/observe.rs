@@ -14,6 +14,8 @@ pub trait Reporter: Send + Sync {
 pub trait Meter: Send + Sync {
     /// That many more bytes (or items) are done.
     fn advance(&self, amount: u64);
+    /// It has become known how much there is in all, with what is done.
+    fn set_total(&self, total: u64);
     /// The phase is over; `summary` says what came of it in a few words.
     fn finish(&self, summary: &str);
 }
@@ -49,5 +51,6 @@ impl Reporter for Silent {
 
 impl Meter for Silent {
     fn advance(&self, _amount: u64) {}
+    fn set_total(&self, _total: u64) {}
     fn finish(&self, _summary: &str) {}
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
@@ -27,6 +28,8 @@ struct World {
     spare: Bucket,
     place: Option<Bucket>,
     root: tempfile::TempDir,
+    /// What another client reads the two sides by: the server, and the buckets' names there. None where they are folders.
+    plainly: Option<(Arc<Ceph>, [String; 2])>,
     canary: Option<&'static str>,
     accepted: u64,
     points: Vec<Vec<PublishedRow>>,
@@ -34,7 +37,7 @@ struct World {
 
 impl World {
     fn new(live: Bucket, spare: Bucket, place: Option<Bucket>, root: tempfile::TempDir) -> Self {
-        World { live, spare, place, root, canary: None, accepted: 0, points: Vec::new() }
+        World { live, spare, place, root, plainly: None, canary: None, accepted: 0, points: Vec::new() }
     }
 
     fn of_folders() -> Self {
@@ -48,10 +51,20 @@ impl World {
         World::new(folder(&live), folder(&spare), Some(place), root)
     }
 
-    fn of_s3(ceph: &Ceph, versioned: bool) -> Self {
-        let open = |name: String| s3(ceph.endpoint(), &name, "", Some(CREDENTIALS));
-        let spare = open(if versioned { ceph.versioned_bucket() } else { ceph.bucket() });
-        World::new(open(ceph.bucket()), spare, Some(open(ceph.bucket())), tempfile::tempdir().unwrap())
+    fn of_s3(ceph: &Arc<Ceph>, versioned: bool) -> Self {
+        let open = |name: &str| s3(ceph.endpoint(), name, "", Some(CREDENTIALS));
+        let names = [ceph.bucket(), if versioned { ceph.versioned_bucket() } else { ceph.bucket() }];
+        let [live, spare] = names.each_ref().map(|name| open(name));
+        let world = World::new(live, spare, Some(open(&ceph.bucket())), tempfile::tempdir().unwrap());
+        World { plainly: Some((Arc::clone(ceph), names)), ..world }
+    }
+
+    /// What is in the live bucket and in the spare one, read with nothing of ours.
+    fn both_plainly(&self) -> [BTreeMap<String, Vec<u8>>; 2] {
+        match &self.plainly {
+            Some((ceph, names)) => names.each_ref().map(|name| ceph.read_all_plainly(name)),
+            None => ["live", "spare"].map(|name| read_plainly(&self.root.path().join(name))),
+        }
     }
 
     fn state(&self) -> PathBuf {
@@ -232,6 +245,8 @@ async fn a_history_comes_back(mut world: World, name: &str, passes: u64, edits: 
     hidden += world.hide().await.len();
     assert_eq!(keys(&world.spare, None).await, keys(&world.live, None).await, "seed {seed}");
     assert!(contents(&world.spare).await == contents(&world.live).await, "seed {seed}");
+    let [live, spare] = world.both_plainly();
+    assert!(live == plain(&model) && spare == live, "seed {seed}: another client finds something else");
     for key in keys(&world.live, None).await {
         assert_eq!(world.spare.tags(&key, None).await.unwrap(), world.live.tags(&key, None).await.unwrap(), "{key}");
     }

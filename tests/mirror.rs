@@ -18,8 +18,10 @@ use warmspare::observe::Progress;
 use warmspare::store::{Bucket, ReadOnly, StoreError};
 use warmspare::verify::object::{ObjectCheck, ObjectFault, check};
 
+use crate::keys::open_to_all;
 use crate::support::buckets::{contents, folder, get, noise, published, put, s3};
 use crate::support::ceph::{CREDENTIALS, Ceph};
+use crate::support::proxy::{Fault, Proxy};
 
 /// A pass long after the last change: nothing is racily clean.
 async fn pass(source: &Bucket, target: &Bucket, state: &Path) -> Result<Pass, MirrorError> {
@@ -109,9 +111,29 @@ async fn an_s3_bucket_is_followed_by_a_folder() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_s3_bucket_is_followed_by_an_s3_bucket_with_every_odd_key() {
+    let (oldest, newest) = (Ceph::shared(), Ceph::newest());
+    for (live, spare) in [(&oldest, &oldest), (&newest, &newest), (&oldest, &newest), (&newest, &oldest)] {
+        follows_its_source(s3_bucket(live), s3_bucket(spare)).await;
+        follows_odd_keys(s3_bucket(live), s3_bucket(spare)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn buckets_of_a_server_that_ignores_conditions_are_followed_and_follow() {
     let ceph = Ceph::shared();
-    follows_its_source(s3_bucket(&ceph), s3_bucket(&ceph)).await;
-    let (source, target, state) = (s3_bucket(&ceph), s3_bucket(&ceph), tempfile::tempdir().unwrap());
+    let liar = Proxy::start(ceph.endpoint(), Fault::IgnoresConditions).await;
+    let lying = || {
+        let name = ceph.bucket();
+        open_to_all(&ceph, &name);
+        s3(liar.endpoint(), &name, "", Some(CREDENTIALS))
+    };
+    follows_its_source(lying(), s3_bucket(&ceph)).await;
+    follows_its_source(s3_bucket(&ceph), lying()).await;
+    follows_odd_keys(lying(), lying()).await;
+}
+
+async fn follows_odd_keys(source: Bucket, target: Bucket) {
+    let state = tempfile::tempdir().unwrap();
     for key in ["/leading", "a//b", "a/../b", "..", "dir/", "new\nline", "tab\t", "back\\slash"] {
         put(&source, key, key).await.unwrap();
     }

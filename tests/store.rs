@@ -3,8 +3,10 @@
 use futures_util::{StreamExt, TryStreamExt, stream};
 use warmspare::store::{Attributes, Bucket, Listed, Original, SourceVersion, StoreError, Tags, WriteError};
 
+use crate::keys::open_to_all;
 use crate::support::buckets::{body, folder, get, keys, noise, put, s3};
 use crate::support::ceph::{CREDENTIALS, Ceph};
+use crate::support::proxy::{Fault, Proxy};
 
 /// Keys that some tool or other has lost, and that a folder can carry.
 const ODD_KEYS: [&str; 14] = [
@@ -256,16 +258,33 @@ async fn an_s3_bucket_is_a_bucket() {
 async fn an_s3_bucket_that_keeps_versions_is_a_bucket() {
     let ceph = Ceph::shared();
     let open = async |_: &str| s3(ceph.endpoint(), &ceph.versioned_bucket(), "", Some(CREDENTIALS));
-    keeps_more_than_content(&open, &S3_KEYS, true).await;
+    conforms(open, &S3_KEYS, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bucket_of_the_newest_server_is_a_bucket_with_versions_and_without() {
+async fn a_bucket_of_the_newest_server_is_a_bucket() {
     let ceph = Ceph::newest();
     let open = async |_: &str| s3(ceph.endpoint(), &ceph.bucket(), "", Some(CREDENTIALS));
-    keeps_more_than_content(&open, &S3_KEYS, false).await;
+    conforms(open, &S3_KEYS, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_of_the_newest_server_that_keeps_versions_is_a_bucket() {
+    let ceph = Ceph::newest();
     let open = async |_: &str| s3(ceph.endpoint(), &ceph.versioned_bucket(), "", Some(CREDENTIALS));
-    keeps_more_than_content(&open, &S3_KEYS, true).await;
+    conforms(open, &S3_KEYS, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_of_a_server_that_ignores_conditions_is_a_bucket() {
+    let ceph = Ceph::shared();
+    let liar = Proxy::start(ceph.endpoint(), Fault::IgnoresConditions).await;
+    let open = async |_: &str| {
+        let name = ceph.bucket();
+        open_to_all(&ceph, &name);
+        s3(liar.endpoint(), &name, "", Some(CREDENTIALS))
+    };
+    conforms(open, &S3_KEYS, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use rustix::process::{Pid, Signal, kill_process};
 use warmspare::clock::FixedClock;
+use warmspare::error::Explain;
 use warmspare::mirror::{self, MirrorError, Pass, PassOptions};
 use warmspare::observe::Progress;
 use warmspare::store::{Attributes, Bucket, ReadOnly, StoreError, WriteError};
 
 use crate::support::bucket_sites::BucketSites;
-use crate::support::buckets::{body, contents, get, noise, put, s3};
+use crate::support::buckets::{body, contents, get, noise, published, put, s3};
 use crate::support::ceph::{CREDENTIALS, Ceph, arn};
 use crate::support::proxy::{Fault as LineFault, Proxy};
 use crate::support::synthetic::{Fault, Synthetic, content_of, key_of};
@@ -235,6 +236,100 @@ async fn a_spare_that_fails_for_a_while_does_not_end_the_pass() {
     let pass = pass.unwrap();
     pass.complete().unwrap();
     assert_eq!((pass.copied, spare.written().len()), (50, 50));
+}
+
+#[tokio::test]
+async fn a_spare_where_somebody_else_is_at_the_same_objects_gets_every_object() {
+    let (live, spare) = (Synthetic::start(50), Synthetic::start(0));
+    let (source, target) = (s3(live.endpoint(), "b", "", Some("a:b")), s3(spare.endpoint(), "b", "", Some("a:b")));
+    let state = tempfile::tempdir().unwrap();
+    // More than one object is tried, spread over those that are under way.
+    spare.fail(Fault::conflicts(20));
+    let pass = pass_at(&source, &target, state.path(), 0).await.unwrap();
+    pass.complete().unwrap();
+    assert_eq!((pass.copied, spare.written().len()), (50, 50));
+}
+
+/// What the spare has is what the manifest says, object by object, whatever came of the replies.
+#[tokio::test]
+async fn replies_that_are_lost_and_writes_that_are_done_and_said_to_have_failed_leave_no_doubt() {
+    let ceph = Ceph::shared();
+    for fault in [LineFault::LosesReplies(7), LineFault::SaysFailed(7)] {
+        let proxy = Proxy::start(ceph.endpoint(), fault).await;
+        let (source, spare) = (ceph_bucket(&ceph, &ceph.bucket(), CREDENTIALS), ceph.bucket());
+        for n in 0..20u8 {
+            put(&source, &format!("{n}"), noise(n, 1_000)).await.unwrap();
+        }
+        put(&source, "large", noise(99, 20 << 20)).await.unwrap();
+        let state = tempfile::tempdir().unwrap();
+        let through = s3(proxy.endpoint(), &spare, "", Some(CREDENTIALS));
+        let pass = pass_at(&source, &through, state.path(), 0).await.unwrap();
+        pass.complete().unwrap();
+        assert!(proxy.counted() > 7, "{fault:?}: {}", proxy.counted());
+        let (found, rows) = (contents(&ceph_bucket(&ceph, &spare, CREDENTIALS)).await, published(state.path()));
+        assert_eq!(found, contents(&source).await, "{fault:?}");
+        let recorded: Vec<_> = rows.iter().map(|row| (row.key.as_str(), row.blake3)).collect();
+        let standing: Vec<_> = found.iter().map(|(key, content)| (key.as_str(), blake3::hash(content))).collect();
+        assert_eq!(recorded, standing, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_line_that_is_cut_ends_a_pass_with_a_word_and_the_next_one_goes_on() {
+    let ceph = Ceph::shared();
+    let (source, spare) = (ceph_bucket(&ceph, &ceph.bucket(), CREDENTIALS), ceph.bucket());
+    for n in 0..20u8 {
+        put(&source, &format!("{n:02}"), noise(n, 200_000)).await.unwrap();
+    }
+    let (folder, target) = (tempfile::tempdir().unwrap(), ceph_bucket(&ceph, &spare, CREDENTIALS));
+    // In the midst of the first upload; then nobody is there any more.
+    let proxy = Proxy::start(ceph.endpoint(), LineFault::DiesAfter(100_000)).await;
+    let through = s3(proxy.endpoint(), &spare, "", Some(CREDENTIALS));
+    let error = pass_at(&source, &through, folder.path(), 0).await.unwrap_err();
+    let MirrorError::Store(StoreError::Unavailable { at, .. }) = &error else { panic!("{error:?}") };
+    assert!(at.to_string().contains(&spare), "it names the bucket: {error}");
+    assert!(error.next_step().is_some());
+    let listed = warmspare::mirror::manifest_path(folder.path());
+    let recorded = if listed.exists() { published(folder.path()) } else { Vec::new() };
+    let there = contents(&target).await;
+    assert!(recorded.iter().all(|row| there.contains_key(&row.key)), "what was not confirmed is not recorded");
+    pass_at(&source, &target, folder.path(), 0).await.unwrap().complete().unwrap();
+    assert_eq!(contents(&target).await, contents(&source).await);
+}
+
+/// The moment is drawn, not a step of ours: whatever was going on is torn.
+#[tokio::test]
+async fn captures_killed_at_random_moments_leave_a_mirror_that_the_next_one_completes() {
+    let ceph = Ceph::shared();
+    let (live, spare) = (ceph.bucket(), ceph.bucket());
+    let (source, target) = (ceph_bucket(&ceph, &live, CREDENTIALS), ceph_bucket(&ceph, &spare, CREDENTIALS));
+    let sites = BucketSites::s3(&ceph, &live, &spare);
+    let seed = std::env::var("WARMSPARE_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from(Timestamp::now().subsec_nanosecond().unsigned_abs()));
+    println!("WARMSPARE_SEED={seed}");
+    let (mut draw, mut killed) = (seed, 0);
+    for round in 0..12u8 {
+        for n in 0..10u8 {
+            put(&source, &format!("{}", n * 3 % 10 + round), noise(round ^ n, 50_000)).await.unwrap();
+        }
+        put(&source, "large", noise(round, 18 << 20)).await.unwrap();
+        draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let mut child = capture(&sites).spawn().unwrap();
+        // What a capture takes here, and some more: now and then one comes to its end.
+        tokio::time::sleep(Duration::from_millis((draw >> 33) % 1_500)).await;
+        child.kill().unwrap();
+        killed += usize::from(child.wait().unwrap().code().is_none());
+    }
+    assert!(killed > 2, "seed {seed}: only {killed} of twelve were killed before their end");
+    let done = capture(&sites).output().unwrap();
+    assert!(done.status.success(), "seed {seed}: {}", said(&done));
+    let (found, meant) = (contents(&target).await, contents(&source).await);
+    let wrong = meant.iter().find(|(key, content)| found.get(*key) != Some(content));
+    assert!(wrong.is_none(), "seed {seed}: {:?} at the spare", wrong.map(|(key, _)| key));
+    let rows = published(&sites.state("ams").join("mirror/artifacts"));
+    let recorded: Vec<_> = rows.iter().map(|row| (row.key.as_str(), row.blake3)).collect();
+    let standing: Vec<_> = meant.iter().map(|(key, content)| (key.as_str(), blake3::hash(content))).collect();
+    assert_eq!(recorded, standing, "seed {seed}");
 }
 
 fn hang_up(child: &Child) {

@@ -20,22 +20,33 @@ struct Bar(ProgressBar);
 
 impl Reporter for Bars {
     fn begin(&self, label: &str, total: Option<u64>) -> Box<dyn Meter> {
-        let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
-        let shape = match total {
-            Some(_) => "{msg:32} [{bar:30}] {binary_bytes:>10} of {binary_total_bytes} {eta:>4}",
-            None => "{msg:32} {spinner} {binary_bytes:>10} {elapsed:>4}",
-        };
+        let bar = Bar(self.0.add(total.map_or_else(ProgressBar::no_length, ProgressBar::new)));
+        bar.shape(if total.is_some() { KNOWN } else { UNKNOWN });
+        bar.0.set_message(label.to_owned());
+        Box::new(bar)
+    }
+}
+
+/// A bar whose length is known, and one of which it is not.
+const KNOWN: &str = "{msg:32} [{bar:30}] {binary_bytes:>10} of {binary_total_bytes} {eta:>4}";
+const UNKNOWN: &str = "{msg:32} {spinner} {binary_bytes:>10} {elapsed:>4}";
+
+impl Bar {
+    fn shape(&self, shape: &str) {
         if let Ok(style) = ProgressStyle::with_template(shape) {
-            bar.set_style(style.progress_chars("=> "));
+            self.0.set_style(style.progress_chars("=> "));
         }
-        bar.set_message(label.to_owned());
-        Box::new(Bar(self.0.add(bar)))
     }
 }
 
 impl Meter for Bar {
     fn advance(&self, amount: u64) {
         self.0.inc(amount);
+    }
+
+    fn set_total(&self, total: u64) {
+        self.0.set_length(total);
+        self.shape(KNOWN);
     }
 
     fn finish(&self, summary: &str) {
@@ -47,7 +58,8 @@ struct Lines;
 
 struct Line {
     label: String,
-    total: Option<u64>,
+    /// 0 where it is not known.
+    total: AtomicU64,
     done: AtomicU64,
     begun: Instant,
     /// Of how many periods there was a line.
@@ -61,9 +73,9 @@ impl Line {
     /// How far it is, with the time that is left where the whole is known.
     fn told(&self, done: u64, elapsed: Duration) -> String {
         let since = Span(Duration::from_secs(elapsed.as_secs()));
-        match self.total.filter(|total| *total > 0 && done > 0) {
-            None => format!("{}: {} in {since}", self.label, Bytes(done)),
-            Some(total) => {
+        match self.total.load(Ordering::Relaxed) {
+            total if total == 0 || done == 0 => format!("{}: {} in {since}", self.label, Bytes(done)),
+            total => {
                 let left = elapsed.as_secs_f64() / done as f64 * total.saturating_sub(done) as f64;
                 let left = Span(Duration::from_secs(left as u64));
                 format!("{}: {} of {} in {since}, about {left} left", self.label, Bytes(done), Bytes(total))
@@ -76,6 +88,7 @@ impl Reporter for Lines {
     fn begin(&self, label: &str, total: Option<u64>) -> Box<dyn Meter> {
         tracing::info!("{label}: begun");
         let (begun, zero) = (Instant::now(), || AtomicU64::new(0));
+        let total = AtomicU64::new(total.unwrap_or(0));
         Box::new(Line { label: label.to_owned(), total, done: zero(), begun, told: zero() })
     }
 }
@@ -88,6 +101,10 @@ impl Meter for Line {
         if self.told.fetch_max(periods, Ordering::Relaxed) < periods {
             tracing::info!(done, "{}", self.told(done, elapsed));
         }
+    }
+
+    fn set_total(&self, total: u64) {
+        self.total.store(total, Ordering::Relaxed);
     }
 
     fn finish(&self, summary: &str) {
@@ -103,14 +120,18 @@ mod tests {
     fn a_line_tells_how_long_it_will_take_where_the_whole_is_known() {
         let line = |total| Line {
             label: "mirror".to_owned(),
-            total,
+            total: AtomicU64::new(total),
             done: AtomicU64::new(0),
             begun: Instant::now(),
             told: AtomicU64::new(0),
         };
-        let told = |total, done| line(total).told(done, Duration::from_secs(60));
-        assert_eq!(told(Some(4 << 20), 1 << 20), "mirror: 1.0 MiB of 4.0 MiB in 1m 00s, about 3m 00s left");
-        assert_eq!(told(None, 1 << 20), "mirror: 1.0 MiB in 1m 00s");
-        assert_eq!(told(Some(0), 0), "mirror: 0 B in 1m 00s");
+        let minute = Duration::from_secs(60);
+        let told = |total, done| line(total).told(done, minute);
+        assert_eq!(told(4 << 20, 1 << 20), "mirror: 1.0 MiB of 4.0 MiB in 1m 00s, about 3m 00s left");
+        assert_eq!(told(0, 1 << 20), "mirror: 1.0 MiB in 1m 00s");
+        assert_eq!(told(0, 0), "mirror: 0 B in 1m 00s");
+        let later = line(0);
+        later.set_total(2 << 20);
+        assert_eq!(later.told(1 << 20, minute), "mirror: 1.0 MiB of 2.0 MiB in 1m 00s, about 1m 00s left");
     }
 }

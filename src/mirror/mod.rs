@@ -26,6 +26,7 @@ pub mod diff;
 mod digest;
 pub mod direction;
 mod error;
+mod expected;
 mod followed;
 pub mod hide;
 mod index;
@@ -285,13 +286,14 @@ async fn attempt(
     let breaker = Breaker::new(known, options.accepted, is_lost(source, sides.canary).await?);
     // Asked only where it tells something: whether each new object has to be looked for at the target first.
     let is_fresh = (known == 0 || attic.has_to_look()) && target.list(None).next().await.transpose()?.is_none();
-    let meter: Arc<dyn Meter> = Arc::from(progress.begin("mirror", None));
+    let meter = expected::Counted::new(progress.begin("mirror", None));
+    let telling = expected::told(expected::Between::of(sides, folder, options), &meter, expected::AFTER);
     let limits = Arc::clone(&options.limits);
     let rescue = returning.then(|| Rescue::open(folder.to_owned(), target, attic, started)).transpose()?;
     let mut reference = returning.then(|| Reference::open(folder)).transpose()?;
     let (digest, algorithm) = (options.digest.as_ref(), options.digest.as_ref().map(|rule| rule.algorithm));
     let run = Run {
-        copier: Copier { source, target, attic, breaker, is_fresh, rescue, meter: Arc::clone(&meter), limits, digest },
+        copier: Copier { source, target, attic, breaker, is_fresh, rescue, meter: meter.clone(), limits, digest },
         contents,
         copying: Width::new(options.concurrency),
         started,
@@ -315,6 +317,7 @@ async fn attempt(
             tally.take(outcome)?;
         }
     }
+    drop(telling);
     // It holds the lock.
     let (pass, rescue, _state) = ended(run, state, tally).await?;
     audit.finish(pass.rows)?;

@@ -84,7 +84,8 @@ pub async fn preview(
     held_against(source, target, state, Order::Unsorted, options).await
 }
 
-async fn held_against(
+/// The listing of the source, in the order `order`, held against the last manifest.
+pub(super) async fn held_against(
     source: &ReadOnly,
     target: &Bucket,
     state: &Path,

@@ -5,7 +5,7 @@
 //! killed. All tests of one process share one server of each, each in a bucket of its own; the daemons die with
 //! that process, however it ends.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 use std::net::TcpListener;
@@ -184,6 +184,21 @@ impl Ceph {
             }
         }
         assert!(curl.wait().unwrap().success(), "{bucket}/{key}");
+    }
+
+    /// Everything in a bucket of a few objects with plain keys, as another client than ours lists and reads it.
+    pub fn read_all_plainly(&self, bucket: &str) -> BTreeMap<String, Vec<u8>> {
+        let (mut curl, _body) = self.request(CREDENTIALS, "GET", &format!("{bucket}?list-type=2"), "", &[]);
+        let listing = run(curl.arg("--fail-with-body"));
+        assert!(listing.contains("<IsTruncated>false</IsTruncated>"), "{listing}");
+        let keys = listing.split("<Key>").skip(1).map(|rest| rest.split_once("</Key>").expect("a key").0);
+        keys.map(|key| {
+            assert!(!key.contains(['&', '%', '+']), "{key} is no plain key");
+            let mut content = Vec::new();
+            self.read_plainly(bucket, &key.replace(' ', "%20"), |block| content.extend_from_slice(block));
+            (key.to_owned(), content)
+        })
+        .collect()
     }
 
     /// Deletes a key without naming a version: on a versioned bucket that leaves a marker.

@@ -63,8 +63,8 @@ fn judge(at: Place, status: u16, code: &str, why: String) -> StoreError {
         (_, 412) => StoreError::Changed { at },
         // Asked again it will not know it either.
         (_, 501) => StoreError::other(at, why),
-        // What came is not what was sent.
-        ("BadDigest" | "SlowDown" | "RequestTimeout" | "OperationAborted", _) | (_, 0 | 408 | 429 | 500..) => {
+        // What came is not what was sent; or somebody else is at the same object just now (409).
+        ("BadDigest" | "SlowDown" | "RequestTimeout", _) | (_, 0 | 408 | 409 | 429 | 500..) => {
             StoreError::Unavailable { at, source: why.into() }
         }
         _ => StoreError::other(at, why),
@@ -106,6 +106,9 @@ mod tests {
         check("PreconditionFailed", 412, "Changed");
         check("SlowDown", 503, "Unavailable");
         check("BadDigest", 400, "Unavailable");
+        check("OperationAborted", 409, "Unavailable");
+        check("ConditionalRequestConflict", 409, "Unavailable");
+        check("", 409, "Unavailable");
         check("", 0, "Unavailable");
         check("NotImplemented", 501, "Other");
         check("KeyTooLongError", 400, "BadKey");

@@ -12,6 +12,8 @@ pub enum Fault {
     SlowDownAbove(u64),
     /// So many requests fail with a 500.
     Fails(AtomicU64),
+    /// So many writes are told that somebody else is at that object just now.
+    Conflicts(AtomicU64),
     /// Every answer takes that long.
     Slow(Duration),
     /// A listing that comes to the key of this number fails with a 500, however often it is asked.
@@ -33,6 +35,7 @@ pub enum Fault {
 /// What a fault makes of a request.
 pub(super) enum Refusal {
     Error,
+    Conflict,
     SlowDown(Option<u64>),
 }
 
@@ -46,18 +49,23 @@ impl Fault {
         Fault::SlowDown { of, retry_after, seen: AtomicU64::new(0) }
     }
 
-    /// Whether it refuses a request, whatever that asks for, while so many are under way.
-    pub(super) fn refuses(&self, under_way: u64) -> Option<Refusal> {
+    pub fn conflicts(times: u64) -> Fault {
+        Fault::Conflicts(AtomicU64::new(times))
+    }
+
+    /// Whether it refuses a request, which writes or does not, while so many are under way.
+    pub(super) fn refuses(&self, under_way: u64, is_write: bool) -> Option<Refusal> {
+        let one_less = |left: &AtomicU64| {
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        };
         match self {
             Fault::SlowDown { of, retry_after, seen } => {
                 let turn = seen.fetch_add(1, Ordering::Relaxed) % of == 0;
                 turn.then_some(Refusal::SlowDown(*retry_after))
             }
             Fault::SlowDownAbove(max) => (under_way > *max).then_some(Refusal::SlowDown(None)),
-            Fault::Fails(left) => {
-                let took = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-                took.is_ok().then_some(Refusal::Error)
-            }
+            Fault::Fails(left) => one_less(left).then_some(Refusal::Error),
+            Fault::Conflicts(left) => (is_write && one_less(left)).then_some(Refusal::Conflict),
             _ => None,
         }
     }

@@ -135,19 +135,21 @@ async fn read(stream: &mut BufReader<TcpStream>) -> std::io::Result<Option<Reque
 
 async fn answer(shared: &Shared, request: &Request, under_way: u64) -> Answer {
     shared.requests.fetch_add(1, Ordering::Relaxed);
+    let is_write = matches!(request.method.as_str(), "PUT" | "POST");
     let (refusal, pause) = {
         let state = shared.state();
         let slow = state.faults.iter().filter_map(|fault| match fault {
             Fault::Slow(pause) => Some(*pause),
             _ => None,
         });
-        (state.faults.iter().find_map(|fault| fault.refuses(under_way)), slow.sum::<Duration>())
+        (state.faults.iter().find_map(|fault| fault.refuses(under_way, is_write)), slow.sum::<Duration>())
     };
     if !pause.is_zero() {
         tokio::time::sleep(pause).await;
     }
     match refusal {
         Some(Refusal::Error) => return Answer::error(500, "InternalError"),
+        Some(Refusal::Conflict) => return Answer::error(409, "ConditionalRequestConflict"),
         Some(Refusal::SlowDown(None)) => return Answer::error(503, "SlowDown"),
         Some(Refusal::SlowDown(Some(seconds))) => {
             return Answer::error(503, "SlowDown").with("retry-after", seconds.to_string());
