@@ -43,7 +43,8 @@ fn facts(report: &Report) -> String {
     let live = report.live.as_deref().unwrap_or("the live site");
     let lost = match (report.loss.since, report.loss.seconds) {
         (Some(since), Some(seconds)) => {
-            format!("at most what came after {}, {}; {}", instant(since), span(seconds), counted(&report.loss))
+            let counted = counted(report, &report.loss);
+            format!("at most what came after {}, {}{counted}", instant(since), span(seconds))
         }
         _ if report.vault_read => "everything: there is no recovery point".to_owned(),
         _ => "unknown: the vault cannot be read".to_owned(),
@@ -80,13 +81,19 @@ fn reread(source: &SourceAt, look: &Reread) -> String {
 }
 
 /// What is known besides the time.
-fn counted(loss: &Loss) -> String {
-    match (loss.rows, loss.objects) {
-        (None, None) => "rows and objects are not counted here".to_owned(),
-        (Some(rows), None) => format!("{rows} rows were written since; objects are not counted here"),
-        (None, Some(objects)) => format!("{objects} objects were written or deleted since; rows are not counted here"),
-        (Some(rows), Some(objects)) => format!("{rows} rows and {objects} objects were written or deleted since"),
+fn counted(report: &Report, loss: &Loss) -> String {
+    let has = |kind: &str| report.sources.iter().any(|source| source.source.starts_with(kind));
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    for (kind, what, count) in [("database.", "rows", loss.rows), ("bucket.", "objects", loss.objects)] {
+        match count {
+            Some(count) => known.push(format!("{count} {what}")),
+            None if has(kind) => unknown.push(what),
+            None => {}
+        }
     }
+    let known = (!known.is_empty()).then(|| format!("{} were written or deleted since", known.join(" and ")));
+    let unknown = (!unknown.is_empty()).then(|| format!("{} are not counted here", unknown.join(" and ")));
+    known.into_iter().chain(unknown).map(|told| format!("; {told}")).collect()
 }
 
 /// What came after it, too, where that is counted and the newest point is another.
@@ -94,7 +101,7 @@ fn proven(report: &Report) -> String {
     let (proven, loss) = (&report.proven, &report.loss_proven);
     let is_told = (loss.rows.is_some() || loss.objects.is_some()) && proven.point != report.newest.point;
     match is_told {
-        true => format!("{}; {}", measured(proven), counted(loss)),
+        true => measured(proven) + &counted(report, loss),
         false => measured(proven),
     }
 }

@@ -70,7 +70,7 @@ fn what_came_after_the_newest_point_and_after_the_proven_one_is_printed_as_far_a
         (Some(700), None),
         [
             &at_most("3 objects were written or deleted since; rows are not counted here"),
-            &proven("; 700 rows were written since; objects are not counted here"),
+            &proven("; 700 rows were written or deleted since; objects are not counted here"),
         ],
     );
     check((None, None), (None, None), [&at_most("rows and objects are not counted here"), &proven("")]);
