@@ -15,9 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const HANGS: &str = "site.save=while kill -0 $PPID; do sleep 0.1; done";
 
 /// The end of the service manager.
-struct Manager(UnixDatagram);
+struct Systemd(UnixDatagram);
 
-impl Manager {
+impl Systemd {
     /// The next words, if any come within `most`.
     fn hears(&self, most: Duration) -> Option<String> {
         let mut words = [0; 1024];
@@ -51,17 +51,17 @@ fn a_daemon_tells_systemd_that_it_lives_until_the_driver_of_its_lease_hangs() {
     first.end();
 
     let path = pair.sites.path().join("notify");
-    let manager = Manager(UnixDatagram::bind(&path).unwrap());
+    let systemd = Systemd(UnixDatagram::bind(&path).unwrap());
     let mut command = pair.command("ams", &["run"]);
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", WATCHDOG.as_micros().to_string());
     // It remembers all that there is; the next thing that the driver writes down is never written.
     command.env("WARMSPARE_FAILPOINT_RUN", HANGS);
     let daemon = Daemon::start(command, pair.sites.path().join("ams.log"));
-    assert_eq!(manager.until(|words| words == "READY=1"), [""; 0], "nothing comes before");
-    manager.until(|words| words.starts_with("STATUS=") && words.contains("STANDBY"));
+    assert_eq!(systemd.until(|words| words == "READY=1"), [""; 0], "nothing comes before");
+    systemd.until(|words| words.starts_with("STATUS=") && words.contains("STANDBY"));
     for _ in 0..4 {
         let since = Instant::now();
-        manager.until(|words| words == "WATCHDOG=1");
+        systemd.until(|words| words == "WATCHDOG=1");
         assert!(since.elapsed() < WATCHDOG, "systemd would have killed it after {:?}", since.elapsed());
     }
 
@@ -70,7 +70,7 @@ fn a_daemon_tells_systemd_that_it_lives_until_the_driver_of_its_lease_hangs() {
     let (begun, mut alive) = (Instant::now(), Instant::now());
     while alive.elapsed() < WATCHDOG {
         assert!(begun.elapsed() < PATIENCE, "the driver hangs, and systemd hears that all is well");
-        if manager.hears(WATCHDOG.saturating_sub(alive.elapsed())).as_deref() == Some("WATCHDOG=1") {
+        if systemd.hears(WATCHDOG.saturating_sub(alive.elapsed())).as_deref() == Some("WATCHDOG=1") {
             alive = Instant::now();
         }
     }
