@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// What a daemon that does the same all the time may have more in the second half of its life than in the first.
@@ -83,15 +84,16 @@ impl Life {
     /// Whatever it has started is gone, now that it has ended.
     pub fn has_left_nothing(&self) {
         let begun = Instant::now();
-        loop {
-            let all = processes();
-            let left: Vec<String> = self.started.iter().filter(|one| all.contains_key(one)).map(words).collect();
-            if left.is_empty() {
-                return;
-            }
-            assert!(begun.elapsed() < PATIENCE, "the daemon of {} has left {left:#?}", self.site);
+        while !self.left().is_empty() {
+            assert!(begun.elapsed() < PATIENCE, "the daemon of {} has left {:#?}", self.site, self.left());
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// What it has started and is there still.
+    fn left(&self) -> Vec<String> {
+        let all = processes();
+        self.started.iter().filter(|one| all.contains_key(one)).map(words).collect()
     }
 }
 
@@ -133,4 +135,31 @@ pub fn told_of(folder: &Path) -> Vec<String> {
     let folder = folder.display().to_string();
     let told = processes().keys().map(words).collect::<Vec<_>>();
     told.into_iter().filter(|words| words.contains(&folder) && words.contains("warmspare")).collect()
+}
+
+/// What the long test relies on: a process that keeps files, one that keeps memory, and one that leaves another behind are seen.
+#[test]
+fn a_process_that_keeps_what_it_opens_or_starts_is_seen() {
+    let files = "import time\nkept = []\nwhile True:\n  kept.append(open('/dev/null'))\n  time.sleep(0.01)";
+    let memory = "import time\nkept = []\nwhile True:\n  kept.append(b'x' * 1_000_000)\n  time.sleep(0.01)";
+    let children = "import subprocess, time\nkept = []\nwhile True:\n  kept.append(subprocess.Popen(['/bin/sleep', '60']))\n  time.sleep(0.1)";
+    let flat = "import time\ntime.sleep(60)";
+    for (program, is_flat) in [(files, false), (memory, false), (children, false), (flat, true)] {
+        let mut child = Command::new("/usr/bin/python3").args(["-c", program]).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        let mut life = Life::new("ams", child.id());
+        for _ in 0..20 {
+            life.look();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let found = std::panic::catch_unwind(|| life.is_flat());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found.is_ok(), is_flat, "{program}");
+        assert_eq!(life.left().is_empty(), program != children, "{program}: {:?}", life.left());
+        for left in &life.started {
+            let left = rustix::process::Pid::from_raw(left.pid.try_into().unwrap()).unwrap();
+            rustix::process::kill_process(left, rustix::process::Signal::KILL).unwrap();
+        }
+    }
 }
