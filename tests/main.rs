@@ -47,6 +47,7 @@ mod several;
 mod soak;
 mod store;
 mod support;
+mod systemd;
 mod tables;
 mod tidy;
 mod topologies;

@@ -1,5 +1,7 @@
 //! Alarms that reach people: each once, each recalled once, by real receivers, over a real vault, on a clock that the test moves.
 
+mod faults;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};

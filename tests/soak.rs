@@ -1,6 +1,7 @@
 //! A vault of fourteen months: 10,000 hourly points, 30,000 snapshots, 200,000 packs. Listing it and planning a pass take
 //! less than a minute and 256 MiB. `make soak` runs it with the release binary and prints what it measured.
 
+mod processes;
 mod schedule;
 
 use std::fs;

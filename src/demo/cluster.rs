@@ -97,6 +97,8 @@ impl Explain for ClusterError {
 /// A running server.
 pub struct Cluster {
     folder: PathBuf,
+    programs: PathBuf,
+    settings: Vec<String>,
     port: u16,
     password: SecretString,
     child: Child,
@@ -128,8 +130,15 @@ impl Cluster {
         loop {
             let port = free_port()?;
             let (child, keeper) = launch(&programs, &folder, &user, port, &options.settings)?;
-            let mut cluster =
-                Cluster { folder: folder.clone(), port, password: password.clone(), child, _keeper: keeper };
+            let mut cluster = Cluster {
+                folder: folder.clone(),
+                programs: programs.clone(),
+                settings: options.settings.clone(),
+                port,
+                password: password.clone(),
+                child,
+                _keeper: keeper,
+            };
             match cluster.await_ready() {
                 Ok(()) => return Ok(cluster),
                 Err(ClusterError::Program { what, .. })
@@ -177,11 +186,29 @@ impl Cluster {
     /// # Errors
     /// When it does not end in time; it is killed then.
     pub fn stop(mut self) -> Result<(), ClusterError> {
+        self.halt()
+    }
+
+    /// Stops it in order, as [`Cluster::stop`], to be started again.
+    ///
+    /// # Errors
+    /// When it does not end in time; it is killed then.
+    pub fn halt(&mut self) -> Result<(), ClusterError> {
         // SIGINT is PostgreSQL's "fast" shutdown: sessions are ended, the data is left clean.
         if self.end(Signal::INT, STOP_TIMEOUT) {
             return Ok(());
         }
         Err(ClusterError::Program { program: "postgres".into(), what: "it did not stop in time and was killed".into() })
+    }
+
+    /// Starts one that was halted again: the same data at the same port.
+    ///
+    /// # Errors
+    /// [`ClusterError`], also when somebody else has taken its port meanwhile.
+    pub fn start_again(&mut self) -> Result<(), ClusterError> {
+        let user = Account::of_server()?;
+        (self.child, self._keeper) = launch(&self.programs, &self.folder, &user, self.port, &self.settings)?;
+        self.await_ready()
     }
 
     /// Ends it as a crash would.

@@ -115,15 +115,21 @@ async fn shared(here: &Here, address: &BucketAddress, object: &str, findings: &m
     let asked = folder.clone();
     let answer = limit::blocking(object, move || Ok::<_, LimitError>(rustix::fs::statfs(&asked))).await;
     // What cannot be asked was told when it was listed.
-    if let Ok(Ok(facts)) = answer
-        && u64::try_from(facts.f_type).is_ok_and(|kind| NETWORK.contains(&kind))
-    {
-        let next = "Mount it `hard`, with `sync` or `actimeo=0` where the application must see the other site's writes at once, and \
-                    expect that a server that hangs stops both sites.";
-        let found =
-            "it lies on a network file system: what one client wrote another may see late, and times are the server's";
-        findings.warning(ABOUT, object, found, next);
+    if let Ok(Ok(facts)) = answer {
+        late(u64::try_from(facts.f_type).unwrap_or_default(), object, findings);
     }
+}
+
+/// What the other site's writes are like on a file system of that type.
+fn late(f_type: u64, object: &str, findings: &mut Findings) {
+    if !NETWORK.contains(&f_type) {
+        return;
+    }
+    let next = "Mount it `hard`, with `sync` or `actimeo=0` where the application must see the other site's writes at once, and \
+                expect that a server that hangs stops both sites.";
+    let found =
+        "it lies on a network file system: what one client wrote another may see late, and times are the server's";
+    findings.warning(ABOUT, object, found, next);
 }
 
 /// Whether what captures overwrite in it stays reachable: without that, earlier points cannot be rebuilt.
@@ -208,4 +214,40 @@ fn growth(seen: Option<&Seen>, name: &str) -> u64 {
         point.headers.iter().find(|(source, _, _)| source.kind == SourceKind::Bucket && source.name == name)
     });
     header.and_then(|(_, _, header)| header.facts.get("copied_bytes")?.as_u64()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preflight::Level;
+
+    /// What is told of a bucket on a file system of that type.
+    fn told(f_type: u64) -> Vec<String> {
+        let mut findings = Findings::default();
+        late(f_type, "bucket.artifacts", &mut findings);
+        let told = findings.into_list().into_iter().map(|finding| {
+            assert_eq!(
+                (finding.level, finding.about, finding.object.as_str()),
+                (Level::Warning, ABOUT, "bucket.artifacts")
+            );
+            format!("{}\n{}", finding.found, finding.next.unwrap())
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn a_shared_bucket_on_nfs_is_warned_of_and_one_on_a_disk_is_not() {
+        let said = "it lies on a network file system: what one client wrote another may see late, and times are the server's\n\
+                    Mount it `hard`, with `sync` or `actimeo=0` where the application must see the other site's writes at once, \
+                    and expect that a server that hangs stops both sites.";
+        assert_eq!(told(u64::try_from(rustix::fs::NFS_SUPER_MAGIC).unwrap()), [said]);
+        // CIFS and SMB 2, whose numbers have the sign's bit; Ceph, 9p, FUSE.
+        for network in [0xff53_4d42, 0xfe53_4d42, 0x00c3_6400, 0x0102_1997, 0x6573_5546] {
+            assert_eq!(told(network), [said], "{network:#x}");
+        }
+        // ext4, XFS, Btrfs, ZFS, tmpfs, overlayfs.
+        for disk in [0xef53, 0x5846_5342, 0x9123_683e, 0x2fc1_2fc1, 0x0102_1994, 0x794c_7630] {
+            assert_eq!(told(disk), [""; 0], "{disk:#x}");
+        }
+    }
 }

@@ -74,8 +74,8 @@ mod tests {
     use super::*;
     use crate::jobs::{Pause, RunVerdict};
     use crate::report::freshness::{Facts, Unread, judge};
-    use crate::report::sample::{at, facts, point, proof, status, with_job, with_vault};
-    use crate::vault::v1::{DamagedEpoch, Verdict};
+    use crate::report::sample::{NOW, at, facts, point, proof, status, with_job, with_vault};
+    use crate::vault::v1::{BucketVerdict, DamagedEpoch, ScrubVerdict, Verdict};
 
     fn keys(facts: &Facts) -> Vec<String> {
         let alarms = alarms(&judge(facts));
@@ -106,13 +106,13 @@ mod tests {
             let proof = proof(&vault.points[1], 5, Verdict::Different);
             vault.points[1].proofs.push(proof);
         });
-        let silent = with_vault(|vault| drop(vault.statuses.insert("fra".to_owned(), Ok(Some(status("fra", 61))))));
-        let not_ready = with_vault(|vault| {
-            let mut said = status("fra", 1);
-            said.check.as_mut().unwrap().ready = false;
-            said.damaged_epochs.push(DamagedEpoch { term: 3, epoch: 1, why: "a pack is gone".to_owned() });
-            vault.statuses.insert("fra".to_owned(), Ok(Some(said)));
-        });
+        let one_source = {
+            let targets = "[sources.\"bucket.artifacts\"]\npoint = \"30m\"\nproven = \"1h\"\n";
+            Facts { targets: crate::config::targets_of(targets), ..facts() }
+        };
+        let mut no_history = facts();
+        no_history.jobs.insert("ams".to_owned(), Err(Unread { what: "no permission".to_owned(), next: None }));
+        let ahead = with_vault(|vault| vault.points.push(point(13, -10)));
         let damaged = with_vault(|vault| vault.damaged.push("systems/app/points/x.json".to_owned()));
         let mut unread = facts();
         unread.vault = Err(Unread { what: "refused".to_owned(), next: None });
@@ -125,11 +125,56 @@ mod tests {
             (no_point, vec!["critical point.late", "warning proof.late"]),
             (no_proof, vec!["critical proof.late"]),
             (different, vec!["warning proof.different"]),
-            (silent, vec!["critical site.fra.silent"]),
-            (not_ready, vec!["warning site.fra.not-ready", "warning site.fra.damaged-epoch"]),
+            (one_source, vec!["critical point.late.bucket.artifacts", "critical proof.late.bucket.artifacts"]),
+            (no_history, vec!["critical site.ams.jobs"]),
+            (ahead, vec!["critical clock.apart"]),
             (damaged, vec!["warning vault.damaged"]),
             (unread, vec!["critical vault.unusable"]),
             (no_witness, vec!["critical witness.unusable"]),
+        ] {
+            assert_eq!(keys(&fault), raised);
+        }
+    }
+
+    #[test]
+    fn what_the_other_site_says_or_does_not_say_raises_its_alarm_and_no_other() {
+        let silent = with_vault(|vault| drop(vault.statuses.insert("fra".to_owned(), Ok(Some(status("fra", 61))))));
+        let not_ready = with_vault(|vault| {
+            let mut said = status("fra", 1);
+            said.check.as_mut().unwrap().ready = false;
+            said.damaged_epochs.push(DamagedEpoch { term: 3, epoch: 1, why: "a pack is gone".to_owned() });
+            vault.statuses.insert("fra".to_owned(), Ok(Some(said)));
+        });
+        let spoilt = with_vault(|vault| {
+            let mut said = status("fra", 1);
+            said.scrub = Some(ScrubVerdict {
+                at: at(NOW),
+                points: 2,
+                packs: 3,
+                hashed_packs: 3,
+                hashed_bytes: 300,
+                streams: 4,
+                damaged: 1,
+            });
+            said.buckets = vec![BucketVerdict {
+                source: "bucket.artifacts".to_owned(),
+                at: at(NOW),
+                objects: 3,
+                reread: 3,
+                reread_bytes: 300,
+                faults: 1,
+                suspects: Vec::new(),
+            }];
+            vault.statuses.insert("fra".to_owned(), Ok(Some(said)));
+        });
+        let unbelieved = with_vault(|vault| {
+            vault.statuses.insert("fra".to_owned(), Err(Unread { what: "forged".to_owned(), next: None }));
+        });
+        for (fault, raised) in [
+            (silent, vec!["critical site.fra.silent"]),
+            (not_ready, vec!["warning site.fra.not-ready", "warning site.fra.damaged-epoch"]),
+            (spoilt, vec!["warning site.fra.vault-damaged", "warning site.fra.bucket.artifacts.faults"]),
+            (unbelieved, vec!["critical site.fra.unbelieved"]),
         ] {
             assert_eq!(keys(&fault), raised);
         }

@@ -120,6 +120,16 @@ impl PostgresServer {
         self.folder
     }
 
+    /// Stops the server as `pg_ctl stop -m fast` does, until [`PostgresServer::start_again`].
+    pub fn halt(&mut self) {
+        self.cluster.halt().unwrap();
+    }
+
+    /// Starts a halted server again, at the same port.
+    pub fn start_again(&mut self) {
+        self.cluster.start_again().unwrap();
+    }
+
     pub fn password(&self) -> Option<SecretString> {
         Some(self.cluster.password().clone())
     }

@@ -141,6 +141,103 @@ fn late_as_it_is_printed() {
 }
 
 #[test]
+fn failed_as_it_is_printed() {
+    let failed = with_job(|job| {
+        job.failures = 3;
+        let last = job.last.as_mut().unwrap();
+        (last.verdict, last.what) = (RunVerdict::Failed, "database app: connection refused".to_owned());
+    });
+    assert_eq!(
+        text(&judge(&failed)),
+        "ATTENTION  app: job capture FAILED, 3 times in a row: database app: connection refused\n\
+        \x20      seen from ams at 2026-11-22T04:00:00Z\n\
+        \n\
+        lost if ams died now  at most what came after 2026-11-22T03:17:00Z, 43m 00s; rows and objects are not counted here\n\
+        newest point          3-12, captured 43m 00s ago; target 2h 00m\n\
+        proven by a restore   3-11, captured 1h 43m ago; target 1d 02h\n\
+        time to restore       4m 03s, point 3-11 at fra, equal, 2026-11-22T03:00:00Z\n\
+        closure               not judged by this release: whole by its signed headers, and where proven, by a restore\n\
+        \n\
+        SOURCE            NEWEST  AGE      TARGET  PROVEN  AGE     TARGET\n\
+        database.app      3-12    43m 00s  2h 00m  3-11    1h 43m  1d 02h\n\
+        bucket.artifacts  3-12    43m 00s  2h 00m  3-11    1h 43m  1d 02h\n\
+        \n\
+        SITE  ROLE   SAID SOMETHING  READY\n\
+        ams   live   2m 00s ago      yes, 2026-11-22T02:58:00Z\n\
+        fra   spare  12m 00s ago     yes, 2026-11-22T02:48:00Z\n\
+        \n\
+        JOB      SITE  LAST RUN              VERDICT  NEXT\n\
+        capture  ams   2026-11-22T03:30:00Z  FAILED   2026-11-22T04:30:00Z\n\
+        \n\
+        ATTENTION  job capture FAILED, 3 times in a row: database app: connection refused\n\
+        \x20          next: Mend what it says, then run it at ams, with `jobs run capture`.\n"
+    );
+}
+
+#[test]
+fn paused_as_it_is_printed() {
+    let paused = with_job(|job| {
+        let (operator, why) = ("root".to_owned(), "a migration".to_owned());
+        job.pause = Some(Pause { since: at("03:00:00"), until: at("06:00:00"), operator, why });
+    });
+    assert_eq!(
+        text(&judge(&paused)),
+        "ATTENTION  app: job capture is PAUSED until 2026-11-22T06:00:00Z by root: a migration\n\
+        \x20      seen from ams at 2026-11-22T04:00:00Z\n\
+        \n\
+        lost if ams died now  at most what came after 2026-11-22T03:17:00Z, 43m 00s; rows and objects are not counted here\n\
+        newest point          3-12, captured 43m 00s ago; target 2h 00m\n\
+        proven by a restore   3-11, captured 1h 43m ago; target 1d 02h\n\
+        time to restore       4m 03s, point 3-11 at fra, equal, 2026-11-22T03:00:00Z\n\
+        closure               not judged by this release: whole by its signed headers, and where proven, by a restore\n\
+        \n\
+        SOURCE            NEWEST  AGE      TARGET  PROVEN  AGE     TARGET\n\
+        database.app      3-12    43m 00s  2h 00m  3-11    1h 43m  1d 02h\n\
+        bucket.artifacts  3-12    43m 00s  2h 00m  3-11    1h 43m  1d 02h\n\
+        \n\
+        SITE  ROLE   SAID SOMETHING  READY\n\
+        ams   live   2m 00s ago      yes, 2026-11-22T02:58:00Z\n\
+        fra   spare  12m 00s ago     yes, 2026-11-22T02:48:00Z\n\
+        \n\
+        JOB      SITE  LAST RUN              VERDICT  NEXT\n\
+        capture  ams   2026-11-22T03:30:00Z  done     PAUSED until 2026-11-22T06:00:00Z\n\
+        \n\
+        ATTENTION  job capture is PAUSED until 2026-11-22T06:00:00Z by root: a migration\n\
+        \x20          next: When it may run again, let it at ams, with `jobs resume capture`.\n"
+    );
+}
+
+#[test]
+fn never_rehearsed_as_it_is_printed() {
+    let never = with_vault(|vault| vault.points.splice(.., [point(1, 27 * 60), point(12, 43)]).for_each(drop));
+    assert_eq!(
+        text(&judge(&never)),
+        "STALE  app: no recovery point was ever proven by a restore; the target is 1d 02h\n\
+        \x20      seen from ams at 2026-11-22T04:00:00Z\n\
+        \n\
+        lost if ams died now  at most what came after 2026-11-22T03:17:00Z, 43m 00s; rows and objects are not counted here\n\
+        newest point          3-12, captured 43m 00s ago; target 2h 00m\n\
+        proven by a restore   none; target 1d 02h\n\
+        time to restore       unknown: no whole restore was recorded\n\
+        closure               not judged by this release: whole by its signed headers, and where proven, by a restore\n\
+        \n\
+        SOURCE            NEWEST  AGE      TARGET  PROVEN  AGE  TARGET\n\
+        database.app      3-12    43m 00s  2h 00m  none         1d 02h MISSED\n\
+        bucket.artifacts  3-12    43m 00s  2h 00m  none         1d 02h MISSED\n\
+        \n\
+        SITE  ROLE   SAID SOMETHING  READY\n\
+        ams   live   2m 00s ago      yes, 2026-11-22T02:58:00Z\n\
+        fra   spare  12m 00s ago     yes, 2026-11-22T02:48:00Z\n\
+        \n\
+        JOB      SITE  LAST RUN              VERDICT  NEXT\n\
+        capture  ams   2026-11-22T03:30:00Z  done     2026-11-22T04:30:00Z\n\
+        \n\
+        MISSED     no recovery point was ever proven by a restore; the target is 1d 02h\n\
+        \x20          next: Restore the newest point at fra: `warmspare restore` there.\n"
+    );
+}
+
+#[test]
 fn a_job_that_failed_was_paused_or_did_not_run_is_told() {
     let failed = with_job(|job| {
         job.failures = 3;
