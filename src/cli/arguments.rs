@@ -321,12 +321,11 @@ pub(super) struct VerifyCommand {
     #[arg(long, value_name = "ID", requires = "only")]
     pub point: Option<PointId>,
 
-    /// Read and hash n of t shares of the packs (or of the bucket's objects); the shares of a day (of a run) follow those of
-    /// the one before.
+    /// Read and hash n of t shares of the packs (or of the bucket's objects); the shares of a run follow those of the one before.
     #[arg(long, value_name = "N/T", default_value_t = Share::default())]
     pub share: Share,
 
-    /// Open as many streams of the newest point and read them to the end; each day the next ones.
+    /// Open as many streams of the newest point and read them to the end; each time the next ones.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub streams: u64,
 
