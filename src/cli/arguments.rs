@@ -312,7 +312,7 @@ pub(super) struct PruneCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyCommand {
-    /// Look at one mirrored bucket instead: whether the spare's has every object, and in a share of them, another at each
+    /// Look at one bucket instead: whether the spare's has every object, and in a share of them, another at each
     /// run, the recorded content. At the live site what is wrong is copied again; at the spare it is named to the live site.
     #[arg(long, value_name = "bucket.NAME", conflicts_with = "streams")]
     pub only: Option<SourceName>,
@@ -329,9 +329,13 @@ pub(super) struct VerifyCommand {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub streams: u64,
 
-    /// Read every pack and every stream (or every object). Only this takes back that an epoch is damaged.
+    /// Read every pack, every stream and every object of the buckets. Only this takes back that an epoch is damaged.
     #[arg(long, conflicts_with_all = ["share", "streams"])]
     pub all: bool,
+
+    /// Look at the vault alone, and not at the spare's mirrored buckets after it.
+    #[arg(long, conflicts_with = "only")]
+    pub without_buckets: bool,
 
     /// Look, and leave this site's status in the vault as it is; of a bucket, mend nothing and remember nothing.
     #[arg(long)]

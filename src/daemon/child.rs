@@ -179,6 +179,7 @@ fn what(last: &Last, point: &Option<String>, verdict: RunVerdict, status: ExitSt
         _ => {
             let said = failure(printed)
                 .or_else(|| difference(printed))
+                .or_else(|| damage(printed))
                 .or_else(|| last.error.clone())
                 .or_else(|| last.warning.clone());
             said.unwrap_or_else(|| format!("it ended with {status}"))
@@ -199,6 +200,17 @@ fn difference(printed: &Value) -> Option<String> {
     let mut found = printed["steps"].as_array()?.iter().filter_map(|step| step["differences"].as_array()).flatten();
     let first = found.next().and_then(Value::as_str).unwrap_or("see its report");
     Some(format!("point {point} was found different: {first}"))
+}
+
+/// What a `verify` found missing or damaged: the first of the vault, or how many of the first bucket. Keys of objects stay out of it.
+fn damage(printed: &Value) -> Option<String> {
+    let of_vault = |fault: &Value| Some(format!("{}: {}", fault["object"].as_str()?, fault["what"].as_str()?));
+    let of_bucket = |bucket: &Value| {
+        let wrong = bucket["wrong"].as_u64().filter(|wrong| *wrong > 0)?;
+        Some(format!("{}: {wrong} objects are not as the newest point says", bucket["source"].as_str()?))
+    };
+    let vault = printed["faults"].as_array().and_then(|faults| faults.first()).and_then(of_vault);
+    vault.or_else(|| printed["buckets"].as_array()?.iter().find_map(of_bucket))
 }
 
 /// All it prints, as far as it is JSON of a sensible length.
@@ -352,6 +364,11 @@ mod tests {
         let report = "{\"point\": \"0-3\", \"verdict\": \"different\", \"steps\": [{\"differences\": [\"a row\"]}]}";
         let red = verdict(&format!("echo '{report}'; exit 4")).await;
         assert_eq!((red.0, red.1.as_str()), (RunVerdict::Incomplete, "point 0-3 was found different: a row"));
+        let lost = "{\"faults\": [], \"buckets\": [{\"source\": \"bucket.a\", \"wrong\": 2}]}";
+        let rotten = verdict(&format!("echo '{lost}'; exit 4")).await;
+        assert_eq!(rotten.1, "bucket.a: 2 objects are not as the newest point says");
+        let packs = "{\"faults\": [{\"object\": \"a/pack\", \"what\": \"it is not there\"}], \"buckets\": []}";
+        assert_eq!(verdict(&format!("echo '{packs}'; exit 4")).await.1, "a/pack: it is not there");
         let killed = verdict("kill -9 $$").await;
         assert_eq!((killed.0, killed.1.contains("signal: 9")), (RunVerdict::Failed, true), "{}", killed.1);
     }

@@ -36,7 +36,7 @@ pub enum Kind {
     Mirror,
     /// Restores the newest point at the spare and proves it, unless it is proven there already.
     Rehearse,
-    /// Looks whether the vault, or a bucket, still holds what it should.
+    /// Looks whether the vault, and at the spare every mirrored bucket, still holds what it should.
     Verify,
     /// Removes what has expired.
     Prune,
