@@ -82,7 +82,7 @@ pub(super) enum Command {
     /// Makes the vault, finds out what protects it, seals its secrets to new recipients.
     #[command(subcommand)]
     Vault(VaultCommand),
-    /// Looks whether the vault still holds what its points need, and names what it does not.
+    /// Looks whether the vault, and at the spare every mirrored bucket, still holds what the points need, and names what it does not.
     Verify(VerifyCommand),
     /// The third place, which says who is live: sets it up, tries it, shows what it says.
     #[command(subcommand)]
