@@ -361,6 +361,7 @@ mod tests {
             timeout,
             retries: 0,
             retry_after,
+            failures_allowed: 0,
             late_after,
             arguments: Vec::new(),
         }
