@@ -31,19 +31,24 @@ pub fn keep_memory_private() -> io::Result<()> {
 /// Names the process that this one belongs to: a run of a job to its daemon.
 pub const PARENT: &str = "WARMSPARE_PARENT";
 
+/// Whether this process is a run of a job, and not a command of a person.
+pub fn is_run() -> bool {
+    let named = std::env::var(PARENT).ok().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+    named.is_some() && named == getppid()
+}
+
 /// If this process belongs to another, has the kernel end it when that one dies, however it does (`prctl(2)`,
 /// `PR_SET_PDEATHSIG`). What this process starts does not inherit it, though it sees the name.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub fn end_with_parent() -> io::Result<()> {
-    let named = std::env::var(PARENT).ok().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
-    if named.is_none() || named != getppid() {
+    if !is_run() {
         return Ok(());
     }
     set_parent_process_death_signal(Some(Signal::TERM))?;
     // It may have died in between.
-    if named != getppid() {
+    if !is_run() {
         return Err(io::Error::other("the daemon that began this run is gone"));
     }
     Ok(())

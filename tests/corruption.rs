@@ -13,7 +13,7 @@ use warmspare::observe::Progress;
 use warmspare::stream::{Source, SourceStream, StreamKind};
 use warmspare::vault::layout::SnapshotId;
 use warmspare::vault::v1::SnapshotHeader;
-use warmspare::vault::{ListedPoint, ScrubRequest, Scrubber, SeenPoints, VaultError, VaultReader, scrub};
+use warmspare::vault::{ListedPoint, ScrubRequest, Scrubber, SeenPoints, Turns, VaultError, VaultReader, scrub};
 
 use crate::support::vaults::{Keyring, LIVE, MemoryKeys, SPARE, SYSTEM, contents, fill, publish};
 
@@ -157,7 +157,7 @@ impl Attacked {
             return vec![error.to_string()];
         }
         let identity = at_the_spare.then_some(&self.ring.spare);
-        let scrubber = Scrubber { identity, state: &state, at: Timestamp::UNIX_EPOCH };
+        let scrubber = Scrubber { identity, state: &state, turns: &Turns::default(), at: Timestamp::UNIX_EPOCH };
         let report = scrub(&reader, &listing, &scrubber, ScrubRequest::FULL, &Progress::silent()).await.unwrap();
         report.faults.into_iter().map(|fault| fault.object).collect()
     }

@@ -15,7 +15,7 @@ use warmspare::vault::layout::{EpochId, Layout};
 use warmspare::vault::v1::{
     EpochRecord, HoldRecord, PointRecord, ProofRecord, Signed, SnapshotHeader, StatusRecord, body,
 };
-use warmspare::vault::{Fault, ScrubReport, ScrubRequest, Scrubber, scrub};
+use warmspare::vault::{Fault, ScrubReport, ScrubRequest, Scrubber, Turns, scrub};
 
 use crate::support::vaults::{Keyring, LIVE, MemoryKeys, SPARE, SYSTEM, contents, fill};
 
@@ -53,7 +53,12 @@ fn objects() -> BTreeMap<String, Bytes> {
 async fn verified(ring: &Keyring, keys: MemoryKeys) -> ScrubReport {
     let (reader, state) = (ring.reader(keys), tempfile::tempdir().unwrap());
     let listing = reader.points().await.unwrap();
-    let scrubber = Scrubber { identity: Some(&ring.spare), state: state.path(), at: Timestamp::UNIX_EPOCH };
+    let scrubber = Scrubber {
+        identity: Some(&ring.spare),
+        state: state.path(),
+        turns: &Turns::default(),
+        at: Timestamp::UNIX_EPOCH,
+    };
     scrub(&reader, &listing, &scrubber, ScrubRequest::FULL, &Progress::silent()).await.unwrap()
 }
 

@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::daemons::{Daemon, JOBS, NAMES, Pair};
+use crate::support::bucket_sites::BucketSites;
+use crate::support::buckets::noise;
+use crate::support::daemons::{Daemon, JOBS, NAMES, Pair, switch_jobs_off};
 use crate::support::sites::Sites;
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -259,6 +261,41 @@ async fn a_file_that_is_wrong_changes_nothing_and_a_good_one_is_taken_up_without
         std::thread::sleep(Duration::from_millis(50));
     }
     daemon.end();
+}
+
+/// A limit meant for the day must not hold for the night, too, because the first copy takes longer than that.
+#[tokio::test]
+async fn a_limit_that_is_lifted_holds_for_the_capture_that_the_daemon_runs() {
+    let sites = BucketSites::folders();
+    switch_jobs_off(&sites.configuration());
+    sites.edit_configuration("[jobs.capture]\nenabled = false\n", "[jobs.capture]\nat = \"@yearly\"\n");
+    sites.edit_configuration("live = \"ams\"\n", "live = \"ams\"\nmirror = { limits = [\"64 KiB/s\"] }\n");
+    // Four minutes at this rate.
+    sites.put("k", &noise(1, 16 << 20));
+    let daemon = Daemon::start(sites.command("ams", &["run"]), sites.path().join("ams.log"));
+    let said = |what: &str| {
+        let (begun, log) = (Instant::now(), || fs::read_to_string(&daemon.log).unwrap());
+        while !log().contains(what) {
+            assert!(begun.elapsed() < PATIENCE, "never said: {what}\n{}", log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    said("capture on live");
+    let asked = sites.command("ams", &["jobs", "run", "capture", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    said("it begins");
+    // A run that does not listen yet is not ended by it.
+    daemon.signal(Signal::HUP);
+    said("the configuration was read again");
+    said("hold from now on");
+    sites.edit_configuration("64 KiB/s", "900 MiB/s");
+    let lifted = Instant::now();
+    daemon.signal(Signal::HUP);
+    let ran: Value = serde_json::from_slice(&asked.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!((ran["verdict"].as_str(), ran["point"].as_str()), (Some("done"), Some("0-1")), "{ran:#}");
+    assert!(lifted.elapsed() < Duration::from_secs(60), "{:?}", lifted.elapsed());
+    let log = daemon.end();
+    assert_eq!(log.matches("hold from now on").count(), 2, "{log}");
+    assert!(!log.contains("listens_for"), "that is between the daemon and its run: {log}");
 }
 
 /// Without a witness a person says who is live, in the file; a daemon that went on as before would capture at the wrong site.

@@ -66,6 +66,7 @@ fn job(name: &str, now: Timestamp) -> Standing {
         last: None,
         done_at: None,
         failures: 0,
+        failures_allowed: 0,
         next_at: Some(now),
         late_since: None,
         pause: None,

@@ -109,7 +109,7 @@ async fn what_others_did_to_an_s3_bucket_is_undone_and_nothing_else_is_touched()
     let share = ["verify", "--only", "bucket.artifacts", "--share", "1/1000"];
     let words = sites.words("fra", &share, 4);
     assert!(
-        words.contains("FAULT \"overwritten\" has another content than was recorded; it was written since then"),
+        words.contains("NEWER \"overwritten\" has another content than was recorded; it was written since then"),
         "{words}"
     );
     let report = sites.json("ams", &share, 0);
@@ -196,6 +196,89 @@ fn what_cannot_be_done_is_refused_with_words() {
     assert!(words.contains("1 object(s) of SITES/fra/bucket are not as recorded, the first \"a\"; a pass"), "{words}");
     drop(_pass);
     assert_eq!(faults(&sites.json("ams", &VERIFY, 0)), ["a mended"], "it was not forgotten");
+}
+
+/// The keys of what the report at the live site says of the spare's look at its bucket.
+fn alarms(sites: &BucketSites) -> Vec<String> {
+    let report = sites.json("ams", &["report", "--without-objects"], 0);
+    let lines = report["lines"].as_array().unwrap().iter().map(|line| line["key"].as_str().unwrap().to_owned());
+    lines.filter(|key| key.starts_with("site.fra.bucket.")).collect()
+}
+
+#[test]
+fn the_job_verify_finds_what_a_mirrored_bucket_has_lost_and_the_next_capture_mends_it() {
+    let sites = BucketSites::folders();
+    filled(&sites, &["a", "b", "private name"]);
+    let job = ["jobs", "run", "verify"];
+    assert_eq!(sites.json("fra", &job, 0)["what"], "done");
+    // At the live site the vault alone is looked at: what the other site has lies across the line.
+    assert_eq!(sites.json("ams", &job, 0)["what"], "done");
+    fs::remove_file(sites.bucket("fra").join("a")).unwrap();
+    rot(&sites.bucket("fra").join("private name"));
+    let ran: Vec<Value> = (0..7).map(|_| sites.json("fra", &job, 4)).collect();
+    let what = "bucket.artifacts: 2 objects are not as the newest point says";
+    assert_eq!(ran[6]["what"], what, "what one run has found the next one reads again: {ran:#?}");
+    assert_eq!(alarms(&sites), ["site.fra.bucket.artifacts.faults"]);
+    let without = sites.json("fra", &["verify", "--without-buckets"], 0);
+    assert_eq!(without["buckets"], json!([]), "the vault is whole");
+
+    capture_later(&sites);
+    let whole = sites.json("fra", &["verify", "--all"], 0);
+    assert_eq!(
+        (&whole["buckets"][0]["source"], &whole["buckets"][0]["counts"]["reread"]),
+        (&json!("bucket.artifacts"), &json!(3))
+    );
+    assert_eq!(sites.json("fra", &job, 0)["what"], "done");
+    assert_eq!(alarms(&sites), [] as [String; 0]);
+}
+
+#[test]
+fn what_a_pass_has_brought_since_the_point_is_no_alarm_and_is_looked_at_again() {
+    let sites = BucketSites::folders();
+    filled(&sites, &["a", "b"]);
+    // A pass that is under way has brought it, or somebody else has written it: only the live site can tell.
+    fs::write(sites.bucket("fra").join("a"), "another").unwrap();
+    let report = sites.json("fra", &["verify"], 0);
+    let bucket = &report["buckets"][0];
+    assert_eq!(
+        (faults(bucket), &bucket["wrong"], &bucket["counts"]["told"]),
+        (vec!["a newer-than-point".to_owned()], &json!(0), &json!(1))
+    );
+    assert_eq!(alarms(&sites), [] as [String; 0]);
+    assert!(sites.words("fra", &VERIFY, 0).contains("NEWER \"a\" has "));
+    let point = capture_later(&sites);
+    assert!(point["sources"][0]["summary"].as_str().unwrap().contains("1 mended"), "it was somebody else: {point}");
+    let bucket = sites.json("fra", &VERIFY, 0);
+    assert_eq!(
+        (&bucket["counts"]["faults"], bucket["counts"]["reread"].as_u64() > Some(0)),
+        (&json!(0), true),
+        "{bucket}"
+    );
+}
+
+#[test]
+fn a_bucket_that_cannot_be_looked_at_hides_nothing_of_the_others() {
+    let sites = BucketSites::folders();
+    for site in ["ams", "fra"] {
+        let (bucket, more) = (sites.bucket(site), sites.bucket(site).with_file_name("more"));
+        fs::create_dir(&more).unwrap();
+        let address = |name: &str, at: &Path| format!("buckets.{name} = {{ url = \"{}\" }}\n", at.display());
+        let both = address("artifacts", &bucket) + &address("more", &more);
+        sites.edit_configuration(&address("artifacts", &bucket), &both);
+    }
+    fs::write(sites.bucket("ams").with_file_name("more").join("m"), "m").unwrap();
+    filled(&sites, &["a"]);
+    assert_eq!(sites.json("fra", &["verify"], 0)["buckets"].as_array().unwrap().len(), 2);
+    let lock = sites.state("fra").join("verify/bucket.artifacts.lock");
+    let _busy = warmspare::durable::FileLock::try_take(&lock, "a look").unwrap().unwrap();
+    let words = sites.words("fra", &["verify"], 3);
+    assert!(words.contains("error: another run is looking at this bucket"), "{words}");
+    fs::remove_file(sites.bucket("fra").with_file_name("more").join("m")).unwrap();
+    let words = sites.words("fra", &["verify"], 4);
+    assert!(
+        words.contains("bucket.artifacts was not looked at") && words.contains("FAULT \"m\" is missing"),
+        "{words}"
+    );
 }
 
 #[test]

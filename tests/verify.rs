@@ -93,3 +93,30 @@ async fn a_body_that_was_cut_is_named_at_either_site() {
     assert_names(&verify(&sites, "ams", &[], 4), &body, "it is not there");
     assert!(!sites.command("fra", ["restore"]).output().unwrap().status.success());
 }
+
+#[tokio::test]
+async fn seven_runs_of_one_day_read_every_pack_and_what_is_wrong_stays_wrong() {
+    let sites = Sites::filled().await;
+    sites.run("ams", &["capture"]);
+    let read = |report: &Value| report["hashed_packs"].as_u64().unwrap();
+    let runs: Vec<Value> = (0..7).map(|_| verify(&sites, "fra", &[], 0)).collect();
+    let packs = runs[0]["packs"].as_u64().unwrap();
+    assert_eq!((runs.iter().map(read).sum::<u64>(), packs > 0), (packs, true), "each once: {runs:#?}");
+    // Wherever it is, its turn comes; and from then on each run says so, whoever's turn it is.
+    let pack = objects(&sites, "/packs/").remove(0);
+    let good = fs::read(&pack).unwrap();
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 1;
+    fs::write(&pack, flipped).unwrap();
+    let arguments = ["verify", "--json", "--streams", "0"];
+    let is_found = |_: &i32| sites.command("fra", arguments).output().unwrap().status.code() == Some(4);
+    assert!((0..7).any(|run| is_found(&run)), "seven runs read everything");
+    let first = fs::read(sites.state("fra").join("vault/scrub.json")).unwrap();
+    verify(&sites, "fra", &["--streams", "0", "--dry-run"], 4);
+    assert_eq!(fs::read(sites.state("fra").join("vault/scrub.json")).unwrap(), first, "a dry run takes no turn");
+    for _ in 0..3 {
+        assert_names(&verify(&sites, "fra", &["--streams", "0"], 4), &pack, "its BLAKE3 is not its name");
+    }
+    fs::write(&pack, good).unwrap();
+    verify(&sites, "fra", &["--streams", "0"], 0);
+}

@@ -270,3 +270,31 @@ async fn a_full_state_disk_is_told_and_the_site_goes_on_when_there_is_room() {
     assert_eq!(of(&sites, "ams", "job.capture.failed"), ["raised", "recovered"]);
     ams.end();
 }
+
+#[tokio::test]
+async fn failures_that_are_allowed_wake_nobody_and_one_more_does() {
+    let sites = sites("[jobs.capture]\nat = \"@yearly\"\nfailures_allowed = 2\n").await;
+    let ams = crate::jobs::start(&sites, "ams");
+    let (etc, away) = (sites.root("ams").join("etc"), sites.path().join("away"));
+    fs::rename(&etc, &away).unwrap();
+    for times in ["FAILED (2 allowed", "FAILED, 2 times in a row (2 allowed"] {
+        sites.refused("ams", &["jobs", "run", "capture"], 1);
+        let report = sites.run("ams", &["report"]);
+        assert!(
+            report.contains(&format!("NOTICE     job capture {times} in a row before it is an alarm): ")),
+            "{report}"
+        );
+    }
+    let jobs = sites.command("ams", ["jobs"]).output().unwrap();
+    assert!(shown(&jobs).contains("(2 of 2 failures that are no alarm)"), "{}", shown(&jobs));
+    sites.refused("ams", &["jobs", "run", "capture"], 1);
+    until_told(&sites, "ams", "job.capture.failed", "raised");
+    let told = fs::read_to_string(sites.path().join("told-ams")).unwrap();
+    assert!(told.contains("job capture FAILED, 3 times in a row: "), "{told}");
+    assert!(!told.contains("allowed"), "none before: {told}");
+    fs::rename(&away, &etc).unwrap();
+    sites.run("ams", &["jobs", "run", "capture"]);
+    until_told(&sites, "ams", "job.capture.failed", "recovered");
+    assert_eq!(of(&sites, "ams", "job.capture.failed"), ["raised", "recovered"]);
+    ams.end();
+}

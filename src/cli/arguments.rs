@@ -82,7 +82,7 @@ pub(super) enum Command {
     /// Makes the vault, finds out what protects it, seals its secrets to new recipients.
     #[command(subcommand)]
     Vault(VaultCommand),
-    /// Looks whether the vault still holds what its points need, and names what it does not.
+    /// Looks whether the vault, and at the spare every mirrored bucket, still holds what the points need, and names what it does not.
     Verify(VerifyCommand),
     /// The third place, which says who is live: sets it up, tries it, shows what it says.
     #[command(subcommand)]
@@ -312,7 +312,7 @@ pub(super) struct PruneCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyCommand {
-    /// Look at one mirrored bucket instead: whether the spare's has every object, and in a share of them, another at each
+    /// Look at one bucket instead: whether the spare's has every object, and in a share of them, another at each
     /// run, the recorded content. At the live site what is wrong is copied again; at the spare it is named to the live site.
     #[arg(long, value_name = "bucket.NAME", conflicts_with = "streams")]
     pub only: Option<SourceName>,
@@ -321,18 +321,21 @@ pub(super) struct VerifyCommand {
     #[arg(long, value_name = "ID", requires = "only")]
     pub point: Option<PointId>,
 
-    /// Read and hash n of t shares of the packs (or of the bucket's objects); the shares of a day (of a run) follow those of
-    /// the one before.
+    /// Read and hash n of t shares of the packs (or of the bucket's objects); the shares of a run follow those of the one before.
     #[arg(long, value_name = "N/T", default_value_t = Share::default())]
     pub share: Share,
 
-    /// Open as many streams of the newest point and read them to the end; each day the next ones.
+    /// Open as many streams of the newest point and read them to the end; each time the next ones.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub streams: u64,
 
-    /// Read every pack and every stream (or every object). Only this takes back that an epoch is damaged.
+    /// Read every pack, every stream and every object of the buckets. Only this takes back that an epoch is damaged.
     #[arg(long, conflicts_with_all = ["share", "streams"])]
     pub all: bool,
+
+    /// Look at the vault alone, and not at the spare's mirrored buckets after it.
+    #[arg(long, conflicts_with = "only")]
+    pub without_buckets: bool,
 
     /// Look, and leave this site's status in the vault as it is; of a bucket, mend nothing and remember nothing.
     #[arg(long)]

@@ -117,7 +117,13 @@ async fn list(jobs: &Jobs<'_>, json: bool, clock: &dyn Clock) -> Result<Option<C
         words::data(&words::table(&rows));
         for (standing, last) in standings.iter().filter_map(|standing| Some((standing, standing.last.as_ref()?))) {
             if class_of(last.verdict).is_some() {
-                words::say(&format!("{}: {}", standing.name, last.what));
+                let allowed = match standing.is_forgiven() {
+                    true => {
+                        format!(" ({} of {} failures that are no alarm)", standing.failures, standing.failures_allowed)
+                    }
+                    false => String::new(),
+                };
+                words::say(&format!("{}: {}{allowed}", standing.name, last.what));
             }
         }
     }

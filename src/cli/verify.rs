@@ -3,12 +3,13 @@
 use serde::Serialize;
 
 use super::arguments::VerifyCommand;
-use super::{progress, words};
+use super::{progress, verify_bucket, words};
 use crate::clock::Clock;
 use crate::config::Here;
 use crate::error::{Class, Error};
 use crate::point::{self, ScrubReport, ScrubRequest, VerifyRequest};
 use crate::units::Bytes;
+use crate::verify::bucket::{self, BucketReport, Looked};
 
 #[derive(Serialize)]
 struct FaultJson<'a> {
@@ -31,20 +32,62 @@ struct VerifyJson<'a> {
     stream_bytes: u64,
     closed_epochs: Vec<String>,
     faults: Vec<FaultJson<'a>>,
+    buckets: Vec<BucketJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct BucketJson<'a> {
+    source: String,
+    wrong: Option<u64>,
+    #[serde(flatten)]
+    report: Option<&'a BucketReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 pub(super) async fn run(here: Here, command: VerifyCommand, clock: &dyn Clock) -> Result<Option<Class>, Error> {
     if let Some(source) = &command.only {
-        return super::verify_bucket::run(here, source, &command, clock).await;
+        return verify_bucket::run(here, source, &command, clock).await;
     }
-    let VerifyCommand { share, streams, all, dry_run, json, .. } = command;
+    let VerifyCommand { share, streams, all, dry_run, json, without_buckets, .. } = command;
     let scrub = if all { ScrubRequest::FULL } else { ScrubRequest { share, streams: Some(streams) } };
-    let report = point::verify(&here, VerifyRequest { scrub, dry_run }, clock, &progress::progress()).await?;
+    let progress = progress::progress();
+    let report = point::verify(&here, VerifyRequest { scrub, dry_run }, clock, &progress).await?;
+    let buckets = match without_buckets {
+        true => Vec::new(),
+        false => bucket::verify_mirrored(&here, scrub.share, dry_run, clock, &progress).await?,
+    };
     if json {
-        words::json(&as_json(&report))
+        words::json(&as_json(&report, &buckets));
     } else {
-        table(&report, here.is_live())
+        table(&report, here.is_live());
+        buckets.iter().filter_map(|looked| looked.result.as_ref().ok()).for_each(verify_bucket::table);
     }
+    of_vault(&report);
+    let mut is_well = report.faults.is_empty() && report.closed_epochs.is_empty();
+    let mut failed = None;
+    for Looked { source, result } in buckets {
+        match result {
+            Ok(report) => {
+                verify_bucket::faults(&report);
+                verify_bucket::say_next(&here, &report);
+                is_well &= report.counts.wrong() == 0;
+            }
+            Err(error) => {
+                words::say(&format!("{source} was not looked at: {error}"));
+                failed.get_or_insert(error);
+            }
+        }
+    }
+    match failed {
+        // What is damaged may be why.
+        Some(error) if is_well => Err(error),
+        _ => Ok((!is_well).then_some(Class::Incomplete)),
+    }
+}
+
+/// What is wrong with the vault, and what to do about it.
+fn of_vault(report: &ScrubReport) {
     for fault in &report.faults {
         words::say(&format!("{} {}: {}", words::fault(fault.fault), fault.object, fault.what));
     }
@@ -57,15 +100,19 @@ pub(super) async fn run(here: Here, command: VerifyCommand, clock: &dyn Clock) -
         words::say(
             "next:  Restore from a point that needs none of these. At the live site the next capture after it has read \
              this site's status opens a new epoch and uploads everything once. If you put objects back, run: \
-             warmspare verify --all",
+             warmspare verify --all --without-buckets",
         );
     }
-    let is_well = report.faults.is_empty() && report.closed_epochs.is_empty();
-    Ok((!is_well).then_some(Class::Incomplete))
 }
 
-fn as_json(report: &ScrubReport) -> VerifyJson<'_> {
+fn as_json<'a>(report: &'a ScrubReport, buckets: &'a [Looked]) -> VerifyJson<'a> {
     let faults = report.faults.iter();
+    let bucket = |Looked { source, result }: &'a Looked| BucketJson {
+        source: source.to_string(),
+        wrong: result.as_ref().ok().map(|report| report.counts.wrong()),
+        report: result.as_ref().ok(),
+        error: result.as_ref().err().map(ToString::to_string),
+    };
     VerifyJson {
         at: report.at,
         points: report.points,
@@ -81,6 +128,7 @@ fn as_json(report: &ScrubReport) -> VerifyJson<'_> {
         faults: faults
             .map(|f| FaultJson { object: &f.object, fault: words::fault_json(f.fault), what: &f.what })
             .collect(),
+        buckets: buckets.iter().map(bucket).collect(),
     }
 }
 

@@ -23,26 +23,40 @@ pub(super) async fn run(
     let share = if all { Share::WHOLE } else { share };
     let request = BucketRequest { name: source.name.clone(), point, share, dry_run };
     let report = bucket::verify(&here, &request, clock, &progress::progress()).await?;
-    for fault in &report.faults {
-        let word = if fault.outcome.is_well() { "MENDED" } else { "FAULT" };
-        words::say(&format!("{word} {fault}"));
-    }
-    let named = report.faults.len() as u64;
-    if report.counts.faults > named {
-        words::say(&format!("and {} more", report.counts.faults - named));
-    }
+    faults(&report);
     if json {
         words::json(&report);
     } else {
         table(&report);
     }
-    if report.counts.wrong() > 0 {
-        words::say(&next(&here, &report));
-    }
+    say_next(&here, &report);
     Ok((report.counts.wrong() > 0).then_some(Class::Incomplete))
 }
 
-fn table(report: &BucketReport) {
+/// What is not as recorded, object by object.
+pub(super) fn faults(report: &BucketReport) {
+    for fault in &report.faults {
+        words::say(&format!("{} {fault}", fault.outcome.word(report.counts.newer > 0)));
+    }
+    let named = report.faults.len() as u64;
+    if report.counts.faults > named {
+        words::say(&format!("and {} more", report.counts.faults - named));
+    }
+}
+
+/// What to do about it.
+pub(super) fn say_next(here: &Here, report: &BucketReport) {
+    if report.counts.wrong() > 0 {
+        words::say(&next(here, report));
+    } else if report.counts.newer > 0 && !report.dry_run {
+        words::say(&format!(
+            "what is NEWER than the point is named to {}, whose next capture looks at it; the next run here reads it again",
+            here.other.name
+        ));
+    }
+}
+
+pub(super) fn table(report: &BucketReport) {
     let counts = &report.counts;
     let row = |what: &str, number: u64, more: String| vec![what.to_owned(), number.to_string(), more];
     let read = format!("{} (share {})", Bytes(counts.reread_bytes), report.share);
@@ -52,6 +66,7 @@ fn table(report: &BucketReport) {
         row("not as recorded", counts.faults, format!("{} of them missing", counts.missing)),
     ];
     let outcomes = [
+        ("newer than the point", counts.newer, "by a pass of the mirror, or somebody else: the live site can tell"),
         ("kept elsewhere", counts.kept, "overwritten or hidden since, and whole in the attic or among versions"),
         ("copied again", counts.mended, "from the live site, and read back"),
         ("sound after all", counts.sound, "at a second look"),

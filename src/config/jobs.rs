@@ -17,6 +17,8 @@ use crate::units::Span;
 /// How often a job is tried again, and how long after the first failure, unless it says otherwise.
 const RETRIES: u32 = 3;
 const RETRY_AFTER: Span = Span(Duration::from_secs(60));
+/// A job that may fail more often than this in a row would be broken for ever, and nobody would hear of it.
+const FAILURES_ALLOWED_MAX: u32 = 100;
 /// How long a run that is due may wait for others.
 const LATE_AFTER: Span = Span(Duration::from_secs(3600));
 
@@ -94,6 +96,13 @@ fn job(system: &str, name: &str, raw: &raw::Job) -> Result<Job, (String, &'stati
             "Write how long it may take, like \"6h\".",
         ));
     }
+    let failures_allowed = raw.failures_allowed.unwrap_or(0);
+    if failures_allowed > FAILURES_ALLOWED_MAX {
+        return Err((
+            format!("`failures_allowed` is {failures_allowed}: nobody would hear that it fails"),
+            "Write how many runs in a row may fail before that is an alarm, 100 at most.",
+        ));
+    }
     Ok(Job {
         name: name.to_owned(),
         kind,
@@ -106,6 +115,7 @@ fn job(system: &str, name: &str, raw: &raw::Job) -> Result<Job, (String, &'stati
         timeout: timeout.0,
         retries: raw.retries.unwrap_or(RETRIES),
         retry_after: span("retry_after", raw.retry_after.as_ref(), RETRY_AFTER)?.0,
+        failures_allowed,
         late_after: span("late_after", raw.late_after.as_ref(), LATE_AFTER)?.0,
         arguments: raw.arguments.clone().unwrap_or_default(),
     })
@@ -140,7 +150,7 @@ mod tests {
     fn a_job_says_little_and_has_the_rest_by_what_it_does() {
         let schedule = jobs(
             "[capture]\nat = \"@hourly\"\n[nightly]\nkind = \"verify\"\nat = \"0 3 * * *\"\nzone = \"Europe/Berlin\"\n\
-                             after = [\"capture\"]\non = \"live\"\njitter = \"30m\"\n",
+                             after = [\"capture\"]\non = \"live\"\njitter = \"30m\"\nfailures_allowed = 2\n",
         );
         let schedule = schedule.unwrap();
         let names: Vec<&str> = schedule.jobs().iter().map(|job| job.name.as_str()).collect();
@@ -148,6 +158,7 @@ mod tests {
         let (capture, nightly) = (schedule.job("capture").unwrap(), schedule.job("nightly").unwrap());
         assert_eq!((capture.kind, capture.on, capture.retries), (Kind::Capture, On::Live, 3));
         assert_eq!((nightly.kind, nightly.on), (Kind::Verify, On::Live));
+        assert_eq!((capture.failures_allowed, nightly.failures_allowed), (0, 2));
         assert!(nightly.delay < Duration::from_secs(1800));
         assert_ne!(
             delay("app", "nightly", Duration::from_secs(1 << 40)),
@@ -184,6 +195,11 @@ mod tests {
         refused("[nightly]\nkind = \"reherse\"\nat = \"@daily\"\n", "`reherse` is no kind of job");
         refused("[\"../x\"]\nkind = \"check\"\nat = \"@daily\"\n", "cannot be the name of a job");
         refused("[check]\nat = \"@daily\"\ntimeout = \"0s\"\n", "would never come to an end");
+        refused(
+            "[check]\nat = \"@daily\"\nfailures_allowed = 101\n",
+            "job check: `failures_allowed` is 101: nobody would",
+        );
+        refused("[check]\nat = \"@daily\"\nfailures_allowed = -1\n", "invalid value: integer `-1`");
         refused("[check]\nat = \"@daily\"\nretry = 3\n", "unknown field `retry`");
     }
 }

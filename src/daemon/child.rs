@@ -3,12 +3,13 @@
 //! A process, because it can be ended at its timeout with everything it has started, gives its memory back, and takes nothing down
 //! when it dies. Its exit code is the verdict, its log lines are ours, its last error is what the run came to.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
@@ -36,6 +37,14 @@ pub(super) struct Place {
     pub(super) config: PathBuf,
     /// The site.
     pub(super) site: String,
+}
+
+/// What a run is told while it is under way.
+pub(super) struct Orders {
+    /// Why it must end.
+    pub(super) stop: watch::Receiver<Option<String>>,
+    /// How often the configuration was read again.
+    pub(super) reload: watch::Receiver<u64>,
 }
 
 /// How a run ended.
@@ -80,8 +89,8 @@ fn command(place: &Place, job: &Job) -> Command {
     command
 }
 
-/// Runs the job to its end, or until `stop` says why it must not go on.
-pub(super) async fn carry_out(place: Place, job: Job, stop: watch::Receiver<Option<String>>) -> Ended {
+/// Runs the job to its end, or until it is told why it must not go on.
+pub(super) async fn carry_out(place: Place, job: Job, orders: Orders) -> Ended {
     let failed = |what: String| Ended { job: job.name.clone(), verdict: RunVerdict::Failed, what, point: None };
     let mut child = match command(&place, &job).spawn() {
         Ok(child) => child,
@@ -91,9 +100,10 @@ pub(super) async fn carry_out(place: Place, job: Job, stop: watch::Receiver<Opti
         return failed("its output cannot be read".to_owned());
     };
     let printed = tokio::spawn(printed(output));
-    let mut told = tokio::spawn(relay(job.name.clone(), errors));
+    let (listens, listening) = watch::channel(false);
+    let mut told = tokio::spawn(relay(job.name.clone(), errors, listens));
     let group = child.id();
-    let (status, given_up) = wait(&mut child, &job, stop).await;
+    let (status, given_up) = wait(&mut child, &job, orders, listening).await;
     let last = match tokio::time::timeout(LAST_WORDS, &mut told).await {
         Ok(last) => last,
         Err(_) => {
@@ -115,8 +125,10 @@ pub(super) async fn carry_out(place: Place, job: Job, stop: watch::Receiver<Opti
 async fn wait(
     child: &mut Child,
     job: &Job,
-    mut stop: watch::Receiver<Option<String>>,
+    orders: Orders,
+    listening: watch::Receiver<bool>,
 ) -> (std::io::Result<ExitStatus>, Option<(RunVerdict, String)>) {
+    let Orders { mut stop, reload } = orders;
     let stopped = async move {
         match stop.wait_for(Option::is_some).await {
             Ok(why) => why.clone().unwrap_or_default(),
@@ -130,6 +142,7 @@ async fn wait(
             (RunVerdict::TimedOut, format!("it was ended after {}, its timeout", crate::units::Span(job.timeout)))
         }
         why = stopped => (RunVerdict::Lost, why),
+        never = pass_on(group, reload, listening) => match never {},
     };
     tracing::warn!(job = %job.name, "the run is told to end: {}", given_up.1);
     signal(group, Signal::TERM);
@@ -142,6 +155,27 @@ async fn wait(
         }
     };
     (status, Some(given_up))
+}
+
+/// Has the process read the configuration again whenever the daemon has. The signal would end one that does not listen yet, or never
+/// does: it is told when it has said that it listens, and what it has started never is.
+async fn pass_on(
+    process: Option<u32>,
+    mut reload: watch::Receiver<u64>,
+    mut listening: watch::Receiver<bool>,
+) -> Infallible {
+    let process = process.and_then(|process| i32::try_from(process).ok()).and_then(Pid::from_raw);
+    while let (Some(process), Ok(())) = (process, reload.changed().await) {
+        if listening.wait_for(|listens| *listens).await.is_err() {
+            break;
+        }
+        match kill_process(process, Signal::HUP) {
+            // It has ended by itself.
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => tracing::error!("a run cannot be told to read the configuration again: {error}"),
+        }
+    }
+    std::future::pending().await
 }
 
 /// To the process and everything it has started.
@@ -179,6 +213,7 @@ fn what(last: &Last, point: &Option<String>, verdict: RunVerdict, status: ExitSt
         _ => {
             let said = failure(printed)
                 .or_else(|| difference(printed))
+                .or_else(|| damage(printed))
                 .or_else(|| last.error.clone())
                 .or_else(|| last.warning.clone());
             said.unwrap_or_else(|| format!("it ended with {status}"))
@@ -199,6 +234,17 @@ fn difference(printed: &Value) -> Option<String> {
     let mut found = printed["steps"].as_array()?.iter().filter_map(|step| step["differences"].as_array()).flatten();
     let first = found.next().and_then(Value::as_str).unwrap_or("see its report");
     Some(format!("point {point} was found different: {first}"))
+}
+
+/// What a `verify` found missing or damaged: the first of the vault, or how many of the first bucket. Keys of objects stay out of it.
+fn damage(printed: &Value) -> Option<String> {
+    let of_vault = |fault: &Value| Some(format!("{}: {}", fault["object"].as_str()?, fault["what"].as_str()?));
+    let of_bucket = |bucket: &Value| {
+        let wrong = bucket["wrong"].as_u64().filter(|wrong| *wrong > 0)?;
+        Some(format!("{}: {wrong} objects are not as the newest point says", bucket["source"].as_str()?))
+    };
+    let vault = printed["faults"].as_array().and_then(|faults| faults.first()).and_then(of_vault);
+    vault.or_else(|| printed["buckets"].as_array()?.iter().find_map(of_bucket))
 }
 
 /// All it prints, as far as it is JSON of a sensible length.
@@ -222,8 +268,8 @@ struct Last {
     warning: Option<String>,
 }
 
-/// Passes on what a run says: log lines as such, words to a person as they are.
-async fn relay(job: String, errors: ChildStderr) -> Last {
+/// Passes on what a run says: log lines as such, words to a person as they are; and whether it listens for SIGHUP.
+async fn relay(job: String, errors: ChildStderr, listens: watch::Sender<bool>) -> Last {
     let mut last = Last::default();
     let mut lines = BufReader::new(errors).lines();
     loop {
@@ -245,6 +291,10 @@ async fn relay(job: String, errors: ChildStderr) -> Last {
                 last.warning = Some(text);
             }
             Said { level: Level::Word, text } => tracing::info!(job, "{text}"),
+            // For us alone.
+            Said { level: Level::Listens, .. } => {
+                listens.send_replace(true);
+            }
         }
     }
 }
@@ -253,6 +303,8 @@ enum Level {
     Error,
     Warning,
     Word,
+    /// Not for people: SIGHUP does not end it any more.
+    Listens,
 }
 
 /// A line of a run.
@@ -272,6 +324,7 @@ impl Said {
         let level = match logged.get("level").and_then(Value::as_str) {
             Some("ERROR") => Level::Error,
             Some("WARN") => Level::Warning,
+            _ if logged.get("fields").is_some_and(|fields| fields["listens_for"] == "SIGHUP") => Level::Listens,
             _ => Level::Word,
         };
         let mut text = String::new();
@@ -308,6 +361,7 @@ mod tests {
             timeout,
             retries: 0,
             retry_after,
+            failures_allowed: 0,
             late_after,
             arguments: Vec::new(),
         }
@@ -322,7 +376,15 @@ mod tests {
         let written = std::process::Command::new("/bin/sh").args(write).arg(&program).status().unwrap();
         assert!(written.success());
         let place = Place { program, config: "/c.toml".into(), site: "ams".to_owned() };
-        carry_out(place, job(timeout), stop).await
+        carry_out(place, job(timeout), Orders { stop, reload: read_again() }).await
+    }
+
+    /// The daemon has read its configuration again before the run has begun in earnest.
+    fn read_again() -> watch::Receiver<u64> {
+        let (reading, mut reload) = watch::channel(0);
+        reading.send_replace(1);
+        reload.mark_changed();
+        reload
     }
 
     fn never() -> (watch::Sender<Option<String>>, watch::Receiver<Option<String>>) {
@@ -352,6 +414,11 @@ mod tests {
         let report = "{\"point\": \"0-3\", \"verdict\": \"different\", \"steps\": [{\"differences\": [\"a row\"]}]}";
         let red = verdict(&format!("echo '{report}'; exit 4")).await;
         assert_eq!((red.0, red.1.as_str()), (RunVerdict::Incomplete, "point 0-3 was found different: a row"));
+        let lost = "{\"faults\": [], \"buckets\": [{\"source\": \"bucket.a\", \"wrong\": 2}]}";
+        let rotten = verdict(&format!("echo '{lost}'; exit 4")).await;
+        assert_eq!(rotten.1, "bucket.a: 2 objects are not as the newest point says");
+        let packs = "{\"faults\": [{\"object\": \"a/pack\", \"what\": \"it is not there\"}], \"buckets\": []}";
+        assert_eq!(verdict(&format!("echo '{packs}'; exit 4")).await.1, "a/pack: it is not there");
         let killed = verdict("kill -9 $$").await;
         assert_eq!((killed.0, killed.1.contains("signal: 9")), (RunVerdict::Failed, true), "{}", killed.1);
     }
@@ -381,6 +448,18 @@ mod tests {
         assert_eq!((ended.verdict, ended.what.as_str()), (RunVerdict::Lost, "the daemon is ending"));
         let ended = run("trap 'exit 0' TERM; sleep 1000 & wait", Duration::from_secs(60), stop).await;
         assert!(matches!(ended.verdict, RunVerdict::Done | RunVerdict::Lost), "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn a_run_that_listens_is_told_that_the_configuration_was_read_again_and_no_other_is() {
+        let (_keep, stop) = never();
+        let listens = "{\"level\":\"INFO\",\"fields\":{\"message\":\"m\",\"listens_for\":\"SIGHUP\"}}";
+        // It takes a while until it listens: told before, it would have ended by the signal.
+        let script = format!("sleep 0.5; trap 'exit 4' HUP; echo '{listens}' >&2; sleep 1000 & wait");
+        let ended = run(&script, Duration::from_secs(60), stop.clone()).await;
+        assert_eq!(ended.verdict, RunVerdict::Incomplete, "{}", ended.what);
+        let ended = run("sleep 1; exit 0", Duration::from_secs(60), stop).await;
+        assert_eq!(ended.verdict, RunVerdict::Done, "{}", ended.what);
     }
 
     #[tokio::test]

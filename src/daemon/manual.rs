@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
-use super::child::{self, Ended, Place};
+use super::child::{self, Ended, Orders, Place};
 use super::{PAUSE_MAX, open_book};
 use crate::clock::Clock;
 use crate::config::{Config, Here};
@@ -196,8 +196,9 @@ impl Jobs<'_> {
         let place = Place { program, config: self.config.path.clone(), site: self.site.to_owned() };
         book.begin(&Start { job: name.to_owned(), due_at: None }, moment.now);
         self.save(&here, &book, name)?;
-        let (_keep, never) = watch::channel(None);
-        let Ended { verdict, what, point, .. } = child::carry_out(place, job.clone(), never).await;
+        let ((_never, stop), (_once, reload)) = (watch::channel(None), watch::channel(0));
+        let run = child::carry_out(place, job.clone(), Orders { stop, reload });
+        let Ended { verdict, what, point, .. } = run.await;
         let run = book.end(name, verdict, what, point, self.clock.now());
         self.save(&here, &book, name)?;
         Ok(run.ok_or_else(|| JobError::Lost { name: name.to_owned() })?)

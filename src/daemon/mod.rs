@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 pub use manual::{JobError, Jobs, class_of, until};
 
 use alarm::{Alarm, Seen};
-use child::{Ended, Place};
+use child::{Ended, Orders, Place};
 use event::{Event, Events};
 use status::Teller;
 
@@ -66,6 +66,8 @@ struct Daemon {
     runs: JoinSet<Ended>,
     /// Why each run must end, while it is under way.
     stops: BTreeMap<String, watch::Sender<Option<String>>>,
+    /// How often the configuration was read again: runs that listen read it again, too.
+    reloads: watch::Sender<u64>,
     /// Who waits for the end of a run.
     waiting: BTreeMap<String, Vec<mpsc::Sender<Told>>>,
     manager: Supervisor,
@@ -109,6 +111,7 @@ pub async fn run(config: Config, name: &str, clock: Arc<dyn Clock>) -> Result<()
         role: Role::Between,
         runs: JoinSet::new(),
         stops: BTreeMap::new(),
+        reloads: watch::Sender::new(0),
         waiting: BTreeMap::new(),
         manager,
         shown: None,
@@ -241,7 +244,8 @@ impl Daemon {
         tracing::info!(job = %job.name, "it begins");
         let (stop, stopped) = watch::channel(None);
         self.stops.insert(job.name.clone(), stop);
-        self.runs.spawn(child::carry_out(self.place.clone(), job, stopped));
+        let orders = Orders { stop: stopped, reload: self.reloads.subscribe() };
+        self.runs.spawn(child::carry_out(self.place.clone(), job, orders));
     }
 
     /// What runs in a role that this site has no more has to let go of it.

@@ -1,7 +1,7 @@
 //! Which configuration holds: the one that was read last and found right.
 //!
 //! Its text lies in the state folder, and is what runs are given: a file that somebody is just writing, or has spoilt, does not stop the
-//! captures. It is read again on SIGHUP. One change is not waited for: who is live, where no witness says it.
+//! captures. It is read again on SIGHUP, by the runs that listen as well, whose limits can change. One change is not waited for: who is live, where no witness says it.
 
 use std::path::{Path, PathBuf};
 
@@ -94,6 +94,7 @@ impl Daemon {
         self.here = here;
         self.schedule = config.schedule.clone();
         self.config = config;
+        self.reloads.send_modify(|times| *times += 1);
         Ok(self.remember()?)
     }
 

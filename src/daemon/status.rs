@@ -68,8 +68,8 @@ impl Teller {
 /// nothing to do would otherwise have the record written at every turn.
 fn says_the_same(told: &[JobStatus], jobs: &[JobStatus]) -> bool {
     let of = |job: &JobStatus| {
-        let JobStatus { name, runs_here, verdict, failures, late_since, pause, .. } = job.clone();
-        (name, runs_here, verdict, failures, late_since, pause)
+        let JobStatus { name, runs_here, verdict, failures, failures_allowed, late_since, pause, .. } = job.clone();
+        (name, runs_here, verdict, failures, failures_allowed, late_since, pause)
     };
     told.iter().map(of).eq(jobs.iter().map(of))
 }
@@ -91,8 +91,8 @@ async fn write(config: Config, site: &str, clock: Arc<dyn Clock>, jobs: Vec<JobS
 
 /// Without what runs said: the record is clear for whoever may read the vault.
 fn status_of(standing: Standing) -> JobStatus {
-    let Standing { name, kind, runs_here, running_since, last, done_at, failures, next_at, late_since, pause, .. } =
-        standing;
+    let Standing { name, kind, runs_here, running_since, last, done_at, failures, failures_allowed, .. } = standing;
+    let Standing { next_at, late_since, pause, .. } = standing;
     JobStatus {
         name,
         kind,
@@ -102,6 +102,7 @@ fn status_of(standing: Standing) -> JobStatus {
         ended_at: last.map(|last| last.ended_at),
         done_at,
         failures,
+        failures_allowed,
         next_at,
         late_since,
         pause: pause.map(|pause| PausedJob { until: pause.until, operator: pause.operator, why: pause.why }),

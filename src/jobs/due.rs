@@ -212,6 +212,7 @@ impl Book {
             last: record.runs.first().cloned(),
             done_at: record.done_at,
             failures: record.failures,
+            failures_allowed: job.failures_allowed,
             next_at: due.filter(|_| waits_for.is_none()).map(|due| due.at.max(moment.now)),
             late_since: regular.filter(late),
             pause,
@@ -268,6 +269,7 @@ mod tests {
             timeout: minute * 60,
             retries: 1,
             retry_after: minute,
+            failures_allowed: 0,
             late_after: minute * 10,
             arguments: Vec::new(),
         };

@@ -30,6 +30,8 @@ pub struct Standing {
     pub done_at: Option<Timestamp>,
     /// Runs in a row that did not.
     pub failures: u32,
+    /// How many of them are no alarm.
+    pub failures_allowed: u32,
     /// When it runs next; absent when it is paused, is not of this site's role, or waits for another job.
     pub next_at: Option<Timestamp>,
     /// Since when a run is due that has not begun, once that is longer than it may wait.
@@ -38,4 +40,11 @@ pub struct Standing {
     pub pause: Option<Pause>,
     /// Why it does not run though it is its time, for a person.
     pub waits_for: Option<String>,
+}
+
+impl Standing {
+    /// Whether it fails, and not yet often enough in a row for an alarm.
+    pub fn is_forgiven(&self) -> bool {
+        0 < self.failures && self.failures <= self.failures_allowed
+    }
 }

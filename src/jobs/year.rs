@@ -136,6 +136,7 @@ fn schedule() -> Schedule {
         timeout: minute * 60,
         retries: 2,
         retry_after: minute,
+        failures_allowed: 0,
         late_after: minute * 60,
         arguments: Vec::new(),
     };

@@ -83,7 +83,10 @@ fn of_job(job: &Standing, memory: &SinkMemory) -> Vec<Due> {
     if let Some(last) = job.last.as_ref().filter(|last| then.ended != Some(last.ended_at)) {
         then.ended = Some(last.ended_at);
         let ping = if last.verdict == RunVerdict::Done { Ping::Success } else { Ping::Fail };
-        due.push(Due { ping, text: last.what.clone(), then: then.clone() });
+        // A failure that is allowed would be an alarm there; and a success it is not.
+        if !job.is_forgiven() {
+            due.push(Due { ping, text: last.what.clone(), then: then.clone() });
+        }
     }
     if let Some(since) = job.running_since.filter(|since| then.started != Some(*since)) {
         then.started = Some(since);
@@ -159,5 +162,18 @@ mod tests {
         assert_eq!(told(&late, "04:05:30"), Some(Ping::Fail), "at once");
         assert_eq!(told(&late, "04:06:00"), None);
         assert_eq!(told(&[], "04:06:30"), Some(Ping::Success), "at once");
+    }
+
+    #[test]
+    fn a_failure_that_is_allowed_is_no_ping_and_the_next_one_is() {
+        let sink = sink(Some("capture"), &ALL);
+        let mut capture = job("capture");
+        capture.last.as_mut().unwrap().verdict = RunVerdict::Failed;
+        let mut pings = |failures: u32| {
+            (capture.failures, capture.failures_allowed) = (failures, 2);
+            let due = due(&sink, Some(std::slice::from_ref(&capture)), &[], &SinkMemory::default(), at("04:00:00"));
+            due.into_iter().map(|due| due.ping).collect::<Vec<_>>()
+        };
+        assert_eq!((pings(1), pings(2), pings(3)), (vec![], vec![], vec![Ping::Fail]));
     }
 }

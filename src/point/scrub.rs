@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::observe::Progress;
 use crate::store::Keys;
 use crate::vault::layout::PointId;
-use crate::vault::{PointListing, Scrubber, SeenPoints, StatusKeeping, VaultReader, scrub, update_status};
+use crate::vault::{PointListing, Scrubber, SeenPoints, StatusKeeping, Turns, VaultReader, scrub, update_status};
 
 pub use crate::vault::{ScrubReport, ScrubRequest, Share};
 
@@ -40,9 +40,10 @@ pub async fn verify(
     let (keys, reader) = open_vault(here).await?;
     let state = here.vault_state();
     let mut listing = listed(here, &reader).await?;
+    let turns = Turns::load(&state)?;
     let mut attempt = 1;
     let report = loop {
-        let scrubber = Scrubber { identity: identity.as_ref(), state: &state, at: clock.now() };
+        let scrubber = Scrubber { identity: identity.as_ref(), state: &state, turns: &turns, at: clock.now() };
         let report = scrub(&reader, &listing, &scrubber, request.scrub, progress).await?;
         // What the keeper removed meanwhile, with the points that needed it, is not missing.
         let again = listed(here, &reader).await?;
@@ -56,6 +57,10 @@ pub async fn verify(
         let (system, site) = (here.config.system.as_str(), here.site.name.as_str());
         let keeping = StatusKeeping { system, site, signer: &signer, state: &state };
         update_status(&keys, &reader, &keeping, clock, |status| report.tell(system, status)).await?;
+        // After what was found is told: a run that is killed in between is done again.
+        if report.turns != turns {
+            report.turns.save(&state)?;
+        }
     }
     Ok(report)
 }

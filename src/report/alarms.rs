@@ -1,6 +1,6 @@
 //! What is raised: a pure function from a report to the alarms that hold at its instant.
 //!
-//! Each line of a report that is not as it should be is an alarm, under the key of the line. So whatever a report can say, somebody
+//! Each line of a report that is more than a notice is an alarm, under the key of the line. So whatever a report can say, somebody
 //! is told of, and when the line goes the alarm is over. Who is told, and how often, is for `notify`.
 
 use std::time::Duration;
@@ -50,17 +50,18 @@ pub struct Alarm {
 /// The alarms of a report. The jobs of the other site are for its own daemon to tell of; that it says nothing any more is for this one.
 pub fn alarms(report: &Report) -> Vec<Alarm> {
     let is_others = |line: &&Line| line.key.starts_with("site.") && line.key.contains(".job.");
-    report.lines.iter().filter(|line| !is_others(line)).map(alarm).collect()
+    report.lines.iter().filter(|line| !is_others(line)).filter_map(alarm).collect()
 }
 
-fn alarm(line: &Line) -> Alarm {
+fn alarm(line: &Line) -> Option<Alarm> {
     let (severity, patience) = match line.grade {
+        Grade::Notice => return None,
         Grade::Missed => (Severity::Critical, Duration::ZERO),
         Grade::Unknown => (Severity::Critical, UNKNOWN_PATIENCE),
         Grade::Attention => (Severity::Warning, Duration::ZERO),
     };
     let Line { key, what, next, .. } = line.clone();
-    Alarm { key, severity, what, next, patience }
+    Some(Alarm { key, severity, what, next, patience })
 }
 
 /// The line of a witness that cannot be used, because of `error`.
@@ -87,6 +88,14 @@ mod tests {
         assert_eq!(keys(&facts()), Vec::<String>::new());
         let failed = with_job(|job| {
             job.failures = 1;
+            job.last.as_mut().unwrap().verdict = RunVerdict::TimedOut;
+        });
+        let forgiven = with_job(|job| {
+            (job.failures, job.failures_allowed) = (2, 2);
+            job.last.as_mut().unwrap().verdict = RunVerdict::TimedOut;
+        });
+        let once_too_often = with_job(|job| {
+            (job.failures, job.failures_allowed) = (3, 2);
             job.last.as_mut().unwrap().verdict = RunVerdict::TimedOut;
         });
         let never_ran = with_job(|job| {
@@ -120,6 +129,8 @@ mod tests {
         no_witness.others.push(witness_unusable("refused"));
         for (fault, raised) in [
             (failed, vec!["warning job.capture.failed"]),
+            (forgiven, vec![]),
+            (once_too_often, vec!["warning job.capture.failed"]),
             (never_ran, vec!["warning job.capture.late"]),
             (paused, vec!["warning job.capture.paused"]),
             (no_point, vec!["critical point.late", "warning proof.late"]),

@@ -166,6 +166,8 @@ impl Page<'_> {
             "Runs in a row that did not do what they should.",
             of(|job, _| Some(f64::from(job.failures))),
         );
+        let help = "How many of them are allowed before that is an alarm.";
+        self.family("job_failures_allowed", help, of(|job, _| Some(f64::from(job.failures_allowed))));
         self.family("job_running", "Whether it runs.", of(|job, _| Some(flag(job.running_since.is_some()))));
         self.family(
             "job_late",

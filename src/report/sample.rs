@@ -101,6 +101,7 @@ pub(crate) fn job(name: &str) -> Standing {
         last: Some(run),
         done_at: Some(ended_at),
         failures: 0,
+        failures_allowed: 0,
         next_at: Some(before_now(-30)),
         late_since: None,
         pause: None,

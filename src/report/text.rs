@@ -232,6 +232,7 @@ fn lines(lines: &[Line]) -> String {
             Grade::Missed => "MISSED   ",
             Grade::Unknown => "UNKNOWN  ",
             Grade::Attention => "ATTENTION",
+            Grade::Notice => "NOTICE   ",
         };
         text += &format!("{grade}  {}\n           next: {}\n", line.what, line.next);
     }

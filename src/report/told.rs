@@ -33,6 +33,7 @@ fn standing(job: &JobStatus, told_at: jiff::Timestamp) -> Standing {
         last,
         done_at: job.done_at,
         failures: job.failures,
+        failures_allowed: job.failures_allowed,
         next_at: job.next_at,
         late_since: job.late_since,
         pause,

@@ -36,7 +36,7 @@ pub enum Kind {
     Mirror,
     /// Restores the newest point at the spare and proves it, unless it is proven there already.
     Rehearse,
-    /// Looks whether the vault, or a bucket, still holds what it should.
+    /// Looks whether the vault, and at the spare every mirrored bucket, still holds what it should.
     Verify,
     /// Removes what has expired.
     Prune,
@@ -176,6 +176,8 @@ pub struct Job {
     pub retries: u32,
     /// How long after the first failure; twice as long after each further one.
     pub retry_after: Duration,
+    /// How many runs in a row may fail before that is an alarm.
+    pub failures_allowed: u32,
     /// How long a run that is due may wait before it is late.
     pub late_after: Duration,
     /// Words for its command besides its own.

@@ -43,7 +43,7 @@ pub use probe::{DatedProbe, canaries, last_probe, probe_vault};
 pub use proof::{NewProof, put_proof};
 pub use reader::{Damaged, EpochHead, Fault, LastHeader, ListedPoint, PointListing, VaultReader};
 pub use removals::Removals;
-pub use scrub::{ScrubReport, ScrubRequest, Scrubber, Share, ShareError, scrub};
+pub use scrub::{ScrubReport, ScrubRequest, Scrubber, Share, ShareError, Turns, scrub};
 pub use seen::SeenPoints;
 pub use snapshot::{SnapshotReader, SnapshotStream};
 pub use status::{StatusKeeping, update_status};

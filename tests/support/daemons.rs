@@ -189,7 +189,8 @@ impl<S: TwoSites> Pair<S> {
 }
 
 /// What runs is what a test runs.
-fn switch_jobs_off(configuration: &Path) {
+/// None of the jobs of the built-in profile runs.
+pub fn switch_jobs_off(configuration: &Path) {
     let off = JOBS.map(|job| format!("\n[jobs.{job}]\nenabled = false\n")).concat();
     let text = fs::read_to_string(configuration).unwrap();
     fs::write(configuration, text + &off).unwrap();

@@ -309,6 +309,7 @@ fn stored_types_live_in_vault_v1() {
         ("src/vault/seen.rs", "StateFile"),
         ("src/vault/status.rs", "StateFile"),
         ("src/vault/probe.rs", "DatedProbe"),
+        ("src/vault/scrub/turns.rs", "Turns"),
         ("src/vault/seen.rs", "Highest"),
         ("src/vault/seen.rs", "Allocated"),
         ("src/vault/epoch.rs", "StateFile"),

@@ -24,11 +24,15 @@ fn of_job(facts: &Facts, site: &str, key: &str, whose: &str, job: &Standing, lin
         && let Some(last) = &job.last
     {
         let times = if job.failures > 1 { format!(", {} times in a row", job.failures) } else { String::new() };
+        let (grade, allowed) = match job.is_forgiven() {
+            true => (Grade::Notice, format!(" ({} allowed in a row before it is an alarm)", job.failures_allowed)),
+            false => (Grade::Attention, String::new()),
+        };
         // The other site tells its verdicts, and not what its runs said.
         let said = if last.what.is_empty() { String::new() } else { format!(": {}", last.what) };
-        let what = format!("{whose} {}{times}{said}", words(last.verdict));
+        let what = format!("{whose} {}{times}{allowed}{said}", words(last.verdict));
         let next = format!("Mend what it says, then run it at {site}, with `jobs run {}`.", job.name);
-        lines.push(attention("failed", what, next));
+        lines.push(line(format!("{key}.failed"), grade, what, next));
     }
     if let Some(since) = job.late_since {
         let ran = match &job.last {

@@ -104,6 +104,8 @@ pub struct Facts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Grade {
+    /// It is worth knowing, and no alarm.
+    Notice,
     /// It deserves a look.
     Attention,
     /// It cannot be known here.
@@ -112,7 +114,7 @@ pub enum Grade {
     Missed,
 }
 
-/// One thing that is not as it should be.
+/// One thing that is not as it should be, or worth knowing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Line {
     /// Its name, the same from look to look.
@@ -142,7 +144,7 @@ pub enum Verdict {
 impl Verdict {
     fn of(lines: &[Line]) -> Self {
         match lines.iter().map(|line| line.grade).max() {
-            None => Verdict::Fresh,
+            None | Some(Grade::Notice) => Verdict::Fresh,
             Some(Grade::Attention) => Verdict::Attention,
             Some(Grade::Unknown) => Verdict::Unknown,
             Some(Grade::Missed) => Verdict::Stale,

@@ -246,6 +246,14 @@ fn a_job_that_failed_was_paused_or_did_not_run_is_told() {
     });
     let sentence = "job capture FAILED, 3 times in a row: database app: connection refused";
     assert_eq!(told(&failed), format!("Attention\nAttention job.capture.failed: {sentence}"));
+    let forgiven = with_job(|job| {
+        (job.failures, job.failures_allowed) = (1, 1);
+        job.last.as_mut().unwrap().verdict = RunVerdict::Lost;
+    });
+    let sentence = "job capture was under way when its process died (1 allowed in a row before it is an alarm): recovery point 3-12";
+    assert_eq!(told(&forgiven), format!("Fresh\nNotice job.capture.failed: {sentence}"));
+    let printed = text(&judge(&forgiven));
+    assert!(printed.starts_with("FRESH") && printed.contains("NOTICE     job capture was under way"), "{printed}");
     let pause = |since: &str, until: &str| Pause {
         since: at(since),
         until: at(until),

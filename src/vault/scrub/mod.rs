@@ -1,8 +1,8 @@
 //! Scrub: is everything that the listed points need still in the vault, and still what was written?
 //!
 //! Every object is looked for on every run, and the clear records and the bodies are read; of the packs a share is
-//! read and hashed (their names are the hashes, so this needs no key), so that a week covers all of them; and some
-//! streams are opened and read to their end, as a restore would. What is found is named and nothing is mended: the
+//! read and hashed (their names are the hashes, so this needs no key), another at each run, so that seven runs cover all of
+//! them; and some streams are opened and read to their end, as a restore would. What is found is named and nothing is mended: the
 //! spare says in its status which epochs are damaged, and the live site opens a new one and uploads everything once.
 //!
 //! At the live site no identity opens a body, and its credential lists no packs: there the records are checked, and
@@ -11,6 +11,7 @@
 mod objects;
 mod records;
 mod share;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,8 +25,7 @@ use crate::observe::Progress;
 use crate::store::Read;
 
 pub use share::{Share, ShareError};
-
-const SECONDS_A_DAY: i64 = 24 * 3600;
+pub use turns::Turns;
 
 /// How much of the vault is read.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,9 @@ pub struct Scrubber<'a> {
     pub identity: Option<&'a Identity>,
     /// The folder `vault/` of the state folder: what this site remembers of the status records.
     pub state: &'a Path,
-    /// The present: chooses the share and the streams of the day.
+    /// Whose turn it is.
+    pub turns: &'a Turns,
+    /// The present.
     pub at: jiff::Timestamp,
 }
 
@@ -82,6 +84,8 @@ pub struct ScrubReport {
     pub closed_epochs: Vec<EpochId>,
     /// What is wrong, one entry an object, by key.
     pub faults: Vec<Damaged>,
+    /// Whose turn it is next, if this run was not for nothing.
+    pub turns: Turns,
 }
 
 impl ScrubReport {
@@ -156,8 +160,7 @@ pub async fn scrub<R: Read + Clone + 'static>(
     let mut faults = Faults::default();
     listing.damaged.iter().for_each(|damaged| faults.add(damaged.clone()));
     records::check(reader, listing, scrubber.state, &mut faults).await?;
-    let day = scrubber.at.as_second().div_euclid(SECONDS_A_DAY).unsigned_abs();
-    let mut scrub = objects::Scrub::new(reader, listing, day, faults, progress);
+    let mut scrub = objects::Scrub::new(reader, listing, scrubber.turns.clone(), faults, progress);
     scrub.look_for_bodies().await?;
     if let Some(identity) = scrubber.identity {
         scrub.look_for_packs(identity).await?;
@@ -193,6 +196,10 @@ impl Faults {
                 Ok(())
             }
         }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Damaged> {
+        self.0.values()
     }
 
     fn into_vec(self) -> Vec<Damaged> {

@@ -4,20 +4,22 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use futures_util::{StreamExt, stream};
 
-use super::{Faults, ScrubReport, ScrubRequest, Share};
+use super::{Faults, ScrubReport, ScrubRequest, Share, Turns};
 use crate::config::SourceName;
 use crate::keys::Identity;
 use crate::observe::Progress;
 use crate::store::{ListedKey, Read};
 use crate::vault::VaultError;
 use crate::vault::layout::{EpochId, PointId, SnapshotId};
-use crate::vault::reader::{Damaged, PointListing, VaultReader};
+use crate::vault::reader::{Damaged, Fault, PointListing, VaultReader};
 use crate::vault::snapshot::{PACK_BYTES_MAX, SnapshotReader};
 use crate::vault::v1::SnapshotHeader;
 use crate::vault::v1::body::StoredStream;
 
 /// Objects read at once. A pack is held whole while it is hashed: 32 MiB each.
 const READS_MAX: usize = 4;
+/// How many packs that were wrong are remembered, to be read again by the next run.
+const SUSPECTS_MAX: usize = 1_000;
 
 /// A snapshot that listed points name.
 struct Named<'a> {
@@ -40,7 +42,8 @@ struct NamedPack {
 pub(super) struct Scrub<'a, R> {
     reader: &'a VaultReader<R>,
     progress: &'a Progress,
-    day: u64,
+    /// What this run reads; then, what the next one does.
+    turns: Turns,
     points: u64,
     newest: Option<PointId>,
     snapshots: Vec<Named<'a>>,
@@ -57,7 +60,7 @@ impl<'a, R: Read + Clone + 'static> Scrub<'a, R> {
     pub fn new(
         reader: &'a VaultReader<R>,
         listing: &'a PointListing,
-        day: u64,
+        turns: Turns,
         faults: Faults,
         progress: &'a Progress,
     ) -> Self {
@@ -72,7 +75,7 @@ impl<'a, R: Read + Clone + 'static> Scrub<'a, R> {
         Scrub {
             reader,
             progress,
-            day,
+            turns,
             points: listing.points.len() as u64,
             newest: listing.points.last().map(|point| point.id),
             snapshots: named.into_values().collect(),
@@ -172,10 +175,11 @@ impl<'a, R: Read + Clone + 'static> Scrub<'a, R> {
         Ok(())
     }
 
-    /// Reads the packs of the day's share: each is what its name says.
+    /// Reads the packs whose turn it is: each is what its name says.
     pub async fn hash_packs(&mut self, share: Share) -> Result<(), VaultError> {
-        let today = self.packs.iter().filter(|((_, name), _)| share.has(name, self.day));
-        let there = today.filter_map(|(pack, named)| {
+        let (layout, turns) = (&self.reader.layout, &self.turns);
+        let of_turn = |(epoch, name): &(EpochId, blake3::Hash)| turns.has(share, name, &layout.pack(*epoch, name));
+        let there = self.packs.iter().filter(|(pack, _)| of_turn(pack)).filter_map(|(pack, named)| {
             let size = named.size.filter(|size| *size <= PACK_BYTES_MAX)?;
             Some((*pack, size, needed(named.snapshots, named.newest)))
         });
@@ -198,10 +202,13 @@ impl<'a, R: Read + Clone + 'static> Scrub<'a, R> {
             }
         }
         meter.finish(&format!("{} packs hashed", self.hashed.0));
+        let is_pack = |fault: &&Damaged| fault.fault == Fault::Damaged && layout.parse_pack(&fault.object).is_some();
+        let wrong = self.faults.iter().filter(is_pack).take(SUSPECTS_MAX).map(|fault| fault.object.clone()).collect();
+        self.turns.packs_were_read(share, wrong);
         Ok(())
     }
 
-    /// Opens `wanted` streams of the newest point, each day the next ones; or every stream of every point.
+    /// Opens `wanted` streams of the newest point, each time the next ones; or every stream of every point.
     pub async fn read_streams(&mut self, identity: &Identity, wanted: Option<u64>) -> Result<(), VaultError> {
         let meter = self.progress.begin("reading streams", None);
         let newest = |at: &usize| self.snapshots.get(*at).is_some_and(|named| Some(named.newest) == self.newest);
@@ -217,7 +224,8 @@ impl<'a, R: Read + Clone + 'static> Scrub<'a, R> {
             }
         }
         let mut current = None;
-        for (at, n) in of_the_day(&streams, self.day, wanted) {
+        let first = self.turns.first_stream(streams.len() as u64);
+        for (at, n) in of_turn(&streams, first, wanted) {
             if current.as_ref().is_none_or(|(of, _)| *of != at) {
                 current = self.open_again(at, identity).await?.map(|(_, snapshot)| (at, snapshot));
             }
@@ -226,6 +234,9 @@ impl<'a, R: Read + Clone + 'static> Scrub<'a, R> {
             meter.advance(1);
         }
         meter.finish(&format!("{} streams read", self.read.0));
+        if let Some(next) = wanted.and_then(|wanted| first.saturating_add(wanted).checked_rem(streams.len() as u64)) {
+            self.turns.streams_were_read(next);
+        }
         Ok(())
     }
 
@@ -267,6 +278,7 @@ impl<'a, R: Read + Clone + 'static> Scrub<'a, R> {
             stream_bytes: self.read.1,
             closed_epochs: self.closed.into_iter().collect(),
             faults: self.faults.into_vec(),
+            turns: self.turns,
         }
     }
 }
@@ -300,11 +312,10 @@ async fn is_its_name<R: Read>(reader: &VaultReader<R>, key: &str, name: blake3::
     hashing.map_err(|e| VaultError::Machine(e.to_string()))
 }
 
-/// As many of `streams` as are wanted on `day`: they take turns, so that all are read in as many days as it takes.
-fn of_the_day(streams: &[(usize, usize)], day: u64, wanted: Option<u64>) -> Vec<(usize, usize)> {
+/// As many of `streams` as are wanted, from the one at `first` on: they take turns, so that all are read in as many runs as it takes.
+fn of_turn(streams: &[(usize, usize)], first: u64, wanted: Option<u64>) -> Vec<(usize, usize)> {
     let count = streams.len() as u64;
     let Some(wanted) = wanted.filter(|wanted| *wanted < count) else { return streams.to_vec() };
-    let first = (day % count) * wanted % count;
     let turn = (0..wanted).filter_map(|n| streams.get(usize::try_from((first + n) % count).ok()?).copied());
     let mut turn: Vec<_> = turn.collect();
     // Streams of one snapshot beside each other: it is opened once.
@@ -317,14 +328,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn streams_take_turns() {
+    fn a_run_takes_the_streams_from_its_first_on_and_none_twice() {
         let streams: Vec<(usize, usize)> = (0..5).map(|n| (n / 3, n)).collect();
-        let read: BTreeSet<_> = (20_000..20_005).flat_map(|day| of_the_day(&streams, day, Some(1))).collect();
+        let read: BTreeSet<_> = (0..5).flat_map(|first| of_turn(&streams, first, Some(1))).collect();
         assert_eq!(read.len(), 5);
-        let read: Vec<_> = (3..8).flat_map(|day| of_the_day(&streams, day, Some(2))).collect();
-        assert!(streams.iter().all(|stream| read.iter().filter(|other| *other == stream).count() == 2), "{read:?}");
-        assert_eq!(of_the_day(&streams, 7, None).len(), 5);
-        assert_eq!(of_the_day(&streams, 7, Some(9)).len(), 5);
-        assert_eq!(of_the_day(&[], 7, Some(1)).len(), 0);
+        assert_eq!(of_turn(&streams, 4, Some(2)), [(0, 0), (1, 4)]);
+        assert_eq!(of_turn(&streams, 3, None).len(), 5);
+        assert_eq!(of_turn(&streams, 3, Some(9)).len(), 5);
+        assert_eq!(of_turn(&[], 0, Some(1)).len(), 0);
     }
 }

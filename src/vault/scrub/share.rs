@@ -1,9 +1,9 @@
-//! Which packs are read today: shares of their names, so that a week's days cover all of them, each exactly once.
+//! Which packs are read in a turn: shares of their names, so that as many turns as there are shares cover all of them, each exactly once.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// `n` of `t` shares of all packs a day.
+/// `n` of `t` shares of all packs a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
     shares: u32,
@@ -15,11 +15,11 @@ pub struct Share {
 #[error("`{0}` is not a share; it is written like 1/7, at most 1/1000, and 1/1 is everything")]
 pub struct ShareError(String);
 
-/// More would leave days on which nothing is read.
+/// More would leave turns in which nothing is read.
 const SHARES_MAX: u32 = 1000;
 
 impl Share {
-    /// Everything, every day.
+    /// Everything, every time.
     pub const WHOLE: Share = Share { shares: 1, of: 1 };
 
     /// Whether it is everything.
@@ -27,19 +27,19 @@ impl Share {
         self.shares == self.of
     }
 
-    /// Whether the pack called `name` is read on `day` (days since 1970): its first four bytes, modulo the number of
-    /// shares, is a share; the shares of a day follow those of the day before.
-    pub fn has(self, name: &blake3::Hash, day: u64) -> bool {
+    /// Whether the pack called `name` is read in `turn`: its first four bytes, modulo the number of shares, is a share; the
+    /// shares of a turn follow those of the turn before.
+    pub fn has(self, name: &blake3::Hash, turn: u64) -> bool {
         let [a, b, c, d, ..] = *name.as_bytes();
         let share = u64::from(u32::from_be_bytes([a, b, c, d]) % self.of);
         let (shares, of) = (u64::from(self.shares), u64::from(self.of));
-        let first = (day % of) * shares % of;
+        let first = (turn % of) * shares % of;
         (share + of - first) % of < shares
     }
 }
 
 impl Default for Share {
-    /// Everything in a week.
+    /// Everything in seven turns: in a week, where it runs daily.
     fn default() -> Self {
         Share { shares: 1, of: 7 }
     }
@@ -67,16 +67,16 @@ impl FromStr for Share {
 mod tests {
     use super::*;
 
-    /// On how many of the days from `first` each of many packs is read.
-    fn readings(share: Share, first: u64, days: u64) -> Vec<usize> {
+    /// In how many of the turns from `first` each of many packs is read.
+    fn readings(share: Share, first: u64, turns: u64) -> Vec<usize> {
         let packs = (0..2000u32).map(|n| blake3::hash(&n.to_le_bytes()));
-        packs.map(|pack| (first..first + days).filter(|day| share.has(&pack, *day)).count()).collect()
+        packs.map(|pack| (first..first + turns).filter(|turn| share.has(&pack, *turn)).count()).collect()
     }
 
     #[test]
-    fn a_week_of_sevenths_reads_every_pack_exactly_once_wherever_it_begins() {
+    fn seven_turns_of_sevenths_read_every_pack_exactly_once_wherever_it_begins() {
         for first in [0, 20_000, 20_003, u64::MAX - 8] {
-            assert!(readings(Share::default(), first, 7).iter().all(|read| *read == 1), "from day {first}");
+            assert!(readings(Share::default(), first, 7).iter().all(|read| *read == 1), "from turn {first}");
         }
         let quarters: Share = "2/8".parse().unwrap();
         assert!(readings(quarters, 5, 4).iter().all(|read| *read == 1));
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_of_a_seventh_is_about_a_seventh() {
+    fn a_turn_of_a_seventh_is_about_a_seventh() {
         let read: usize = readings(Share::default(), 20_000, 1).iter().sum();
         assert!((200..380).contains(&read), "{read} of 2000");
     }

@@ -304,12 +304,19 @@ pub struct JobStatus {
     pub done_at: Option<jiff::Timestamp>,
     /// Runs in a row that did not.
     pub failures: u32,
+    /// How many of them are no alarm.
+    #[serde(default, skip_serializing_if = "is_none_allowed")]
+    pub failures_allowed: u32,
     /// When it runs next.
     pub next_at: Option<jiff::Timestamp>,
     /// Since when a run is due that has not begun, once that is too long.
     pub late_since: Option<jiff::Timestamp>,
     /// Who does not want it to run, for now.
     pub pause: Option<PausedJob>,
+}
+
+fn is_none_allowed(failures: &u32) -> bool {
+    *failures == 0
 }
 
 /// Somebody does not want a job to run for a while.

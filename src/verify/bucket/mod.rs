@@ -11,11 +11,12 @@
 //! - The spare has the recovery points, which the live site cannot open, and its bucket close at hand: it is the place to read
 //!   much. It may not read the live bucket. It names what it found in its status record, and the live site's next capture
 //!   looks at those objects and mends them. An object that was written after the point was taken is named, too: whether by a
-//!   pass of the mirror or by somebody else, only the live site can tell. Against an older point (`--point`) what was overwritten
+//!   pass of the mirror or by somebody else, only the live site can tell, and so it is not wrong yet. Against an older point (`--point`) what was overwritten
 //!   or hidden since is looked for where a restore of that point finds it.
 
 pub(super) mod elsewhere;
 mod error;
+mod mirrored;
 mod report;
 mod state;
 mod walk;
@@ -28,6 +29,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 pub use self::error::BucketVerifyError;
+pub use self::mirrored::{Looked, verify_mirrored};
 pub use self::report::{BucketReport, Counts, Fault, Outcome};
 use self::state::{Begun, Place};
 use self::walk::{Expected, Walk};
@@ -200,6 +202,10 @@ impl Job<'_> {
 
         let place = Place { at: bucket.name().to_owned(), against: format!("point {}", chosen.id) };
         let mut run = self.begun(place)?;
+        let is_mirrored = self.topology()? == Topology::Mirror;
+        if self.request.point.is_none() && is_mirrored {
+            run.leave_newer_to_live();
+        }
         let rows = published_rows(manifest).map_ok(Expected::of_published);
         let attic = self.attic().await?;
         let walk = self.walk(&bucket, attic.as_ref(), Some(header.captured_at), &run)?;
@@ -210,7 +216,7 @@ impl Job<'_> {
             }
         }
         let tells = self.request.point.is_none() && !self.request.dry_run;
-        if tells && self.topology()? == Topology::Mirror {
+        if tells && is_mirrored {
             run.tell()?;
         }
         let (verdict, report) =

@@ -37,6 +37,15 @@ impl Outcome {
     pub fn is_well(&self) -> bool {
         matches!(self, Outcome::Settled(Fate::Mended | Fate::Sound))
     }
+
+    /// As it is called before a fault that came to it.
+    pub fn word(&self, awaits_next_point: bool) -> &'static str {
+        match self {
+            Outcome::Settled(Fate::Mended | Fate::Sound) => "MENDED",
+            Outcome::NewerThanPoint if awaits_next_point => "NEWER",
+            _ => "FAULT",
+        }
+    }
 }
 
 impl fmt::Display for Fault {
@@ -84,6 +93,10 @@ pub struct Counts {
     pub faults: u64,
     /// Of those, the ones that are not there.
     pub missing: u64,
+    /// Of the faults at the spare, written since the newest point: by a pass of the mirror for the next one, or by somebody else. The
+    /// live site is told and can tell; the next run reads them again.
+    #[serde(default)]
+    pub newer: u64,
     /// Of an older point, overwritten or hidden since, and found whole in the attic or among the store's versions: no faults.
     #[serde(default)]
     pub kept: u64,
@@ -116,9 +129,9 @@ impl Counts {
         *count += 1;
     }
 
-    /// How many objects are not as recorded by now.
+    /// How many objects are not as recorded by now, as far as this site can tell.
     pub fn wrong(&self) -> u64 {
-        self.faults.saturating_sub(self.sound + self.mended)
+        self.faults.saturating_sub(self.sound + self.mended + self.newer)
     }
 }
 

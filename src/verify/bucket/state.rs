@@ -65,6 +65,8 @@ pub(super) struct Begun {
     resumed_after: Option<String>,
     share: Share,
     dry_run: bool,
+    /// Whether the live site decides about what was written since.
+    leaves_newer: bool,
     /// Objects and bytes since it was written down.
     unsaved: (u64, u64),
     _lock: Option<FileLock>,
@@ -117,7 +119,24 @@ impl Begun {
             told: BTreeSet::new(),
         });
         let (turn, suspects) = (state.turn, state.suspects);
-        Ok(Begun { path, turn, suspects, run, resumed_after, share, dry_run, unsaved: (0, 0), _lock: lock })
+        let leaves_newer = false;
+        Ok(Begun {
+            path,
+            turn,
+            suspects,
+            run,
+            resumed_after,
+            share,
+            dry_run,
+            leaves_newer,
+            unsaved: (0, 0),
+            _lock: lock,
+        })
+    }
+
+    /// Objects written since the point are the next one's, unless the live site says otherwise.
+    pub(super) fn leave_newer_to_live(&mut self) {
+        self.leaves_newer = true;
     }
 
     pub(super) fn after(&self) -> Option<String> {
@@ -156,6 +175,7 @@ impl Begun {
         if let Some(what) = looked.fault {
             counts.faults += 1;
             counts.missing += u64::from(what == ObjectFault::Missing);
+            counts.newer += u64::from(looked.is_newer && self.leaves_newer);
             if self.run.waiting.len() < WAITING_MAX {
                 self.run.waiting.insert(looked.key.clone());
                 self.run.told.insert(suspect(&looked.key, &looked.blake3));
@@ -216,7 +236,7 @@ impl Begun {
             objects: counts.objects,
             reread: counts.reread,
             reread_bytes: counts.reread_bytes,
-            faults: counts.faults,
+            faults: counts.wrong(),
             suspects: self.run.told.iter().cloned().collect(),
         }
     }
