@@ -32,9 +32,17 @@ pub enum Fault {
     ClockJump,
     /// The next save fails, or is the last thing it does.
     DiskFull,
+    /// Every save fails, until a person has mounted the disk anew.
+    ReadOnly,
+    /// Killed, and what it saved last is torn: it does not start until a person has moved that away.
+    TornState,
+    /// Somebody deletes the record.
+    Deleted,
+    /// Somebody puts an earlier record in its place, as from a backup.
+    PutBack,
 }
 
-pub const FAULTS: [Fault; 11] = [
+pub const FAULTS: [Fault; 15] = [
     Fault::Refuse,
     Fault::Hang,
     Fault::LostReply,
@@ -46,6 +54,10 @@ pub const FAULTS: [Fault; 11] = [
     Fault::Pause,
     Fault::ClockJump,
     Fault::DiskFull,
+    Fault::ReadOnly,
+    Fault::TornState,
+    Fault::Deleted,
+    Fault::PutBack,
 ];
 
 /// The states in which each has to happen.
