@@ -363,6 +363,14 @@ async fn haproxy_sends_traffic_where_the_gate_is_open_and_cuts_what_is_connected
     let cut = tokio::time::timeout(PATIENCE, passed.read(&mut byte)).await.expect("what is connected is cut");
     assert!(matches!(cut, Ok(0) | Err(_)), "{cut:?}");
     service.until("503").await;
+    // A gate that is gone is closed, whatever its units say, and the other one counts.
+    service.gates[0].set(true);
+    service.until("ams").await;
+    service.gates[0].task.abort();
+    service.until("503").await;
+    service.gates[1].set(true);
+    service.until("fra").await;
+    service.until_posted("fra").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

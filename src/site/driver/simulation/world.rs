@@ -64,7 +64,8 @@ struct Mail {
 #[derive(Clone)]
 enum Op {
     Read,
-    Replace(Option<Revision>, Box<Record>),
+    /// What is to be replaced, by its number and where it was read by its nonce; and by what.
+    Replace(Option<(Revision, Option<String>)>, Box<Record>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -219,8 +220,8 @@ impl World {
                 Reply::Read(self.before.clone().or(self.record.clone()).map(Box::new))
             }
             Op::Read => Reply::Read(self.record.clone().map(Box::new)),
-            Op::Replace(expected, record) if expected == self.record.as_ref().map(|(revision, _)| *revision) => {
-                let revision = Revision(expected.map_or(0, |expected| expected.0) + 1);
+            Op::Replace(expected, record) if self.is_record(expected.as_ref()) => {
+                let revision = Revision(expected.map_or(0, |(expected, _)| expected.0) + 1);
                 self.highest = self.highest.max(Term(record.term));
                 self.history.push((revision, (*record).clone()));
                 self.before = self.record.replace((revision, *record));
@@ -231,6 +232,16 @@ impl World {
         let reply = if mail.says == Says::Failed { Reply::Failed } else { reply };
         if let Some(at) = mail.reply_at {
             self.replies.insert(mail.id, (at, reply));
+        }
+    }
+
+    fn is_record(&self, expected: Option<&(Revision, Option<String>)>) -> bool {
+        match (expected, &self.record) {
+            (None, None) => true,
+            (Some((expected, nonce)), Some((revision, record))) => {
+                expected == revision && nonce.as_ref().is_none_or(|nonce| *nonce == record.nonce)
+            }
+            _ => false,
         }
     }
 
@@ -323,12 +334,13 @@ impl Alarm for Place {
 /// The witness as a process at one site sees it: with what that process has seen.
 pub struct Double {
     place: Place,
-    known: Mutex<Revision>,
+    /// Number and nonce of the record it has read or written last.
+    known: Mutex<Option<(Revision, String)>>,
 }
 
 impl Double {
     pub fn new(place: &Place) -> Self {
-        Double { place: place.clone(), known: Mutex::new(Revision(0)) }
+        Double { place: place.clone(), known: Mutex::new(None) }
     }
 
     async fn ask(&self, op: Op) -> Reply {
@@ -344,18 +356,27 @@ fn failed() -> WitnessError {
 impl Witness for Double {
     async fn read(&self) -> Result<Option<(Revision, Record)>, WitnessError> {
         let Reply::Read(record) = self.ask(Op::Read).await else { return Err(failed()) };
-        let shown = record.as_ref().map_or(Revision(0), |record| record.0);
+        let shown = record.as_ref().map(|record| (record.0, record.1.nonce.clone()));
         let mut known = self.known.lock().unwrap();
-        if shown < *known {
-            return Err(WitnessError::WentBack { store: String::new(), shown: shown.to_string(), read: *known });
+        if let Some((read, nonce)) = &*known {
+            let went_back = shown.as_ref().is_none_or(|(shown, other)| shown < read || shown == read && other != nonce);
+            if went_back {
+                return Err(WitnessError::WentBack { store: String::new(), shown: format!("{shown:?}"), read: *read });
+            }
         }
         *known = shown;
         Ok(record.map(|record| *record))
     }
 
     async fn replace(&self, expected: Option<Revision>, record: &Record) -> Outcome {
+        let known = self.known.lock().unwrap().clone();
+        let of = |revision| known.filter(|(known, _)| *known == revision).map(|(_, nonce)| nonce);
+        let expected = expected.map(|revision| (revision, of(revision)));
         match self.ask(Op::Replace(expected, Box::new(record.clone()))).await {
-            Reply::Won(revision) => Outcome::Won(revision),
+            Reply::Won(revision) => {
+                *self.known.lock().unwrap() = Some((revision, record.nonce.clone()));
+                Outcome::Won(revision)
+            }
             Reply::Lost => Outcome::Lost,
             Reply::Read(_) | Reply::Failed => Outcome::Unknown(failed()),
         }
