@@ -30,6 +30,12 @@ pub fn act(site: &mut Site, mood: Mood, rng: &mut Rng) {
         Name::Restoring => Ordered::Done(Done::Restored(point)),
         // What was restored is not of the last term any more, says the refusal: from the beginning.
         Name::Ready if is_whim || status.refusal.is_some() => Ordered::Command(Command::Cancel),
+        // Nobody here can prove that the other site is fenced: it leads nowhere, however often it is said.
+        Name::Ready if mood != Mood::Mends && rng.one_in(6) => {
+            let force = Command::Acquire { if_term: None, pace: Pace::Force };
+            site.order(Ordered::Command(force));
+            Ordered::Command(force)
+        }
         Name::Ready => Ordered::Command(acquire),
         Name::Waiting if is_whim => Ordered::Command(Command::Cancel),
         Name::Live if mood == Mood::Wants(Name::Draining) => Ordered::Command(release),
