@@ -45,7 +45,7 @@ pub struct Numbered<K> {
     /// The highest revision this process has read or written.
     known: AtomicU64,
     /// The record it has read or written last.
-    seen: Mutex<Option<(Revision, Record)>>,
+    seen: Mutex<Option<(Revision, Box<Record>)>>,
 }
 
 impl<K: Create + Read> Numbered<K> {
@@ -119,11 +119,11 @@ impl<K: Create + Read> Numbered<K> {
     }
 
     fn note(&self, revision: Revision, record: &Record) {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((revision, record.clone()));
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((revision, Box::new(record.clone())));
     }
 
     /// What this process has seen as `revision`, if that was the last.
-    fn seen_as(&self, revision: Revision) -> Option<Record> {
+    fn seen_as(&self, revision: Revision) -> Option<Box<Record>> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.as_ref().filter(|(seen, _)| *seen == revision).map(|(_, record)| record.clone())
     }
@@ -193,7 +193,7 @@ impl<K: Create + Read> Witness for Numbered<K> {
                 Err(WitnessError::Store(error)) if error.is_not_found() && reads < READS => reads += 1,
                 Err(error) => return Err(error),
                 Ok(record) => {
-                    self.same(revision, seen.as_ref(), &record)?;
+                    self.same(revision, seen.as_deref(), &record)?;
                     self.note(revision, &record);
                     return Ok(Some((revision, record)));
                 }
