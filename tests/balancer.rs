@@ -1,4 +1,5 @@
-//! What `gate config` prints, in the real programs: traffic follows the gates, and nobody serves while both are closed.
+//! What `gate config` prints, in the real programs: traffic follows the gates, nobody serves while both are closed, and writes are
+//! refused while maintenance is on.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -23,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Tiny {
     port: u16,
     well: Arc<AtomicBool>,
+    /// Of a gate: whether it says no to `/writes`.
+    maintenance: Arc<AtomicBool>,
     asked: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
@@ -33,19 +36,26 @@ impl Tiny {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (well, asked) = (Arc::new(AtomicBool::new(is_well)), Arc::<Mutex<Vec<String>>>::default());
-        let (is_well, log) = (Arc::clone(&well), Arc::clone(&asked));
+        let maintenance = Arc::<AtomicBool>::default();
+        let shared = (Arc::clone(&well), Arc::clone(&maintenance), Arc::clone(&asked));
         let task = tokio::spawn(async move {
             loop {
                 let (mut client, _) = listener.accept().await.unwrap();
-                let (is_well, log) = (Arc::clone(&is_well), Arc::clone(&log));
+                let (is_well, maintenance, log) = shared.clone();
                 tokio::spawn(async move {
                     while let Some(head) = head(&mut client).await {
+                        let is_refused = head.starts_with("GET /writes") && maintenance.load(Ordering::Relaxed);
                         let denied =
                             if head.contains("deny=403") { "403 Forbidden" } else { "503 Service Unavailable" };
-                        let status = if is_well.load(Ordering::Relaxed) { "200 OK" } else { denied };
+                        let is_yes = is_well.load(Ordering::Relaxed) && !is_refused;
+                        let status = if is_yes { "200 OK" } else { denied };
+                        let mut body = vec![0; length_of(&head)];
+                        if client.read_exact(&mut body).await.is_err() {
+                            return;
+                        }
+                        let (length, text) = (word.len(), if head.starts_with("HEAD ") { "" } else { word });
                         log.lock().unwrap().push(head);
-                        let length = word.len();
-                        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{word}");
+                        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{text}");
                         if client.write_all(answer.as_bytes()).await.is_err() {
                             return;
                         }
@@ -53,11 +63,15 @@ impl Tiny {
                 });
             }
         });
-        Tiny { port, well, asked, task }
+        Tiny { port, well, maintenance, asked, task }
     }
 
     fn set(&self, well: bool) {
         self.well.store(well, Ordering::Relaxed);
+    }
+
+    fn maintain(&self, on: bool) {
+        self.maintenance.store(on, Ordering::Relaxed);
     }
 
     fn asked(&self) -> Vec<String> {
@@ -78,6 +92,12 @@ async fn head(stream: &mut TcpStream) -> Option<String> {
         bytes.push(stream.read_u8().await.ok()?);
     }
     Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// How long the body is that follows, in what has a head like this.
+fn length_of(head: &str) -> usize {
+    let head = head.to_ascii_lowercase();
+    head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.parse().ok()).unwrap_or(0)
 }
 
 /// Two sites, and the program before them.
@@ -123,6 +143,12 @@ impl Service {
         ask(&mut stream).await
     }
 
+    /// A write, on a connection of its own.
+    async fn post(&self) -> String {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.http)).await else { return "no answer".to_owned() };
+        word(send(&mut stream, "POST").await)
+    }
+
     async fn until(&self, expected: &str) {
         let deadline = Instant::now() + PATIENCE;
         let mut said = String::new();
@@ -134,6 +160,27 @@ impl Service {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("a client is answered `{said}`, not `{expected}`")
+    }
+
+    /// For the whole of D, in which a balancer has noticed whatever there is to notice.
+    async fn stays(&self, read: &str, written: &str) {
+        let until = Instant::now() + DRAIN;
+        while Instant::now() < until {
+            assert_eq!([self.get().await.as_str(), self.post().await.as_str()], [read, written]);
+        }
+    }
+
+    async fn until_posted(&self, expected: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut said = String::new();
+        while Instant::now() < deadline {
+            said = self.post().await;
+            if said == expected {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("a write is answered `{said}`, not `{expected}`")
     }
 }
 
@@ -147,19 +194,28 @@ impl Drop for Service {
 
 /// One request on a connection that stays open.
 async fn ask(stream: &mut TcpStream) -> String {
-    let asked = "GET /x HTTP/1.1\r\nHost: app\r\nX-Forwarded-Proto: https\r\n\r\n";
-    if stream.write_all(asked.as_bytes()).await.is_err() {
-        return "cut".to_owned();
+    word(send(stream, "GET").await)
+}
+
+/// Who served it, or the status of a refusal.
+fn word(answer: Option<(String, String)>) -> String {
+    match answer {
+        None => "cut".to_owned(),
+        Some((status, body)) if status == "200" => body,
+        Some((status, _)) => status,
     }
-    let Some(head) = head(stream).await else { return "cut".to_owned() };
+}
+
+/// One request on a connection that stays open: status and text of the answer, if there is one.
+async fn send(stream: &mut TcpStream, method: &str) -> Option<(String, String)> {
+    let length = if method == "POST" { "Content-Length: 4\r\n\r\nbody" } else { "\r\n" };
+    let asked = format!("{method} /x HTTP/1.1\r\nHost: app\r\nX-Forwarded-Proto: https\r\n{length}");
+    stream.write_all(asked.as_bytes()).await.ok()?;
+    let head = head(stream).await?;
     let status = head.split(' ').nth(1).unwrap_or_default().to_owned();
-    let length =
-        head.to_ascii_lowercase().split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.parse().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
-    if stream.read_exact(&mut body).await.is_err() {
-        return "cut".to_owned();
-    }
-    if status == "200" { String::from_utf8_lossy(&body).into_owned() } else { status }
+    let mut body = vec![0; if method == "HEAD" { 0 } else { length_of(&head) }];
+    stream.read_exact(&mut body).await.ok()?;
+    Some((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
 fn proxied(outline: &Outline, folder: &Path) -> [Command; 2] {
@@ -216,7 +272,7 @@ async fn beside(service: &Service) -> Tiny {
             });
         }
     });
-    Tiny { port, well: Arc::default(), asked: Arc::default(), task }
+    Tiny { port, well: Arc::default(), maintenance: Arc::default(), asked: Arc::default(), task }
 }
 
 /// What all of them must do.
@@ -240,11 +296,55 @@ async fn follows_the_gates(service: &Service) {
     assert!(proto[0].ends_with(": http"), "what the client said of TLS is dropped: {request}");
 }
 
+/// `gate maintenance on` at the site that is live: reads pass, writes do not, and above all not to the other site. ams is live.
+async fn maintenance_stops_writes_alone(service: &Service) {
+    service.until("ams").await;
+    service.until_posted("ams").await;
+    // The site that is not live changes nothing by being in maintenance.
+    service.gates[1].maintain(true);
+    service.stays("ams", "ams").await;
+    service.gates[0].maintain(true);
+    service.until_posted("503").await;
+    let posted =
+        || service.units.each_ref().map(|unit| unit.asked().iter().filter(|head| head.starts_with("POST")).count());
+    let before = posted();
+    let mut kept = TcpStream::connect(("127.0.0.1", service.http)).await.unwrap();
+    for method in ["GET", "OPTIONS", "POST", "HEAD", "GET", "PUT", "DELETE", "PATCH", "BREW"] {
+        let (status, text) = send(&mut kept, method).await.unwrap();
+        let is_read = ["GET", "HEAD", "OPTIONS"].contains(&method);
+        let served = if method == "HEAD" { "" } else { "ams" };
+        let expected = if is_read {
+            ("200", served)
+        } else {
+            ("503", "writes are refused for now: maintenance, or no site is live")
+        };
+        assert_eq!((status.as_str(), text.as_str()), expected, "{method}, on a session that is kept");
+    }
+    assert_eq!(posted(), before, "no write reached a unit of either site");
+    service.gates[1].maintain(false);
+    // Nor by being out of it, while its gate is closed.
+    service.stays("ams", "503").await;
+    service.gates[0].maintain(false);
+    service.until_posted("ams").await;
+    // On at a site that closes: it hinders the other one in nothing.
+    service.gates[0].maintain(true);
+    service.until_posted("503").await;
+    service.gates[0].set(false);
+    service.gates[1].set(true);
+    service.until("fra").await;
+    service.until_posted("fra").await;
+    service.gates[1].set(false);
+    service.gates[0].maintain(false);
+    service.gates[0].set(true);
+    service.until("ams").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn haproxy_sends_traffic_where_the_gate_is_open_and_cuts_what_is_connected() {
     let service = Service::start(true, proxied).await;
     let _fra = beside(&service).await;
     follows_the_gates(&service).await;
+    maintenance_stops_writes_alone(&service).await;
     let mut passed = TcpStream::connect(("127.0.0.1", service.tcp)).await.unwrap();
     let deadline = Instant::now() + PATIENCE;
     while ask(&mut passed).await != "ams" {
@@ -263,6 +363,14 @@ async fn haproxy_sends_traffic_where_the_gate_is_open_and_cuts_what_is_connected
     let cut = tokio::time::timeout(PATIENCE, passed.read(&mut byte)).await.expect("what is connected is cut");
     assert!(matches!(cut, Ok(0) | Err(_)), "{cut:?}");
     service.until("503").await;
+    // A gate that is gone is closed, whatever its units say, and the other one counts.
+    service.gates[0].set(true);
+    service.until("ams").await;
+    service.gates[0].task.abort();
+    service.until("503").await;
+    service.gates[1].set(true);
+    service.until("fra").await;
+    service.until_posted("fra").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -270,6 +378,7 @@ async fn nginx_asks_the_gate_before_each_request() {
     let service = Service::start(false, fronted).await;
     let _fra = beside(&service).await;
     follows_the_gates(&service).await;
+    maintenance_stops_writes_alone(&service).await;
     // A gate that is gone is closed, and the other one is asked.
     service.gates[0].task.abort();
     service.gates[1].set(true);
@@ -288,7 +397,8 @@ async fn hears_nothing_of_the_client(service: &Service) {
     let of_units: Vec<String> = service.units.iter().flat_map(Tiny::asked).collect();
     assert!(of_units.iter().any(|head| head.starts_with("POST /x?y=1 ") && head.contains(&cookie)), "{of_units:?}");
     for asked in service.gates.iter().flat_map(Tiny::asked) {
-        assert!(asked.starts_with("GET /live") && !asked.contains("y=1") && asked.len() < 500, "{asked}");
+        let is_question = asked.starts_with("GET /live") || asked.starts_with("GET /writes");
+        assert!(is_question && !asked.contains("y=1") && asked.len() < 500, "{asked}");
     }
 }
 
@@ -297,6 +407,7 @@ async fn caddy_asks_the_gate_before_each_request() {
     let service = Service::start(false, caddied).await;
     let _fra = beside(&service).await;
     follows_the_gates(&service).await;
+    maintenance_stops_writes_alone(&service).await;
     // A unit that is ill gets nothing, though the gate is open; nor does the other site, whose gate is closed.
     service.units[0].set(false);
     service.until("503").await;

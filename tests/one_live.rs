@@ -366,3 +366,33 @@ fn a_command_whose_daemon_is_killed_or_has_no_witness_says_what_to_do() {
     pair.until("fra", "reads the witness", |status| status["record"]["term"] == 1);
     drop((ams, fra));
 }
+
+/// Somebody empties the place of the witness. Nobody is live by himself after that; what the documents say leads out.
+#[test]
+fn a_witness_that_lost_its_record_closes_the_live_site_and_is_set_up_anew_as_the_documents_say() {
+    let (pair, [ams, fra]) = live();
+    pair.sites.put("core/a.hart", b"first");
+    pair.does("ams", &["capture"]);
+    fs::remove_dir_all(pair.witness().join("lease")).unwrap();
+    pair.until("ams", "is closed", |status| status["open"] == false);
+    let told = "shows no record, but";
+    for site in NAMES {
+        pair.until(site, "tells it", |status| status.to_string().contains(told));
+    }
+    pair.does("ams", &["lease", "fence", "--yes", "ams", "--why", "the record is gone"]);
+    pair.does("ams", &["witness", "init", "--term", "1"]);
+    // Who has read the lost record believes no other.
+    let spare = pair.until("fra", "goes on telling it", |status| status.to_string().contains("shows revision 1, but"));
+    assert_eq!(spare["state"], "STANDBY", "{spare}");
+    drop((ams, fra));
+    let daemons = NAMES.map(|site| pair.start(site));
+    for site in NAMES {
+        pair.until_state(site, "STALE");
+        pair.does(site, &["lease", "rejoin", "--yes", site]);
+    }
+    assert_eq!(NAMES.map(|site| pair.gate(site)), [Some(503); 2], "nobody is live by itself");
+    pair.does("fra", &["failover", "--yes", "fra"]);
+    assert_eq!(NAMES.map(|site| pair.gate(site)), [Some(503), Some(200)]);
+    assert_eq!(pair.status("fra")["term"], 2);
+    drop(daemons);
+}

@@ -344,7 +344,7 @@ says! { a_witness_that_cannot_be_used_says_which_and_what_not_to_do, WitnessErro
         "Use the same names of sites in the configuration of both.";
     { WentBack { store: store(), shown: "revision 7".to_owned(), read: Revision(9) } } => 5
         "s3://dr-witness/app shows revision 7, but 9 was there before"
-        "Somebody deleted records, or put the store back: fence both sites before anything else, and never restore a witness from a backup.";
+        "Somebody deleted records, or put the store back: fence both sites before anything else, and never restore a witness from a backup. Then set up a new one, with `warmspare witness init --term N`, N at least the highest term there was, and start both daemons anew.";
     { NoRandom { what: "ENOSYS".to_owned() } } => 5
         "this machine gives no random numbers: ENOSYS"
         "Look at this machine's /dev/urandom.";

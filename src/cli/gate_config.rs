@@ -47,11 +47,11 @@ pub(super) struct GateConfig {
 /// The programs whose configuration is known, each tested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Program {
-    /// HAProxy 2.2 or later: HTTP and TCP; cuts what is connected.
+    /// HAProxy 2.2 or later: HTTP and TCP; cuts what is connected; in maintenance refuses writes of HTTP.
     Haproxy,
-    /// nginx with auth_request: HTTP.
+    /// nginx with auth_request: HTTP; in maintenance refuses writes.
     Nginx,
-    /// Caddy 2.6 or later: HTTP.
+    /// Caddy 2.6 or later: HTTP; in maintenance refuses writes.
     Caddy,
     /// keepalived 2.2 or later: an address of one network, at the host of the site whose gate is open; for the host at --site.
     Keepalived,

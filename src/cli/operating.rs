@@ -80,7 +80,8 @@ pub(super) enum LeaseCommand {
 pub(super) enum GateCommand {
     /// Prints the part of a load balancer's configuration that lets the gates of both sites decide.
     Config(super::gate_config::GateConfig),
-    /// Lets balancers pass reads and refuse writes, as long as it is on: `/writes` says 503, `/live` goes on saying 200.
+    /// Lets balancers pass reads and refuse writes, as long as it is on: `/writes` says 503, `/live` goes on saying 200. The HTTP ports of
+    /// what `gate config` prints do so; TCP that is passed through, and keepalived, go on with both.
     #[command(subcommand)]
     Maintenance(MaintenanceCommand),
 }

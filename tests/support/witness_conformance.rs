@@ -195,6 +195,20 @@ pub async fn what_was_put_back_is_told(rig: &mut impl Rig, ours: &Opened) {
     assert_eq!((shown, there.term), (revision, 1));
     let outcome = ours.replace(Some(newer), &record(2, 8)).await;
     assert!(matches!(outcome, Outcome::Lost | Outcome::Unknown(_)), "{outcome:?}");
+    // Whoever has seen nothing builds upon it, until its number is ours again: that is another record all the same.
+    let theirs = rig.open().await;
+    let (mut highest, mut nonce) = (revision, 100);
+    while highest < newer {
+        highest = won(&theirs, Some(highest), &record(1, nonce)).await;
+        nonce += 1;
+    }
+    if highest == newer {
+        let outcome = ours.replace(Some(newer), &record(2, 9)).await;
+        assert!(matches!(outcome, Outcome::Lost | Outcome::Unknown(_)), "over what was never read: {outcome:?}");
+        let error = ours.read().await.unwrap_err();
+        assert!(matches!(error, WitnessError::WentBack { read, .. } if read == newer), "{error}");
+    }
+    assert_eq!(read(&theirs).await.1.nonce, record(1, nonce - 1).nonce);
 }
 
 /// Wins, though connections of before may be gone.

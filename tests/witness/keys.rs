@@ -155,6 +155,15 @@ async fn a_witness_that_was_put_back_is_noticed_by_who_has_seen_more() {
     let error = witness.read().await.unwrap_err();
     assert!(matches!(error, WitnessError::WentBack { read: Revision(2), .. }), "{error}");
     assert!(error.to_string().ends_with("shows revision 1, but 2 was there before"), "{error}");
+    // A daemon that was started anew goes on from there, and comes to the same number.
+    let (_, anew) = folder(place.path());
+    assert_eq!(won(&anew, Some(first), &record(1, 3)).await, Revision(2));
+    let outcome = witness.replace(Some(Revision(2)), &record(3, 4)).await;
+    assert!(matches!(outcome, Outcome::Unknown(WitnessError::WentBack { .. })), "{outcome:?}");
+    let error = witness.read().await.unwrap_err();
+    assert!(error.to_string().ends_with("shows another record as revision 2, but 2 was there before"), "{error}");
+    assert_eq!(read(&anew).await.1.nonce, record(1, 3).nonce, "the holder's renewal is not written over");
+    keys.delete(&newest).await.unwrap();
     keys.delete("lease/9999999998.json").await.unwrap();
     let error = witness.read().await.unwrap_err();
     assert!(error.to_string().ends_with("shows no record, but 2 was there before"), "{error}");

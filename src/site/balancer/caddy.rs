@@ -7,8 +7,10 @@
 //!
 //! A gate is asked without anything of the client's: `header_up -**` takes every field (`-*` ends the connection in 2.6), and
 //! `rewrite` with a bare `?` the query.
+//!
+//! A read asks `/live`, anything else `/writes`: which it is, and what a refused write is told, are variables of the request.
 
-use super::{BalancerError, Behind, Outline, Port, Speaks, ms};
+use super::{BalancerError, Behind, NO_WRITES, Outline, Port, READS, Speaks, ms};
 
 /// The part of a `Caddyfile` that puts Caddy before both sites; global options are the operator's.
 ///
@@ -55,10 +57,10 @@ fn gate(outline: &Outline, port: &Port, number: usize) -> String {
     let (name_of, patience) = (|site| name(outline, port, site), ms(outline.drain / 5));
     let closed = match outline.sites.get(number + 1) {
         Some(next) => format!("import {}_gate", name_of(next)),
-        None => "respond 503".to_owned(),
+        None => CLOSED.to_owned(),
     };
     format!(
-        "\n({name}_gate) {{\n\treverse_proxy {gate} {{\n\t\tmethod GET\n\t\trewrite /live?\n\
+        "\n({name}_gate) {{\n\treverse_proxy {gate} {{\n\t\tmethod GET\n\t\trewrite /{{http.vars.asks}}?\n\
          \t\t# Nothing of the client's is the gate's business.\n\t\theader_up -**\n\
          \t\ttransport http {{\n\t\t\tdial_timeout {patience}\n\t\t\tresponse_header_timeout {patience}\n\t\t}}\n\
          \t\t@open status 200\n\t\thandle_response @open {{\n\t\t\tvars gate answered\n\t\t\timport {name}\n\t\t}}\n\
@@ -68,15 +70,21 @@ fn gate(outline: &Outline, port: &Port, number: usize) -> String {
     )
 }
 
+/// The answer while nobody is open. Empty, but for a write.
+const CLOSED: &str = "respond \"{http.vars.refusal}\" 503";
+
 fn server(outline: &Outline, port: &Port) -> String {
     let gates: Vec<String> = outline.sites.iter().map(|site| format!("{}_gate", name(outline, port, site))).collect();
     let first = gates.first().map(|gate| format!("import {gate}")).unwrap_or_default();
-    let next = gates.get(1).map_or("respond 503".to_owned(), |gate| format!("import {gate}"));
+    let next = gates.get(1).map_or(CLOSED.to_owned(), |gate| format!("import {gate}"));
     format!(
         "\n# For TLS write the name of the service in place of `:{listen}`, or a `tls` line below it.\n:{listen} {{\n\
-         \troute {{\n\t\t{first}\n\t}}\n\thandle_errors {{\n\t\t@answered vars {{http.vars.gate}} answered\n\
+         \troute {{\n\t\t# While maintenance is on a gate takes reads alone.\n\t\t@read method {reads}\n\
+         \t\t@write not method {reads}\n\t\tvars @read asks live\n\t\tvars @write {{\n\t\t\tasks writes\n\
+         \t\t\trefusal \"{NO_WRITES}\"\n\t\t}}\n\t\t{first}\n\t}}\n\thandle_errors {{\n\t\t@answered vars {{http.vars.gate}} answered\n\
          \t\thandle @answered {{\n\t\t\trespond 503\n\t\t}}\n\
          \t\t# The first gate is silent, so it is closed.\n\t\thandle {{\n\t\t\t{next}\n\t\t}}\n\t}}\n}}\n",
         listen = port.listen,
+        reads = READS.join(" "),
     )
 }

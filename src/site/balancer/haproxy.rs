@@ -3,8 +3,12 @@
 //! A check asks the gate first and then the unit; only if both are well is the server up. `option httpchk` is closed when nobody
 //! answers, unlike `agent-check`. `on-marked-down shutdown-sessions` cuts what is connected, kept-alive sessions too. Until its first
 //! check, within D/5 of a start, HAProxy takes a server for up (3.1 and later know `init-state`): the snippet says so.
+//!
+//! Whether a site takes writes is one more backend for each site, to which nobody is sent: its only server is the gate, up while
+//! `/writes` says yes. The backend of the units refuses writes while that one is down; so it is the site that was chosen whose
+//! maintenance counts.
 
-use super::{Behind, Outline, Port, Speaks, ms};
+use super::{Behind, NO_WRITES, Outline, Port, READS, Speaks, ms};
 
 /// The part of `haproxy.cfg` that puts HAProxy before both sites; `defaults` and `global` are the operator's.
 pub fn haproxy(outline: &Outline) -> String {
@@ -15,6 +19,11 @@ pub fn haproxy(outline: &Outline) -> String {
         "# For {every} after a start HAProxy believes in servers it has not checked: reload it, and restart it only while the\n\
          # spare's units are stopped; with 3.1 or later add `init-state fully-down` to the default-server lines.\n"
     );
+    if outline.ports.iter().any(|port| port.speaks != Speaks::Tcp) {
+        for site in &outline.sites {
+            text += &takes_writes(outline, site, &every);
+        }
+    }
     for port in &outline.ports {
         text += &frontend(outline, port);
         for site in &outline.sites {
@@ -28,11 +37,31 @@ fn name(outline: &Outline, port: &Port, site: &str) -> String {
     format!("{}_{}_{site}", outline.system, port.listen)
 }
 
+/// The backend that is up while the gate of `site` takes writes.
+fn writes(outline: &Outline, site: &Behind) -> String {
+    format!("{}_writes_{}", outline.system, site.site)
+}
+
+fn takes_writes(outline: &Outline, site: &Behind, every: &str) -> String {
+    format!(
+        "\n# Nobody is sent here: it is up while {site} takes writes, which it does not in maintenance.\nbackend {name}\n    \
+         mode http\n    timeout connect 5s\n    timeout server 1m\n    timeout check {every}\n    option httpchk\n    \
+         http-check send meth GET uri /writes\n    http-check expect status 200\n    \
+         server gate {gate} check inter {every} fall 2 rise 2\n",
+        name = writes(outline, site),
+        site = site.site,
+        gate = site.gate,
+    )
+}
+
 fn frontend(outline: &Outline, port: &Port) -> String {
     let listen = port.listen;
     let mut text = format!("\nfrontend {}_{listen}\n    bind :{listen}\n    timeout client 1m\n", outline.system);
     text += match port.speaks {
-        Speaks::Tcp => "    mode tcp\n",
+        // A write refused by closing its connection would close the reads of everybody with it.
+        Speaks::Tcp => {
+            "    mode tcp\n    # Methods cannot be seen here: maintenance changes nothing, and writes go on.\n"
+        }
         // What a client says of the way it came is dropped: the application believes it.
         Speaks::Http(_) => {
             "    mode http\n    \
@@ -69,8 +98,12 @@ fn backend(outline: &Outline, port: &Port, site: &Behind, every: &str) -> String
              http-check expect status 200\n    \
              http-check connect port {unit}\n    \
              http-check send meth GET uri {path}\n    \
-             http-check expect status 200\n",
-            unit = port.unit
+             http-check expect status 200\n    \
+             http-request return status 503 content-type text/plain string \"{NO_WRITES}\" \
+             unless {{ method {reads} }} or {{ nbsrv({writes}) gt 0 }}\n",
+            unit = port.unit,
+            reads = READS.join(" "),
+            writes = writes(outline, site),
         ),
         Speaks::Tcp => format!(
             "    mode tcp\n    option tcp-check\n    \

@@ -107,4 +107,5 @@ const NOTE: &str = "\
 # An address only: it does not look at requests. A keepalived that hangs, or was killed, leaves its host the address, and while the
 # link between the sites is cut nobody takes it away: then both hosts may answer for it. What refuses is the gate, asked by whoever
 # serves: put a proxy that asks it (`warmspare gate config haproxy`, `nginx` or `caddy`) behind the address on both hosts.
+# Maintenance changes nothing here: reads and writes have one address. Those proxies refuse the writes.
 ";

@@ -3,6 +3,9 @@
 //! The gate answers for its site, a unit for itself; a unit takes traffic only while both say so. A gate that does not answer is
 //! closed. Whoever is connected to a site whose gate closes is cut off, kept-alive or not.
 //!
+//! While maintenance is on the gate says no to `/writes` alone. Where HTTP is spoken, what is no read passes only while it says yes,
+//! and is answered 503 otherwise. What passes TCP through sees no methods, and goes on.
+//!
 //! Pure: text out of an outline. Each snippet is tested with the real program before two sites (tests/balancer.rs).
 
 use std::fmt;
@@ -20,6 +23,12 @@ pub use caddy::caddy;
 pub use haproxy::haproxy;
 pub use keepalived::{Floating, keepalived};
 pub use nginx::nginx;
+
+/// The methods that only read: HTTP calls them safe (RFC 9110, 9.2.1). TRACE is none of a service's.
+const READS: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
+
+/// What a client reads whose write is refused.
+const NO_WRITES: &str = "writes are refused for now: maintenance, or no site is live";
 
 /// What there is behind the load balancer.
 #[derive(Clone, Debug)]

@@ -3,8 +3,11 @@
 //! A gate that is closed answers 403, one that is gone makes a 500; both send the request to the other site, whose gate is asked in
 //! its turn. So a kept-alive session goes elsewhere with its next request; an answer that is on its way when the gate closes is not
 //! cut, as HAProxy would. A unit that fails is passed over for a while (`max_fails`).
+//!
+//! A read asks `/live`, anything else `/writes`. A write that the live site refuses goes the same way as any: the other gate is
+//! asked, which is closed, and so it ends in a 503 with the reason.
 
-use super::{BalancerError, Behind, Outline, Port, Speaks, ms};
+use super::{BalancerError, Behind, NO_WRITES, Outline, Port, READS, Speaks, ms};
 
 /// The part of the `http` block of `nginx.conf` that puts nginx before both sites.
 ///
@@ -15,6 +18,11 @@ pub fn nginx(outline: &Outline) -> Result<String, BalancerError> {
         return Err(BalancerError::NoTcp { program: "nginx", port: port.listen });
     }
     let mut text = outline.head("nginx");
+    // Two systems in one file may both say it.
+    let reads = READS.map(|method| format!("    {method} live;\n")).concat();
+    text += &format!(
+        "\n# While maintenance is on a gate takes reads alone.\nmap $request_method $warmspare_asks {{\n{reads}    default writes;\n}}\n"
+    );
     for site in &outline.sites {
         let gate = gate(outline, site);
         text += &format!("\nupstream {gate} {{\n    server {} max_fails=0;\n    keepalive 16;\n}}\n", site.gate);
@@ -61,7 +69,7 @@ fn server(outline: &Outline, port: &Port) -> String {
         let next = outline.sites.get(number + 1).map(|next| format!("@{}", next.site));
         let next = next.unwrap_or_else(|| "@closed".to_owned());
         text += &format!(
-            "\n    location = /.warmspare/{} {{\n        internal;\n        proxy_pass http://{gate}/live?deny=403;\n        \
+            "\n    location = /.warmspare/{} {{\n        internal;\n        proxy_pass http://{gate}/$warmspare_asks?deny=403;\n        \
              proxy_pass_request_body off;\n        # Nothing of the client's is the gate's business, which refuses a head that is too long.\n        \
              proxy_pass_request_headers off;\n        proxy_set_header Content-Length \"\";\n        \
              proxy_connect_timeout {patience};\n        proxy_read_timeout {patience};\n    }}\n",
@@ -74,5 +82,9 @@ fn server(outline: &Outline, port: &Port) -> String {
             site.site
         );
     }
-    text + "\n    location @closed {\n        return 503;\n    }\n}\n"
+    text += &format!(
+        "\n    location @closed {{\n        default_type text/plain;\n        if ($warmspare_asks = writes) {{\n            \
+         return 503 \"{NO_WRITES}\";\n        }}\n        return 503;\n    }}\n}}\n"
+    );
+    text
 }

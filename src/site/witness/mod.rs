@@ -43,10 +43,11 @@ pub trait Witness: Send + Sync {
     /// The record and its revision; nothing when the witness was never set up.
     ///
     /// # Errors
-    /// When it cannot be read, is none of ours, or is older than one this process has read.
+    /// When it cannot be read, is none of ours, is older than one this process has read, or another one under the same revision.
     fn read(&self) -> impl Future<Output = Result<Option<(Revision, Record)>, WitnessError>> + Send;
 
-    /// Writes `record` in place of the one of revision `expected`; without one, as the first.
+    /// Writes `record` in place of the one of revision `expected`; without one, as the first. Where this process has read what
+    /// `expected` was, another record under that number is left alone: a store that was put back counts anew.
     ///
     /// Dropped before it is ready, it may still be done, at any time: the caller reads before it believes anything.
     fn replace(&self, expected: Option<Revision>, record: &Record) -> impl Future<Output = Outcome> + Send;
@@ -258,7 +259,8 @@ impl Explain for WitnessError {
             }
             WitnessError::WentBack { .. } => Some(
                 "Somebody deleted records, or put the store back: fence both sites before anything else, and never restore a \
-                 witness from a backup."
+                 witness from a backup. Then set up a new one, with `warmspare witness init --term N`, N at least the highest term \
+                 there was, and start both daemons anew."
                     .to_owned(),
             ),
             WitnessError::NoRandom { .. } => Some("Look at this machine's /dev/urandom.".to_owned()),

@@ -6,9 +6,11 @@
 //!
 //! A process that slept may create a number that was pruned meanwhile. So a create is sent only while what it replaces is the
 //! highest, and believed only after another listing shows it to be the highest itself; old records stay for a day; and the highest never goes (`lease::prunable`). A listing that shows
-//! less than this process has seen is refused: the store was put back, or lists late.
+//! less than this process has seen is refused: the store was put back, or lists late. So is another record under the number that
+//! was seen last: the store was put back, and somebody has built upon that since.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -42,12 +44,14 @@ pub struct Numbered<K> {
     reach: Reach,
     /// The highest revision this process has read or written.
     known: AtomicU64,
+    /// The record it has read or written last.
+    seen: Mutex<Option<(Revision, Box<Record>)>>,
 }
 
 impl<K: Create + Read> Numbered<K> {
     /// The witness in `keys`, which a person knows as `name`. Nothing is asked yet.
     pub fn new(name: &str, keys: K, reach: Reach) -> Self {
-        Numbered { name: name.to_owned(), keys, reach, known: AtomicU64::new(0) }
+        Numbered { name: name.to_owned(), keys, reach, known: AtomicU64::new(0), seen: Mutex::new(None) }
     }
 
     /// Between whom it can decide.
@@ -114,6 +118,25 @@ impl<K: Create + Read> Numbered<K> {
         WitnessError::WentBack { store: self.name.clone(), shown, read }
     }
 
+    fn note(&self, revision: Revision, record: &Record) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((revision, Box::new(record.clone())));
+    }
+
+    /// What this process has seen as `revision`, if that was the last.
+    fn seen_as(&self, revision: Revision) -> Option<Box<Record>> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.as_ref().filter(|(seen, _)| *seen == revision).map(|(_, record)| record.clone())
+    }
+
+    /// Refuses a record that is not the one which `seen` was under the same number.
+    fn same(&self, revision: Revision, seen: Option<&Record>, there: &Record) -> Result<(), WitnessError> {
+        if seen.is_none_or(|seen| seen == there) {
+            return Ok(());
+        }
+        let shown = format!("another record as revision {revision}");
+        Err(WitnessError::WentBack { store: self.name.clone(), shown, read: revision })
+    }
+
     async fn get(&self, key: &str) -> Result<Record, WitnessError> {
         let json = self.keys.get_limited(key, RECORD_BYTES_MAX).await?;
         Record::parse(&self.name, key, &json)
@@ -125,6 +148,10 @@ impl<K: Create + Read> Numbered<K> {
         let there = self.highest().await?.map(|(highest, _)| highest);
         if there != expected {
             return Ok(Outcome::Lost);
+        }
+        // The number alone would do, if nobody ever put a store back.
+        if let Some((replaced, seen)) = expected.and_then(|expected| Some((expected, self.seen_as(expected)?))) {
+            self.same(replaced, Some(&seen), &self.get(&key(replaced)).await?)?;
         }
         let key = key(revision);
         let json = record.to_json().map_err(|error| WitnessError::NoRecord {
@@ -145,7 +172,10 @@ impl<K: Create + Read> Numbered<K> {
         }
         let highest = self.highest().await?.map(|(highest, _)| highest);
         match highest {
-            Some(highest) if highest == revision => Ok(Outcome::Won(revision)),
+            Some(highest) if highest == revision => {
+                self.note(revision, record);
+                Ok(Outcome::Won(revision))
+            }
             // Its place had been pruned, or somebody has built upon it already: the record tells.
             Some(highest) if highest > revision => Ok(Outcome::Lost),
             shown => Err(self.went_back(shown, revision)),
@@ -158,9 +188,15 @@ impl<K: Create + Read> Witness for Numbered<K> {
         let mut reads = 1;
         loop {
             let Some((revision, listed)) = self.highest().await? else { return Ok(None) };
+            let seen = self.seen_as(revision);
             match self.get(&listed.key).await {
                 Err(WitnessError::Store(error)) if error.is_not_found() && reads < READS => reads += 1,
-                done => return done.map(|record| Some((revision, record))),
+                Err(error) => return Err(error),
+                Ok(record) => {
+                    self.same(revision, seen.as_deref(), &record)?;
+                    self.note(revision, &record);
+                    return Ok(Some((revision, record)));
+                }
             }
         }
     }

@@ -26,9 +26,7 @@ use person::Mood;
 use site::{NAMES, Site};
 use world::{Rng, SECOND, Shared, World, lock};
 
-use crate::site::lease::{Name, Nonce, Proposal, Revision, Side, Standing, Term, WitnessId};
-use crate::site::witness::Record;
-use crate::site::witness::record::Author;
+use crate::site::lease::{Name, Side, Term};
 
 const MINUTE: u64 = 60 * SECOND;
 
@@ -72,7 +70,7 @@ struct Wrong(String);
 impl Run {
     fn new(seed: u64, mutant: Mutant, tells: bool) -> Self {
         let mut world = World::new(seed);
-        world.record = Some((Revision(1), first_record()));
+        world.set_up(Some(Side::Us), Term(1));
         let rng = Rng(world.rng.next());
         let world = Arc::new(Mutex::new(world));
         let hidden = if mutant == Mutant::BelievesTooLong { Duration::from_secs(60) } else { Duration::ZERO };
@@ -140,8 +138,13 @@ impl Run {
 
     fn person(&mut self, is_mended: bool) {
         let mood = if is_mended { Mood::Mends } else { Mood::Wants(self.armed.1) };
+        if lock(&self.world).is_spoiled && (is_mended || self.rng.one_in(4)) {
+            person::mend_witness(&mut self.sites, &self.world, &mut self.rng);
+        }
+        let is_spoiled = lock(&self.world).is_spoiled;
         for site in &mut self.sites {
             if self.rng.one_in(2) {
+                person::look_at_disk(site, is_spoiled, &mut self.rng);
                 person::act(site, mood, &mut self.rng);
             }
         }
@@ -155,6 +158,15 @@ impl Run {
         let (fault, name) = self.armed;
         let Some(site) = (0..2).find(|site| self.sites[*site].name() == Some(name)) else { return false };
         let now = self.now();
+        let seen = [0, 1].map(|site| self.sites[site].disk.lock().unwrap().highest());
+        let happens = match fault {
+            Fault::Deleted => lock(&self.world).delete(),
+            Fault::PutBack => lock(&self.world).put_back(seen),
+            _ => true,
+        };
+        if !happens {
+            return false;
+        }
         let lasts = now + self.rng.between(1, 150) * SECOND;
         self.tell(|| format!("{} is {name}: {fault:?}", NAMES[site]));
         match fault {
@@ -165,6 +177,13 @@ impl Run {
                 lock(&self.world).walls[site] += by;
             }
             Fault::DiskFull => self.sites[site].disk.lock().unwrap().full = Some(self.rng.one_in(2)),
+            Fault::ReadOnly => self.sites[site].disk.lock().unwrap().is_read_only = true,
+            Fault::TornState => {
+                self.sites[site].kill(now + self.rng.between(1, 60) * SECOND);
+                self.sites[site].disk.lock().unwrap().is_torn = true;
+            }
+            // The witness was told of already.
+            Fault::Deleted | Fault::PutBack => {}
             _ => lock(&self.world).links[site] = Some((fault, lasts)),
         }
         self.table.count(fault, name);
@@ -216,17 +235,6 @@ impl Run {
         self.was_open = open;
         Ok(())
     }
-}
-
-/// Released to ams, as `witness init` leaves it.
-fn first_record() -> Record {
-    let standing = Standing::Released { to: Some(Side::Us), point: None };
-    let ttl = Duration::from_secs(60);
-    let proposal = Proposal { term: Term(1), standing, seq: 0, nonce: Nonce(7), ttl };
-    let (us, them) = (NAMES[0], NAMES[1]);
-    let at = "2026-11-21T04:00:00Z".parse().unwrap();
-    let author = Author { system: "builder", us, them, witness: WitnessId(9), at, operator: "eva", reason: "new" };
-    Record::new(&proposal, &author)
 }
 
 /// The faults of a seed, one after the other: over several seeds each comes in each state.

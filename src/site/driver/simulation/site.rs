@@ -32,17 +32,36 @@ pub struct Disk {
     kept: Option<Kept>,
     /// The next save fails; with `true`, after it was done.
     pub full: Option<bool>,
+    /// Every save fails.
+    pub is_read_only: bool,
+    /// What is kept cannot be read.
+    pub is_torn: bool,
+}
+
+impl Disk {
+    /// The highest term that is remembered.
+    pub fn highest(&self) -> Term {
+        self.kept.as_ref().filter(|_| !self.is_torn).map_or(Term(0), |kept| kept.durable.highest)
+    }
 }
 
 struct DiskOf(Arc<Mutex<Disk>>);
 
 impl Memory for DiskOf {
     fn load(&self) -> Result<Option<Kept>, MemoryError> {
-        Ok(self.0.lock().unwrap().kept.clone())
+        let disk = self.0.lock().unwrap();
+        match disk.is_torn {
+            true => Err(MemoryError::Damaged { path: "/disk".into(), what: "it is torn".to_owned() }),
+            false => Ok(disk.kept.clone()),
+        }
     }
 
     fn save(&mut self, kept: &Kept) -> Result<(), MemoryError> {
         let mut disk = self.0.lock().unwrap();
+        if disk.is_read_only {
+            let source = std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem);
+            return Err(MemoryError::Disk { path: "/disk".into(), source });
+        }
         let full = disk.full.take();
         if full != Some(false) {
             disk.kept = Some(kept.clone());
@@ -135,7 +154,8 @@ impl Site {
         }
     }
 
-    fn start(&mut self) {
+    /// Whether it starts.
+    fn start(&mut self) -> bool {
         let clock: Arc<dyn Clock> = Arc::new(self.place.clone());
         let (writer, sign) = sign();
         let (grant, permit) = Permit::limited(Arc::clone(&clock), Duration::from_secs(5));
@@ -158,10 +178,15 @@ impl Site {
             sign: writer,
             grant,
         };
-        let (mut driver, orders, status) = Driver::new(parts).unwrap();
+        let (mut driver, orders, status) = match Driver::new(parts) {
+            Ok(driver) => driver,
+            Err(DriverError::Memory(MemoryError::Damaged { .. })) => return false,
+            Err(error) => panic!("{error}"),
+        };
         driver.hidden = self.hidden;
         self.process = Some(Process { driver: Box::pin(driver.run()), orders, status, given: Vec::new() });
         (self.sign, self.permit) = (sign, permit);
+        true
     }
 
     /// Lets it do what it can at this moment. Whether it has just been started.
@@ -170,8 +195,10 @@ impl Site {
             return false;
         }
         let starts = self.process.is_none();
-        if starts {
-            self.start();
+        if starts && !self.start() {
+            // As systemd does it.
+            self.away(now + 10 * SECOND);
+            return false;
         }
         let context = &mut Context::from_waker(Waker::noop());
         let Some(process) = &mut self.process else { return false };
@@ -194,6 +221,11 @@ impl Site {
     pub fn away(&mut self, until: u64) {
         self.away_until = until;
         lock(&self.place.world).wake_at(until);
+    }
+
+    /// Whether nothing of its process happens at `now`.
+    pub fn is_away(&self, now: u64) -> bool {
+        self.process.is_none() || now < self.away_until
     }
 
     pub fn status(&self) -> Option<Status> {

@@ -15,8 +15,10 @@ use jiff::Timestamp;
 
 use super::super::alarm::Alarm;
 use super::faults::Fault;
+use super::site::NAMES;
 use crate::clock::Clock;
-use crate::site::lease::{BootInstant, Revision};
+use crate::site::lease::{BootInstant, Nonce, Proposal, Revision, Side, Standing, Term, WitnessId};
+use crate::site::witness::record::Author;
 use crate::site::witness::{Outcome, Record, Witness, WitnessError};
 
 pub const SECOND: u64 = 1_000_000_000;
@@ -62,7 +64,8 @@ struct Mail {
 #[derive(Clone)]
 enum Op {
     Read,
-    Replace(Option<Revision>, Box<Record>),
+    /// What is to be replaced, by its number and where it was read by its nonce; and by what.
+    Replace(Option<(Revision, Option<String>)>, Box<Record>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -84,8 +87,14 @@ pub struct World {
     /// Nanoseconds since the beginning.
     pub now: u64,
     pub rng: Rng,
-    pub record: Option<(Revision, Record)>,
+    record: Option<(Revision, Record)>,
     before: Option<(Revision, Record)>,
+    /// All that the record was, oldest first.
+    history: Vec<(Revision, Record)>,
+    /// The highest term there was in it.
+    highest: Term,
+    /// Whether the record was taken away or put back, and nobody has mended that.
+    pub is_spoiled: bool,
     wakes: BTreeSet<u64>,
     mail: BTreeMap<(u64, u64), Mail>,
     replies: BTreeMap<u64, (u64, Reply)>,
@@ -113,6 +122,9 @@ impl World {
             rng,
             record: None,
             before: None,
+            history: Vec::new(),
+            highest: Term(0),
+            is_spoiled: false,
             wakes: BTreeSet::new(),
             mail: BTreeMap::new(),
             replies: BTreeMap::new(),
@@ -121,6 +133,48 @@ impl World {
             rates,
             walls: [0, 0],
         }
+    }
+
+    /// What `witness init --term` leaves: released, to ams or to whoever comes.
+    pub fn set_up(&mut self, to: Option<Side>, least: Term) {
+        let standing = Standing::Released { to, point: None };
+        let (nonce, witness) = (Nonce(u128::from(self.rng.next())), WitnessId(u128::from(self.rng.next())));
+        let term = self.highest.max(least);
+        let proposal = Proposal { term, standing, seq: 0, nonce, ttl: Duration::from_secs(60) };
+        let (us, them) = (NAMES[0], NAMES[1]);
+        let at = "2026-11-21T04:00:00Z".parse().unwrap();
+        let author = Author { system: "builder", us, them, witness, at, operator: "eva", reason: "new" };
+        let record = Record::new(&proposal, &author);
+        (self.before, self.is_spoiled, self.highest) = (None, false, term);
+        self.history = vec![(Revision(1), record.clone())];
+        self.record = Some((Revision(1), record));
+    }
+
+    /// Takes the record away. Whether there was one.
+    pub fn delete(&mut self) -> bool {
+        self.before = self.record.take();
+        self.is_spoiled = true;
+        self.before.is_some()
+    }
+
+    /// Puts an earlier record back, as from a backup; whether there is one. Of an earlier term only if both sites have `seen` a later
+    /// one: who has not cannot know, and takes what was let go then. So says the protocol, and never to restore a witness.
+    pub fn put_back(&mut self, seen: [Term; 2]) -> bool {
+        let Some((revision, record)) = &self.record else { return false };
+        let is_known = seen.iter().all(|seen| seen.0 >= record.term);
+        let may_be = |(_, (earlier, old)): &(usize, &(Revision, Record))| {
+            earlier < revision && (old.term == record.term || is_known)
+        };
+        let places: Vec<usize> =
+            self.history.iter().enumerate().rev().filter(may_be).map(|(place, _)| place).take(40).collect();
+        if places.is_empty() {
+            return false;
+        }
+        let place = places[usize::try_from(self.rng.below(places.len() as u64)).unwrap()];
+        self.history.truncate(place + 1);
+        self.before = std::mem::replace(&mut self.record, self.history.last().cloned());
+        self.is_spoiled = true;
+        true
     }
 
     /// A site's time since its boot.
@@ -166,8 +220,10 @@ impl World {
                 Reply::Read(self.before.clone().or(self.record.clone()).map(Box::new))
             }
             Op::Read => Reply::Read(self.record.clone().map(Box::new)),
-            Op::Replace(expected, record) if expected == self.record.as_ref().map(|(revision, _)| *revision) => {
-                let revision = Revision(expected.map_or(0, |expected| expected.0) + 1);
+            Op::Replace(expected, record) if self.is_record(expected.as_ref()) => {
+                let revision = Revision(expected.map_or(0, |(expected, _)| expected.0) + 1);
+                self.highest = self.highest.max(Term(record.term));
+                self.history.push((revision, (*record).clone()));
                 self.before = self.record.replace((revision, *record));
                 Reply::Won(revision)
             }
@@ -176,6 +232,16 @@ impl World {
         let reply = if mail.says == Says::Failed { Reply::Failed } else { reply };
         if let Some(at) = mail.reply_at {
             self.replies.insert(mail.id, (at, reply));
+        }
+    }
+
+    fn is_record(&self, expected: Option<&(Revision, Option<String>)>) -> bool {
+        match (expected, &self.record) {
+            (None, None) => true,
+            (Some((expected, nonce)), Some((revision, record))) => {
+                expected == revision && nonce.as_ref().is_none_or(|nonce| *nonce == record.nonce)
+            }
+            _ => false,
         }
     }
 
@@ -268,12 +334,13 @@ impl Alarm for Place {
 /// The witness as a process at one site sees it: with what that process has seen.
 pub struct Double {
     place: Place,
-    known: Mutex<Revision>,
+    /// Number and nonce of the record it has read or written last.
+    known: Mutex<Option<(Revision, String)>>,
 }
 
 impl Double {
     pub fn new(place: &Place) -> Self {
-        Double { place: place.clone(), known: Mutex::new(Revision(0)) }
+        Double { place: place.clone(), known: Mutex::new(None) }
     }
 
     async fn ask(&self, op: Op) -> Reply {
@@ -289,18 +356,27 @@ fn failed() -> WitnessError {
 impl Witness for Double {
     async fn read(&self) -> Result<Option<(Revision, Record)>, WitnessError> {
         let Reply::Read(record) = self.ask(Op::Read).await else { return Err(failed()) };
-        let shown = record.as_ref().map_or(Revision(0), |record| record.0);
+        let shown = record.as_ref().map(|record| (record.0, record.1.nonce.clone()));
         let mut known = self.known.lock().unwrap();
-        if shown < *known {
-            return Err(WitnessError::WentBack { store: String::new(), shown: shown.to_string(), read: *known });
+        if let Some((read, nonce)) = &*known {
+            let went_back = shown.as_ref().is_none_or(|(shown, other)| shown < read || shown == read && other != nonce);
+            if went_back {
+                return Err(WitnessError::WentBack { store: String::new(), shown: format!("{shown:?}"), read: *read });
+            }
         }
         *known = shown;
         Ok(record.map(|record| *record))
     }
 
     async fn replace(&self, expected: Option<Revision>, record: &Record) -> Outcome {
+        let known = self.known.lock().unwrap().clone();
+        let of = |revision| known.filter(|(known, _)| *known == revision).map(|(_, nonce)| nonce);
+        let expected = expected.map(|revision| (revision, of(revision)));
         match self.ask(Op::Replace(expected, Box::new(record.clone()))).await {
-            Reply::Won(revision) => Outcome::Won(revision),
+            Reply::Won(revision) => {
+                *self.known.lock().unwrap() = Some((revision, record.nonce.clone()));
+                Outcome::Won(revision)
+            }
             Reply::Lost => Outcome::Lost,
             Reply::Read(_) | Reply::Failed => Outcome::Unknown(failed()),
         }
