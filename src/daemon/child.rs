@@ -455,7 +455,11 @@ mod tests {
         let (_keep, stop) = never();
         let listens = "{\"level\":\"INFO\",\"fields\":{\"message\":\"m\",\"listens_for\":\"SIGHUP\"}}";
         // It takes a while until it listens: told before, it would have ended by the signal.
+        let file = tempfile::NamedTempFile::new().unwrap();
         let script = format!("sleep 0.5; trap 'exit 4' HUP; echo '{listens}' >&2; sleep 1000 & wait");
+        std::fs::write(&file, script).unwrap();
+        // A shell cannot catch what was ignored when it was started, as nohup(1) has it.
+        let script = format!("exec env --default-signal=HUP sh {}", file.path().display());
         let ended = run(&script, Duration::from_secs(60), stop.clone()).await;
         assert_eq!(ended.verdict, RunVerdict::Incomplete, "{}", ended.what);
         let ended = run("sleep 1; exit 0", Duration::from_secs(60), stop).await;
