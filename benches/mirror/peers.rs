@@ -1,10 +1,12 @@
 //! The same work done by each program in turn.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -15,6 +17,7 @@ use crate::ceph::{CREDENTIALS, Ceph};
 use crate::{Outcome, bucket, number};
 
 const SMALL_BYTES: usize = 16 << 10;
+const TINY_BYTES: usize = 16;
 const LARGE: u64 = 20;
 const LARGE_BYTES: usize = 64 << 20;
 const RENAMED: u64 = 1_000;
@@ -137,18 +140,36 @@ impl Bench {
     }
 
     /// All against one copy: making one for each would take longer than everything else. So would the copy on a disk that s5cmd and aws
-    /// need to begin with: they are left out.
+    /// have between: it is written here.
     fn many(&self, keys: u64) -> Outcome<()> {
         let (live, spare) = (self.live.bucket(), self.spare.bucket());
         let source = bucket(&format!("{}/{live}", self.live.endpoint()))?;
-        self.fill(&source, 0..keys, 16, 0)?;
+        self.fill(&source, 0..keys, TINY_BYTES, 0)?;
+        for program in self.programs.iter().filter(|program| matches!(program, Program::S5cmd | Program::Aws)) {
+            self.fill_disk(*program, &live, keys)?;
+        }
         let first = self.measured(Program::Warmspare, &live, &spare)?;
         println!("\nfirst copy of {keys} × 16 B by warmspare: {:.1} s", first.wall);
-        let direct = self.programs.iter().filter(|program| !matches!(program, Program::S5cmd | Program::Aws));
-        let spares = direct.map(|program| (*program, spare.clone())).collect();
+        let spares = self.programs.iter().map(|program| (*program, spare.clone())).collect();
         // What a program remembers of its own copy it has to have seen once.
         self.all(&format!("no change among {keys} keys, the first time"), &live, &spares)?;
         self.all(&format!("no change among {keys} keys"), &live, &spares)
+    }
+
+    /// The files that `program` would have fetched. To s5cmd a file is as its object when it is not older, to aws when it is not newer;
+    /// both upload one that is newer than the object at the spare, which is written after this.
+    fn fill_disk(&self, program: Program, live: &str, keys: u64) -> Outcome<()> {
+        let disk = self.path(program, live);
+        for number in 0..keys {
+            let path = disk.join(key(number));
+            std::fs::create_dir_all(path.parent().ok_or("a key is in a folder")?)?;
+            let mut file = std::fs::File::create(&path)?;
+            file.write_all(&content(number, 0, TINY_BYTES))?;
+            if program == Program::Aws {
+                file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000))?;
+            }
+        }
+        Ok(())
     }
 
     fn spares(&self) -> BTreeMap<Program, String> {
