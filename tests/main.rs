@@ -39,6 +39,7 @@ mod proof;
 mod reach;
 mod recipients;
 mod refusals;
+mod reload;
 mod report;
 mod report_objects;
 mod rights;
