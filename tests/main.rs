@@ -18,6 +18,7 @@ mod export_process;
 mod floating;
 mod gate;
 mod golden;
+mod hung;
 mod jobs;
 mod keeper;
 mod kept;
