@@ -37,7 +37,7 @@ async fn open_with(
     credentials: Option<&Reference>,
 ) -> Result<(Keys, VaultReader<Keys>), Error> {
     let config = &here.config;
-    let keys = opened(here, key, credentials).await?.under(&here.permit);
+    let keys = opened(here, key, credentials).await?;
     let reader = VaultReader::new(keys.clone(), &config.system, config.vault.signers.clone());
     let reader = reader.spooling_in(here.site.state.clone());
     reader.check_format().await?;
@@ -50,7 +50,8 @@ async fn opened(here: &Here, key: &str, credentials: Option<&Reference>) -> Resu
     let runtime = tokio::runtime::Handle::current();
     let open = move || {
         let _entered = runtime.enter();
-        Ok::<_, Error>(Keys::open(&asked.site.vault, asked.resolve(&key, credentials.as_ref())?)?)
+        let credentials = asked.resolve(&key, credentials.as_ref())?;
+        Ok::<_, Error>(Keys::open(&asked.site.vault, credentials)?.under(&asked.permit))
     };
     blocking::apart(&format!("the vault at {}", here.config.vault.url), open).await
 }
