@@ -13,6 +13,7 @@
 //! compose. docs/ARCHITECTURE.md is the map.
 
 // Base: what every room may use.
+pub mod blocking;
 pub mod clock;
 pub mod durable;
 pub mod error;

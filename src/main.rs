@@ -34,9 +34,17 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // The daemon and the demonstration end by themselves what they have begun.
+    if !arguments.ends_in_order()
+        && let Err(error) = process::end_with_groups()
+    {
+        eprintln!("error: this process cannot be told to end with what it starts: {error}");
+        return ExitCode::FAILURE;
+    }
     let done = runtime.block_on(cli::run(arguments));
     // A thread that waits for a network disk that is gone must not hold up a command that has its answer.
     runtime.shutdown_timeout(STRAGGLERS_MAX);
+    process::end_groups();
     match done {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(class)) => ExitCode::from(class.exit_code()),

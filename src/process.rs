@@ -1,8 +1,13 @@
-//! What this process leaves behind in memory: nothing that a core dump, a debugger or a freed block would show.
+//! What this process leaves behind: of programs it has started nothing ([`group`]), and in memory nothing that a core dump, a debugger or a
+//! freed block would show.
 //!
 //! Secrets live in types that wipe themselves. Three things those types cannot do are done here: no core is dumped and
 //! no other process of the same user may look inside; what libraries free without wiping is wiped by the allocator;
 //! and the stack that key arithmetic used is overwritten.
+
+mod group;
+
+pub use group::{Group, end_groups, end_with_groups};
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;

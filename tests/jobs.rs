@@ -247,7 +247,7 @@ async fn a_file_that_is_wrong_changes_nothing_and_a_good_one_is_taken_up_without
     until(&sites, "ams", "check", "runs by its new line", |job| !job["last"].is_null());
     sites.edit_configuration("system = \"app\"", "system = \"other\"");
     daemon.signal(Signal::HUP);
-    said("changes the system, the witness, the gate or the state folder");
+    said("changes the system, the names of the sites, the witness, the gate or the state folder");
     sites.edit_configuration("system = \"other\"", "system = \"app\"");
     // What runs is given what was read before, whatever is in the file.
     fs::write(sites.configuration(), "spoilt = 1\n").unwrap();

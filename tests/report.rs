@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::support::daemons::{JOBS, NAMES, Pair};
 use crate::support::sites::{Sites, shown};
 
 /// The report at `site` as JSON, held against its schema, and the exit code.
@@ -137,6 +138,50 @@ async fn jobs_that_this_site_remembers_are_in_its_report() {
     let (damaged, _) = report(&sites, "ams", &[]);
     let line = damaged["lines"].as_array().unwrap().iter().find(|line| line["key"] == "site.ams.jobs").unwrap();
     assert!(line["what"].as_str().unwrap().contains("is damaged") && line["grade"] == "unknown", "{line}");
+}
+
+/// With a witness a daemon that had died left the report of its own site FRESH, without a job in it.
+#[tokio::test]
+async fn a_site_whose_daemon_is_dead_says_so_and_when_it_has_been_silent_for_too_long_misses_a_target() {
+    let sites = Sites::filled().await;
+    target(&sites, "[targets]\nsilent = \"20s\"\n[jobs.check]\nat = \"@yearly\"");
+    for job in JOBS.iter().filter(|job| **job != "check") {
+        let text = fs::read_to_string(sites.configuration()).unwrap();
+        fs::write(sites.configuration(), format!("{text}\n[jobs.{job}]\nenabled = false\n")).unwrap();
+    }
+    let pair = Pair::over(sites);
+    pair.does("ams", &["witness", "init"]);
+    let [ams, _fra] = NAMES.map(|site| pair.start(site));
+    for site in NAMES {
+        pair.until_state(site, "STANDBY");
+    }
+    pair.does("ams", &["failover", "--first", "--yes", "ams"]);
+    pair.does("ams", &["capture"]);
+    pair.does("fra", &["restore"]);
+    pair.does("ams", &["jobs", "run", "check"]);
+    let sites = &pair.sites;
+    let alive = report(sites, "ams", &["--strict"]);
+    assert!(!keys(&alive.0).contains(&"daemon.absent") && alive.1 == Some(0), "{:#}", alive.0);
+    // Killed: it would say so itself otherwise.
+    ams.signal(rustix::process::Signal::KILL);
+    drop(ams);
+    let (dead, _) = report(sites, "ams", &["--strict"]);
+    let line = dead["lines"].as_array().unwrap().iter().find(|line| line["key"] == "daemon.absent").unwrap();
+    assert_eq!(line["what"], "no daemon runs at ams: nothing runs by itself");
+    assert!(dead["verdict"] != "fresh", "{dead:#}");
+    let job = &dead["sites"][0]["jobs"][0];
+    assert_eq!((job["name"].as_str(), job["runs_here"].as_bool()), (Some("check"), Some(true)), "{dead:#}");
+    let text = String::from_utf8(pair.command("ams", &["report"]).output().unwrap().stdout).unwrap();
+    assert!(text.contains("no daemon runs at ams: nothing runs by itself"), "{text}");
+    let begun = std::time::Instant::now();
+    let silent = loop {
+        let (told, code) = report(sites, "ams", &["--strict"]);
+        if code == Some(4) {
+            break told;
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{told:#}");
+    };
+    assert_eq!(keys(&silent)[0], "site.ams.silent", "{silent:#}");
 }
 
 #[tokio::test]

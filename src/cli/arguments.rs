@@ -35,6 +35,17 @@ pub struct Arguments {
     pub(super) command: Option<Command>,
 }
 
+impl Arguments {
+    /// Whether the command listens for the signals that end it, and ends what it has begun itself.
+    pub fn ends_in_order(&self) -> bool {
+        match &self.command {
+            Some(Command::Run | Command::Demo(_)) => true,
+            Some(Command::Capture(command)) => command.try_url.is_some(),
+            _ => false,
+        }
+    }
+}
+
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {

@@ -16,10 +16,11 @@ pub(super) async fn run(
     command: ReportCommand,
     clock: Arc<dyn Clock>,
 ) -> Result<Option<Class>, Error> {
-    let jobs = Jobs { config: &config, site: &site, clock: Arc::clone(&clock) }.known().await;
+    let (jobs, mut others) = Jobs { config: &config, site: &site, clock: Arc::clone(&clock) }.known().await;
     let here = preflight::from_witness(config, &site).await?;
     let counting = if command.without_objects { Counting::Rows } else { Counting::RowsAndObjects };
-    let report = report::make(&here, &*clock, jobs, notify::lines(&here), counting).await;
+    others.extend(notify::lines(&here));
+    let report = report::make(&here, &*clock, jobs, others, counting).await;
     if let Some(file) = &command.prometheus {
         report::write_metrics(&report, file)?;
     }

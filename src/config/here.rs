@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::SecretString;
 
@@ -169,6 +170,9 @@ impl Explain for HereError {
 
 /// The file of the state folder that says how often this site was seen to be the spare.
 const SPARE_FILE: &str = "spare";
+/// How long somebody who looks who holds the site may hold it, on a machine that is busy, and how often that is waited for.
+const A_LOOK: Duration = Duration::from_millis(10);
+const LOOKS_MAX: u32 = 10;
 /// The file that says which site a host is.
 const SITE_FILE: &str = "/etc/warmspare/site";
 
@@ -357,7 +361,8 @@ impl Here {
         write().map_err(|source| HereError::State { path: path.clone(), source })
     }
 
-    /// Takes this site's operation lock: one operation at a time. `what` tells others who holds it.
+    /// Takes this site's operation lock: one operation at a time. `what` tells others who holds it. Whoever looks who does holds it for
+    /// a moment, too, and is waited for.
     ///
     /// # Errors
     /// [`HereError::Busy`] names the holder.
@@ -370,7 +375,15 @@ impl Here {
         durable::private_folder(folder).map_err(wrong(folder))?;
         let path = folder.join("operation.lock");
         let note = format!("{what}, process {}", std::process::id());
-        if let Some(lock) = FileLock::try_take(&path, &note).map_err(wrong(&path))? {
+        let mut lock = FileLock::try_take(&path, &note).map_err(wrong(&path))?;
+        for _ in 0..LOOKS_MAX {
+            if lock.is_some() {
+                break;
+            }
+            std::thread::sleep(A_LOOK);
+            lock = FileLock::try_take(&path, &note).map_err(wrong(&path))?;
+        }
+        if let Some(lock) = lock {
             // Where nobody knows who is live, this site may well be it.
             if self.live.is_some() && !self.is_live() {
                 self.mark_spare()?;
@@ -379,5 +392,35 @@ impl Here {
         }
         let holder = durable::read(&path).map_err(wrong(&path))?.unwrap_or_default();
         Err(HereError::Busy { site: self.site.name.clone(), holder: String::from_utf8_lossy(&holder).into_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{FlockOperation, flock};
+
+    use super::super::validate::tests::sample;
+    use super::*;
+
+    /// A capture that began while the daemon looked who holds the site was refused, and named a process that had ended long ago.
+    #[test]
+    fn a_look_at_who_holds_the_site_is_no_operation() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::parse(Path::new("w.toml"), &sample()).unwrap();
+        let live = config.live.clone().unwrap();
+        let mut here = Here::new(config, &live).unwrap();
+        here.site.state = folder.path().to_owned();
+        drop(here.lock("capture").unwrap());
+        let look = std::fs::File::open(folder.path().join("operation.lock")).unwrap();
+        flock(&look, FlockOperation::NonBlockingLockShared).unwrap();
+        let ends = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            drop(look);
+        });
+        let held = here.lock("restore").unwrap();
+        ends.join().unwrap();
+        let busy = here.lock("verify").unwrap_err().to_string();
+        assert!(busy.contains("another operation is under way") && busy.contains("restore, process"), "{busy}");
+        drop(held);
     }
 }

@@ -99,22 +99,25 @@ pub(super) async fn carry_out(place: Place, job: Job, orders: Orders) -> Ended {
     let (Some(output), Some(errors)) = (child.stdout.take(), child.stderr.take()) else {
         return failed("its output cannot be read".to_owned());
     };
-    let printed = tokio::spawn(printed(output));
+    let mut printed = tokio::spawn(printed(output));
     let (listens, listening) = watch::channel(false);
-    let mut told = tokio::spawn(relay(job.name.clone(), errors, listens));
+    let (says, last) = watch::channel(Last::default());
+    let mut told = tokio::spawn(relay(job.name.clone(), errors, listens, says));
     let group = child.id();
     let (status, given_up) = wait(&mut child, &job, orders, listening).await;
-    let last = match tokio::time::timeout(LAST_WORDS, &mut told).await {
-        Ok(last) => last,
-        Err(_) => {
-            // Something it started holds its output, so the group is still there.
-            signal(group, Signal::KILL);
-            told.await
+    if tokio::time::timeout(LAST_WORDS, &mut told).await.is_err() {
+        // Something it started holds its output, so the group is still there.
+        signal(group, Signal::KILL);
+        if tokio::time::timeout(LAST_WORDS, &mut told).await.is_err() {
+            // Or what does has left the group: what it says is its own.
+            tracing::warn!(job = %job.name, "a process that the run has left behind holds its output; it is not listened to any more");
+            told.abort();
         }
-    };
-    let last = last.unwrap_or_default();
-    let printed = tokio::time::timeout(LAST_WORDS, printed).await;
-    let printed: Option<Value> = printed.ok().and_then(Result::ok).and_then(|text| serde_json::from_slice(&text).ok());
+    }
+    let last = last.borrow().clone();
+    let text = tokio::time::timeout(LAST_WORDS, &mut printed).await;
+    printed.abort();
+    let printed: Option<Value> = text.ok().and_then(Result::ok).and_then(|text| serde_json::from_slice(&text).ok());
     match status {
         Ok(status) => ended(&job, status, given_up, last, printed.unwrap_or_default()),
         Err(error) => failed(format!("its end cannot be waited for: {error}")),
@@ -262,33 +265,32 @@ async fn printed(output: impl AsyncRead + Unpin) -> Vec<u8> {
 }
 
 /// What a run said last.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Last {
     error: Option<String>,
     warning: Option<String>,
 }
 
 /// Passes on what a run says: log lines as such, words to a person as they are; and whether it listens for SIGHUP.
-async fn relay(job: String, errors: ChildStderr, listens: watch::Sender<bool>) -> Last {
-    let mut last = Last::default();
+async fn relay(job: String, errors: ChildStderr, listens: watch::Sender<bool>, says: watch::Sender<Last>) {
     let mut lines = BufReader::new(errors).lines();
     loop {
         let line = match lines.next_line().await {
             Ok(Some(line)) => line,
-            Ok(None) => return last,
+            Ok(None) => return,
             Err(error) => {
                 tracing::warn!(job, "what it says cannot be read: {error}");
-                return last;
+                return;
             }
         };
         match Said::of(&line) {
             Said { level: Level::Error, text } => {
                 tracing::error!(job, "{text}");
-                last.error = Some(text);
+                says.send_modify(|last| last.error = Some(text));
             }
             Said { level: Level::Warning, text } => {
                 tracing::warn!(job, "{text}");
-                last.warning = Some(text);
+                says.send_modify(|last| last.warning = Some(text));
             }
             Said { level: Level::Word, text } => tracing::info!(job, "{text}"),
             // For us alone.
@@ -471,5 +473,22 @@ mod tests {
         let (_keep, stop) = never();
         let ended = run("sleep 1000 & exit 0", Duration::from_secs(60), stop).await;
         assert_eq!(ended.verdict, RunVerdict::Done);
+    }
+
+    /// A program that a run had started became a daemon of its own, which no signal to the group reaches, and held the run's output: the
+    /// job stayed `running` until somebody ended that.
+    #[tokio::test]
+    async fn a_process_in_a_session_of_its_own_does_not_hold_up_the_end_either() {
+        let (_keep, stop) = never();
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("pid");
+        let left =
+            format!("setsid sh -c 'echo $$ > {0}; exec sleep 1000' & while ! [ -s {0} ]; do :; done", mark.display());
+        let script = format!("echo 'error: no such key' >&2; {left}; exit 1");
+        let ended = tokio::time::timeout(Duration::from_secs(60), run(&script, Duration::from_secs(50), stop)).await;
+        let pid = std::fs::read_to_string(mark).unwrap().trim().parse().ok().and_then(Pid::from_raw).unwrap();
+        kill_process(pid, Signal::KILL).unwrap();
+        let ended = ended.expect("the run is waited for as long as somebody holds its output");
+        assert_eq!((ended.verdict, ended.what.as_str()), (RunVerdict::Failed, "no such key"));
     }
 }

@@ -12,8 +12,9 @@ use crate::config::{Config, Here};
 use crate::durable::FileLock;
 use crate::error::{Class, Error, Explain};
 use crate::jobs::{Book, Moment, Pause, Run, RunVerdict, Standing, Start};
-use crate::report::OwnJobs;
-use crate::report::freshness::Unread;
+use crate::preflight;
+use crate::report::freshness::{Unread, daemon_absent};
+use crate::report::{Line, OwnJobs};
 use crate::schedule::{Job, Role};
 use crate::site::daemon::words::JobAsk;
 use crate::site::daemon::{DaemonError, Reached, machine, only_one};
@@ -135,7 +136,7 @@ impl Jobs<'_> {
         match self.daemon(&here).jobs().await {
             Ok(jobs) => Ok((jobs, true)),
             Err(DaemonError::None { .. }) => {
-                let moment = self.moment();
+                let moment = self.moment_by(self.live().await.as_deref());
                 let mut book = Book::default();
                 for job in self.config.schedule.jobs() {
                     if let Some(record) = crate::jobs::JobRecord::load(&here.site.state, &job.name)? {
@@ -148,18 +149,31 @@ impl Jobs<'_> {
         }
     }
 
-    /// How each stands, for a report: nothing where neither a daemon runs nor one ever did.
-    pub async fn known(&self) -> OwnJobs {
+    /// How each stands, for a report: nothing where neither a daemon runs nor one ever did. Where one did and none does, that is said.
+    pub async fn known(&self) -> (OwnJobs, Vec<Line>) {
         match self.standings().await {
-            Ok((_, false)) if self.here().is_ok_and(|here| !here.site.state.join("jobs").exists()) => None,
-            Ok((standings, _)) => Some(Ok(standings)),
-            Err(error) => Some(Err(Unread { what: error.to_string(), next: error.next_step() })),
+            Ok((_, false)) if self.here().is_ok_and(|here| !here.site.state.join("jobs").exists()) => {
+                (None, Vec::new())
+            }
+            Ok((standings, false)) => (Some(Ok(standings)), vec![daemon_absent(self.site)]),
+            Ok((standings, true)) => (Some(Ok(standings)), Vec::new()),
+            Err(error) => (Some(Err(Unread { what: error.to_string(), next: error.next_step() })), Vec::new()),
         }
     }
 
-    /// Without a daemon the role is what `live` says; with a witness nobody can say.
+    /// Who is live where no daemon says it: what the configuration says, or the witness said last.
+    async fn live(&self) -> Option<String> {
+        let here = preflight::from_witness(self.config.clone(), self.site).await;
+        here.ok().and_then(|here| here.live)
+    }
+
+    /// Without a daemon the role is what `live` says.
     fn moment(&self) -> Moment {
-        let role = match &self.config.live {
+        self.moment_by(self.config.live.as_deref())
+    }
+
+    fn moment_by(&self, live: Option<&str>) -> Moment {
+        let role = match live {
             Some(live) if live == self.site => Role::Live,
             Some(_) => Role::Spare,
             None => Role::Between,

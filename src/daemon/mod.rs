@@ -57,6 +57,8 @@ const QUESTIONS_MAX: usize = 16;
 struct Daemon {
     config: Config,
     here: Here,
+    /// The same, for whoever holds the lease.
+    accepted: watch::Sender<Here>,
     clock: Arc<dyn Clock>,
     seat: Option<Seat>,
     schedule: Schedule,
@@ -91,7 +93,11 @@ pub async fn run(config: Config, name: &str, clock: Arc<dyn Clock>) -> Result<()
     let book = open_book(&here, &config.schedule, clock.now())?;
     let alarm = Alarm::new(&here, &clock)?;
     let (config, text) = reload::accept(&config.path, &state)?;
-    let lease = config.witness.as_ref().map(|_| Lease::begin(&here, &clock, alarm.page())).transpose()?;
+    // What holds is what is written down as accepted, also when the file has changed since it was read first.
+    let here = Here::led(config.clone(), name, config.live.clone())?;
+    let accepted = watch::Sender::new(here.clone());
+    let begin = || Lease::begin(accepted.subscribe(), &clock, alarm.page());
+    let lease = config.witness.as_ref().map(|_| begin()).transpose()?;
     let seat = lease.as_ref().map(|lease| lease.seat(name));
     let listener = listen(&state).map_err(machine(&socket(&state).display().to_string()))?;
     let (jobs, asked) = mpsc::channel(QUESTIONS_MAX);
@@ -105,6 +111,7 @@ pub async fn run(config: Config, name: &str, clock: Arc<dyn Clock>) -> Result<()
         alarm,
         config,
         here,
+        accepted,
         clock,
         seat,
         book,

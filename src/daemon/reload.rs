@@ -81,9 +81,9 @@ impl Daemon {
 
     fn changed(&mut self, text: &str) -> Result<(), Error> {
         let fixed = |config: &Config| {
-            let site = config.site(&self.here.site.name);
+            let (site, other) = (config.site(&self.here.site.name), config.other(&self.here.site.name));
             let site = site.map(|site| (site.state.clone(), format!("{:?} {:?}", site.gate, site.witness)));
-            (site, format!("{:?}", config.witness), config.system.clone())
+            (site, other.map(|other| other.name.clone()), format!("{:?}", config.witness), config.system.clone())
         };
         let config = Config::parse(&self.config.path, text)?;
         if fixed(&config) != fixed(&self.config) {
@@ -91,6 +91,7 @@ impl Daemon {
         }
         let here = Here::led(config.clone(), &self.here.site.name, config.live.clone())?;
         write(&here.site.state, text)?;
+        self.accepted.send_replace(here.clone());
         self.here = here;
         self.schedule = config.schedule.clone();
         self.config = config;
@@ -115,7 +116,7 @@ impl Daemon {
 #[derive(Debug, thiserror::Error)]
 enum ReloadError {
     /// What it changes is decided when a daemon begins.
-    #[error("{path} changes the system, the witness, the gate or the state folder")]
+    #[error("{path} changes the system, the names of the sites, the witness, the gate or the state folder")]
     Fixed { path: PathBuf },
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinHandle;
 
+use crate::blocking;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::Error;
@@ -81,7 +82,8 @@ async fn write(config: Config, site: &str, clock: Arc<dyn Clock>, jobs: Vec<JobS
         // Nothing was captured yet; and it may be the folder that a disk is to be mounted on.
         return Ok(());
     }
-    let signer = here.signing_key()?;
+    let asked = here.clone();
+    let signer = blocking::apart("the signing key", move || Ok::<_, Error>(asked.signing_key()?)).await?;
     let state = here.vault_state();
     let keeping = StatusKeeping { system: &here.config.system, site, signer: &signer, state: &state };
     let change = |record: &mut StatusRecord| record.jobs = jobs;

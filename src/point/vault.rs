@@ -1,5 +1,6 @@
 //! The vault as one site opens it, makes it and probes it.
 
+use crate::blocking;
 use crate::clock::Clock;
 use crate::config::Here;
 use crate::config::address::VaultUrl;
@@ -36,11 +37,23 @@ async fn open_with(
     credentials: Option<&Reference>,
 ) -> Result<(Keys, VaultReader<Keys>), Error> {
     let config = &here.config;
-    let keys = Keys::open(&here.site.vault, here.resolve(key, credentials)?)?.under(&here.permit);
+    let keys = opened(here, key, credentials).await?;
     let reader = VaultReader::new(keys.clone(), &config.system, config.vault.signers.clone());
     let reader = reader.spooling_in(here.site.state.clone());
     reader.check_format().await?;
     Ok((keys, reader))
+}
+
+/// A secret's program and a folder on a network disk may take for ever: whoever waits can give up, and go on with what else there is.
+async fn opened(here: &Here, key: &str, credentials: Option<&Reference>) -> Result<Keys, Error> {
+    let (asked, key, credentials) = (here.clone(), key.to_owned(), credentials.cloned());
+    let runtime = tokio::runtime::Handle::current();
+    let open = move || {
+        let _entered = runtime.enter();
+        let credentials = asked.resolve(&key, credentials.as_ref())?;
+        Ok::<_, Error>(Keys::open(&asked.site.vault, credentials)?.under(&asked.permit))
+    };
+    blocking::apart(&format!("the vault at {}", here.config.vault.url), open).await
 }
 
 /// What `vault init` came to.

@@ -8,6 +8,8 @@ use crate::units::Span;
 
 /// The longest a server, a store or a secret's program may take to answer.
 pub const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// For work that blocks its thread: longer than a secret's program has, so that its own limit says which.
+const BLOCKING_MAX: Duration = Duration::from_secs(35);
 /// The longest a look may take that reads data: an export, what a restore would replace.
 pub const READING_MAX: Duration = Duration::from_secs(120);
 
@@ -72,7 +74,7 @@ pub async fn blocking<T: Send + 'static, E: Into<Error> + Send + 'static>(
             Err(ended) => Err(LimitError::Stopped { what: what.to_owned(), why: ended.to_string() }.into()),
         }
     };
-    within(ANSWER_MAX, what, ended).await
+    within(BLOCKING_MAX, what, ended).await
 }
 
 /// Whether `folder` answers at all. Asked before anything else is: a folder on a network disk that is gone holds whoever

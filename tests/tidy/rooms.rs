@@ -3,8 +3,20 @@
 use super::source::{Findings, Source, line_of, named, read, sources};
 
 /// What every room may use. Among themselves these know no order.
-const BASE: [&str; 11] =
-    ["clock", "durable", "error", "failpoint", "https", "keys", "observe", "permit", "process", "stream", "units"];
+const BASE: [&str; 12] = [
+    "blocking",
+    "clock",
+    "durable",
+    "error",
+    "failpoint",
+    "https",
+    "keys",
+    "observe",
+    "permit",
+    "process",
+    "stream",
+    "units",
+];
 /// In the order of src/lib.rs, which is the order in which data passes through them. Each may import those before it.
 const ROOMS: [&str; 17] = [
     "schedule",

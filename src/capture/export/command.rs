@@ -7,12 +7,11 @@
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
 use super::error::Error;
-use crate::process::quoted;
+use crate::process::{Group, quoted};
 
 /// The longest a command may take.
 pub const TIME_MAX: Duration = Duration::from_secs(300);
@@ -30,8 +29,8 @@ const PASSED_ON: [&str; 6] = ["PATH", "HOME", "USER", "LOGNAME", "TZ", "XDG_RUNT
 /// than [`OUTPUT_BYTES_MAX`], or takes longer than `time_max`.
 pub async fn output(name: &str, words: &[String], time_max: Duration) -> Result<Vec<u8>, Error> {
     let fail = |what: String| Error::Command { name: name.to_owned(), what };
-    let mut group = Group::start(words).map_err(fail)?;
-    let ran = tokio::time::timeout(time_max, group.run()).await;
+    let mut running = Running::start(words).map_err(fail)?;
+    let ran = tokio::time::timeout(time_max, running.run()).await;
     let (status, printed, complaint) =
         ran.map_err(|_| fail(format!("did not end within {} s", time_max.as_secs())))?.map_err(fail)?;
     match status {
@@ -41,22 +40,22 @@ pub async fn output(name: &str, words: &[String], time_max: Duration) -> Result<
     }
 }
 
-/// A command and all it started; killed together when dropped before its end.
-struct Group {
+/// A command under way; killed with all it started when dropped before its end.
+struct Running {
     child: Child,
-    leader: Option<Pid>,
+    group: Group,
 }
 
-impl Group {
+impl Running {
     fn start(words: &[String]) -> Result<Self, String> {
         let (program, arguments) = words.split_first().ok_or("has no words")?;
         let mut command = Command::new(program);
         command.args(arguments).env_clear().env("LC_ALL", "C.UTF-8");
         command.envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let child = command.spawn().map_err(|error| format!("cannot be started: `{program}`: {error}"))?;
-        let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        Ok(Group { child, leader })
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let started = Group::spawn(&mut command);
+        let (child, group) = started.map_err(|error| format!("cannot be started: `{program}`: {error}"))?;
+        Ok(Running { child, group })
     }
 
     async fn run(&mut self) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), String> {
@@ -69,19 +68,8 @@ impl Group {
             return Err(format!("printed more than {} MiB", OUTPUT_BYTES_MAX >> 20));
         }
         let status = self.child.wait().await.map_err(|error| format!("cannot be waited for: {error}"))?;
-        // Reaped: from here on the number may belong to somebody else.
-        self.leader = None;
+        self.group.ended();
         Ok((status, printed, complaint))
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(leader) = self.leader
-            && let Err(errno) = kill_process_group(leader, Signal::KILL)
-        {
-            tracing::warn!(pid = leader.as_raw_nonzero().get(), %errno, "a command's processes may have stayed behind");
-        }
     }
 }
 

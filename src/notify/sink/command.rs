@@ -3,12 +3,11 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use crate::notify::NotifyError;
-use crate::process::quoted;
+use crate::process::{Group, quoted};
 
 /// For all of it.
 const TIME_MAX: Duration = Duration::from_secs(30);
@@ -20,8 +19,8 @@ const PASSED_ON: [&str; 6] = ["PATH", "HOME", "USER", "LOGNAME", "TZ", "XDG_RUNT
 pub(super) async fn run(name: &str, words: &[String], message: &[u8]) -> Result<(), NotifyError> {
     let program = words.first().cloned().unwrap_or_default();
     let fail = |what: String| NotifyError::Command { sink: name.to_owned(), program: program.clone(), what };
-    let mut group = Group::start(words).map_err(|error| fail(format!("cannot be started: {error}")))?;
-    let ran = tokio::time::timeout(TIME_MAX, group.run(message)).await;
+    let mut running = Running::start(words).map_err(|error| fail(format!("cannot be started: {error}")))?;
+    let ran = tokio::time::timeout(TIME_MAX, running.run(message)).await;
     let ran = ran.map_err(|_| fail(format!("did not end within {} s", TIME_MAX.as_secs())))?;
     match ran.map_err(|error| fail(format!("cannot be talked to: {error}")))? {
         (status, _) if status.success() => Ok(()),
@@ -29,22 +28,21 @@ pub(super) async fn run(name: &str, words: &[String], message: &[u8]) -> Result<
     }
 }
 
-/// A program and all it started; killed together when dropped before its end.
-struct Group {
+/// A program under way; killed with all it started when dropped before its end.
+struct Running {
     child: Child,
-    leader: Option<Pid>,
+    group: Group,
 }
 
-impl Group {
+impl Running {
     fn start(words: &[String]) -> std::io::Result<Self> {
         let (program, arguments) = words.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
         let mut command = Command::new(program);
         command.args(arguments).env_clear().env("LC_ALL", "C.UTF-8");
         command.envs(PASSED_ON.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
-        let child = command.spawn()?;
-        let leader = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        Ok(Group { child, leader })
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let (child, group) = Group::spawn(&mut command)?;
+        Ok(Running { child, group })
     }
 
     async fn run(&mut self, message: &[u8]) -> std::io::Result<(std::process::ExitStatus, String)> {
@@ -71,19 +69,8 @@ impl Group {
         };
         let ((), complaint) = tokio::try_join!(tell, listen)?;
         let status = self.child.wait().await?;
-        // Reaped: from here on the number may belong to somebody else.
-        self.leader = None;
+        self.group.ended();
         Ok((status, quoted(&complaint)))
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(leader) = self.leader
-            && let Err(errno) = kill_process_group(leader, Signal::KILL)
-        {
-            tracing::warn!(pid = leader.as_raw_nonzero().get(), %errno, "processes of a notify command may have stayed behind");
-        }
     }
 }
 

@@ -12,6 +12,8 @@ mod site;
 #[cfg(test)]
 mod tests;
 
+pub use site::daemon_absent;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -417,6 +419,14 @@ fn age(now: Timestamp, at: Timestamp) -> Duration {
 /// What is dated from further in the future than a minute was dated by a clock that is wrong: its age is not known.
 fn is_future(now: Timestamp, at: Timestamp) -> bool {
     at.duration_since(now) > SignedDuration::from_mins(1)
+}
+
+/// Says so: one alarm, however much of it there is.
+fn apart(facts: &Facts, what: String, lines: &mut Vec<Line>) {
+    if !lines.iter().any(|line| line.key == "clock.apart") {
+        let next = format!("Compare the clocks of {} and {}; let NTP set both.", facts.site, facts.other);
+        lines.push(line("clock.apart", Grade::Unknown, what, next));
+    }
 }
 
 pub(super) fn span(seconds: u64) -> Span {

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::{
-    Facts, Grade, Line, Loss, Measure, PointFacts, Rehearsal, Reread, SourceAt, VaultFacts, age, is_future, line,
-    measure, span,
+    Facts, Grade, Line, Loss, Measure, PointFacts, Rehearsal, Reread, SourceAt, VaultFacts, age, apart, is_future,
+    line, measure, span,
 };
 use crate::config::SourceName;
 use crate::vault::v1::{BucketVerdict, ProofRecord, Verdict};
@@ -156,12 +156,18 @@ fn told(facts: &Facts, vault: &VaultFacts, points: &Points, lines: &mut Vec<Line
             lines.push(line(key, Grade::Missed, what, rehearse(facts)));
         }
     }
-    if let Some(point) = vault.points.last()
-        && is_future(facts.at, point.captured_at)
-    {
-        let what = format!("recovery point {} was captured in the future: {}", point.id, point.captured_at);
-        let next = format!("Compare the clocks of {} and {}; let NTP set both.", facts.site, point.writer);
-        lines.push(line("clock.apart", Grade::Unknown, what, next));
+    from_the_future(facts, vault, points, lines);
+}
+
+/// Nothing is said of the age of a point from the future, so that it is said that there is one.
+fn from_the_future(facts: &Facts, vault: &VaultFacts, points: &Points, lines: &mut Vec<Line>) {
+    let measured = points.sources.iter().flat_map(|source| [&source.newest, &source.proven]);
+    let measured = [&points.newest, &points.proven].into_iter().chain(measured);
+    let measured = measured.filter_map(|measure| Some((measure.point.clone()?, measure.captured_at?)));
+    let newest = vault.points.last().map(|point| (point.id.to_string(), point.captured_at));
+    let mut dated = newest.into_iter().chain(measured);
+    if let Some((point, at)) = dated.find(|(_, at)| is_future(facts.at, *at)) {
+        apart(facts, format!("recovery point {point} was captured in the future: {at}"), lines);
     }
 }
 

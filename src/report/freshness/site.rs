@@ -2,8 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Facts, Grade, Line, SiteAt, VaultFacts, age, job, line, span, unread_line};
+use super::{Facts, Grade, Line, SiteAt, VaultFacts, age, apart, is_future, job, line, span, unread_line};
 use crate::vault::v1::StatusRecord;
+
+/// The line of a site at which a daemon has run once, and none does.
+pub fn daemon_absent(site: &str) -> Line {
+    let what = format!("no daemon runs at {site}: nothing runs by itself");
+    line("daemon.absent", Grade::Attention, what, "Start it: `warmspare run`; see its log for why it ended.")
+}
 
 pub(super) fn look(facts: &Facts, vault: &VaultFacts, known: bool, lines: &mut Vec<Line>) -> Vec<SiteAt> {
     let sites = [&facts.site, &facts.other];
@@ -22,7 +28,14 @@ fn of_site(facts: &Facts, vault: &VaultFacts, known: bool, site: &str, lines: &m
         None => None,
     };
     let was_read = matches!(vault.statuses.get(site), Some(Ok(_)));
-    if known && was_read && !is_here {
+    let ahead = status.filter(|status| is_future(facts.at, status.written_at));
+    if let Some(status) = ahead.filter(|_| known) {
+        let what = format!("{site} has said something of itself in the future: {}", status.written_at);
+        apart(facts, what, lines);
+    }
+    // Who looks lives, unless it is a person who does.
+    let may_be_dead = !is_here || facts.others.iter().any(|line| line.key == "daemon.absent");
+    if known && was_read && may_be_dead && ahead.is_none() {
         silent(facts, site, status, lines);
     }
     if let Some(status) = status {

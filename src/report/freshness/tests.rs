@@ -382,6 +382,33 @@ fn a_site_that_says_nothing_any_more_is_told_by_the_other() {
     assert_eq!(told(&own), "Fresh", "who looks lives");
 }
 
+/// A proven point of a clock that was three days ahead hid for three days that nothing was proven any more; so did the last word of a
+/// site, that it had died.
+#[test]
+fn nothing_from_the_future_hides_what_is_late() {
+    let three_days = 3 * 24 * 60;
+    let proven = with_vault(|vault| {
+        let mut ahead = point(11, -three_days);
+        ahead.proofs.push(proof(&ahead, 60, ProofVerdict::Equal));
+        vault.points = vec![ahead, point(12, 43)];
+    });
+    assert_eq!(
+        told(&proven),
+        "Unknown\nUnknown clock.apart: recovery point 3-11 was captured in the future: 2026-11-25T04:00:00Z"
+    );
+    for site in ["fra", "ams"] {
+        let said =
+            with_vault(|vault| drop(vault.statuses.insert(site.to_owned(), Ok(Some(status(site, -three_days))))));
+        let what = format!("{site} has said something of itself in the future: 2026-11-25T04:00:00Z");
+        assert_eq!(told(&said), format!("Unknown\nUnknown clock.apart: {what}"));
+    }
+    let both = with_vault(|vault| {
+        vault.points.push(point(13, -three_days));
+        vault.statuses.insert("fra".to_owned(), Ok(Some(status("fra", -three_days))));
+    });
+    assert_eq!(told(&both).matches("clock.apart").count(), 1, "one alarm, however much is wrong: {}", told(&both));
+}
+
 #[test]
 fn a_point_from_the_future_is_not_taken_for_fresh_without_a_word() {
     let ahead = with_vault(|vault| vault.points.push(point(13, -10)));

@@ -141,11 +141,14 @@ pub struct Seat {
 }
 
 impl Lease {
-    /// Puts up the gate of the site, closed, with what it shows as `/metrics`, and begins to drive its lease. The caller holds the lock of [`only_one`].
+    /// Puts up the gate of the site, closed, with what it shows as `/metrics`, and begins to drive its lease. The caller holds the lock of [`only_one`],
+    /// and puts into `accepted` what it reads again later: final points and goings-live are by what was read last. Witness, gate, names and
+    /// state folder are those of the beginning.
     ///
     /// # Errors
     /// When there is no witness, no gate, or something of this machine is not to be had.
-    pub fn begin(here: &Here, clock: &Arc<dyn Clock>, page: Page) -> Result<Self, Error> {
+    pub fn begin(accepted: watch::Receiver<Here>, clock: &Arc<dyn Clock>, page: Page) -> Result<Self, Error> {
+        let here = &accepted.borrow().clone();
         let witness = here.config.witness.as_ref();
         let witness = witness.ok_or_else(|| RunError::NoWitness { file: here.config.path.clone() })?;
         let name = &here.site.name;
@@ -157,7 +160,7 @@ impl Lease {
         let mut gate = Gate::put_up_showing(&listen, sign.clone(), Arc::clone(clock), page)?;
         tracing::info!(http = %gate.http, agent = ?gate.agent, "the gate of {name} is up, and closed");
         let (grant, permit) = Permit::limited(Arc::clone(clock), request_max(timing));
-        let driving = drive(parts(here, timing, clock, &tested, (writer, grant, permit)))?;
+        let driving = drive(parts(accepted, timing, clock, &tested, (writer, grant, permit)))?;
         let testing = tested.keep_testing(here.site.clone(), timing.renew_every()).boxed();
         let gate_ended = gate.ended().boxed();
         Ok(Lease { driving, gate, gate_ended, sign, ttl: timing.ttl(), testing })
@@ -288,12 +291,13 @@ pub fn only_one(here: &Here) -> Result<FileLock, RunError> {
 }
 
 fn parts(
-    here: &Here,
+    accepted: watch::Receiver<Here>,
     timing: Timing,
     clock: &Arc<dyn Clock>,
     witness: &Arc<Tested>,
     (sign, grant, permit): (super::gate::SignWriter, crate::permit::Grant, Permit),
 ) -> Parts<Tested> {
+    let here = accepted.borrow().clone();
     let (system, us, them) = (here.config.system.clone(), here.site.name.clone(), here.other.name.clone());
     let runtime = Handle::current();
     Parts {
@@ -304,7 +308,7 @@ fn parts(
         alarm: Arc::new(SystemAlarm(Arc::clone(clock))),
         random: Box::new(random),
         witness: Arc::clone(witness),
-        application: Arc::new(Served { here: here.clone(), permit, clock: Arc::clone(clock), runtime }),
+        application: Arc::new(Served { accepted, permit, clock: Arc::clone(clock), runtime }),
         sign,
         grant,
     }

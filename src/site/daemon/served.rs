@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, LocalBoxFuture, ready};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::config::Here;
 use crate::error::{Class, Error, Explain};
@@ -55,8 +55,8 @@ impl Explain for ServedError {
 
 /// A site with sources.
 pub(super) struct Served {
-    /// The site, whose role is that of the lease.
-    pub(super) here: Here,
+    /// The site, whose role is that of the lease, by the configuration that was read last.
+    pub(super) accepted: watch::Receiver<Here>,
     /// The driver's own leave to write; it lasts until the final point is taken.
     pub(super) permit: Permit,
     pub(super) clock: SharedClock,
@@ -78,10 +78,10 @@ impl Application for Served {
     }
 
     fn drain(&self, term: Term) -> BoxFuture<'static, Result<Option<PointId>, Error>> {
-        if self.here.config.sources().is_empty() {
+        let (here, clock, runtime) = (self.live_in(term), Arc::clone(&self.clock), self.runtime.clone());
+        if here.config.sources().is_empty() {
             return GateOnly.drain(term);
         }
-        let (here, clock, runtime) = (self.live_in(term), Arc::clone(&self.clock), self.runtime.clone());
         in_its_thread("the final point", runtime, move || final_point(here, clock).boxed_local()).boxed()
     }
 
@@ -92,8 +92,9 @@ impl Application for Served {
 
 impl Served {
     fn live_in(&self, term: Term) -> Here {
-        let live = Some(self.here.site.name.clone());
-        Here { live, ..self.here.clone() }.in_term(term.0).under(self.permit.clone())
+        let here = self.accepted.borrow().clone();
+        let live = Some(here.site.name.clone());
+        Here { live, ..here }.in_term(term.0).under(self.permit.clone())
     }
 }
 
