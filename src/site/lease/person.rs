@@ -67,7 +67,7 @@ impl Lease {
         let has_released = self.write.is_some_and(|write| write.kind == WriteKind::Release);
         self.phase = match self.phase {
             Phase::Restoring(_) | Phase::Ready(_) => Phase::Standby,
-            Phase::Waiting(Restored { own: true, .. }, _) => Phase::Released,
+            Phase::Waiting(restored @ Restored { own: true, .. }, _) => self.back_from(restored),
             Phase::Waiting(restored, _) => Phase::Ready(restored),
             Phase::Draining(held, _) if !has_released => Phase::Closed { held, undoing: false },
             _ => return self.not_now(Command::Cancel),

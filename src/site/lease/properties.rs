@@ -251,3 +251,83 @@ fn a_site_that_is_told_the_right_things_goes_live() {
     assert!(site.lease.gate_is_open(later(19)) && !site.lease.gate_is_open(later(20)), "50 s after it was sent");
     assert!(site.lease.permits(later(14), ttl / 12) && !site.lease.permits(later(15), ttl / 12));
 }
+
+/// A site that has let go of term 3, with its final point, for the other one.
+fn released() -> (Site, Seen) {
+    let mut site = Site::new();
+    site.lease = Lease::start(
+        Timing::default(),
+        Some(Durable { highest: Term(3), last: Name::Released, witness: Some(WitnessId(1)) }),
+        site.now,
+    );
+    site.disk = Some(site.lease.durable());
+    let standing = Standing::Released { to: Some(Side::Them), point: Some(PointId { term: 3, seq: 7 }) };
+    let (witness, ttl) = (WitnessId(1), Duration::from_secs(60));
+    let seen = Seen { revision: Revision(5), witness, term: Term(3), standing, seq: 1, nonce: Nonce(1), ttl };
+    site.happens(10, Happens::Told(What::Tick));
+    site.happens(10, Happens::Answered(Answer::Record(seen), true));
+    assert_eq!(site.lease.name(), Name::Released);
+    (site, seen)
+}
+
+const TAKE_BACK: Happens = Happens::Told(What::Command(Command::Acquire { if_term: None, pace: Pace::Wait }));
+
+/// The other site took it before this one had read so, and a person said at the same time to take it back. This site stayed
+/// RELEASED: no command led out of that, and what the other site let go later was taken with the data of before.
+#[test]
+fn a_lease_that_is_taken_back_too_late_is_the_other_sites_and_nothing_is_left_to_take_back() {
+    let (_, seen) = released();
+    let (standing, nonce) = (Standing::Held(Side::Them), Nonce(2));
+    let taken = Seen { revision: Revision(6), term: Term(4), standing, nonce, ..seen };
+    let standing = Standing::Released { to: Some(Side::Us), point: Some(PointId { term: 4, seq: 9 }) };
+    for later in [taken, Seen { revision: Revision(7), standing, ..taken }] {
+        // The write of the take-back is lost; or a read that was under way shows what happened before it is sent.
+        for is_reading in [false, true] {
+            let (mut site, _) = released();
+            if is_reading {
+                site.happens(20_000, Happens::Told(What::Tick));
+            }
+            site.happens(10, TAKE_BACK);
+            if !is_reading {
+                assert_eq!(site.lease.name(), Name::Acquiring);
+                site.happens(10, Happens::Answered(Answer::Lost, true));
+            }
+            site.happens(10, Happens::Answered(Answer::Record(later), true));
+            assert_eq!((site.lease.name(), site.lease.highest()), (Name::Standby, Term(4)));
+            site.happens(10, TAKE_BACK);
+            assert_eq!(site.lease.name(), Name::Standby, "its data is of the term before");
+            site.happens(10, Happens::Told(What::Command(Command::Restore)));
+            assert_eq!(site.lease.name(), Name::Restoring);
+        }
+    }
+}
+
+/// Told by the other site's gate before the record was read.
+#[test]
+fn who_hears_of_a_later_term_from_the_other_site_has_nothing_to_take_back() {
+    let says = || Happens::Told(What::PeerSays { highest: Term(4), witness: Some(WitnessId(1)) });
+    let (mut site, _) = released();
+    site.happens(10, says());
+    assert_eq!(site.lease.name(), Name::Standby);
+
+    let (mut site, _) = released();
+    site.happens(20_000, Happens::Told(What::Tick));
+    site.happens(10, TAKE_BACK);
+    site.happens(10, says());
+    assert_eq!(site.lease.name(), Name::Waiting);
+    site.happens(10, Happens::Told(What::Command(Command::Cancel)));
+    assert_eq!(site.lease.name(), Name::Standby);
+}
+
+/// As a process left it that had not been mended: RELEASED, with the other site's term.
+#[test]
+fn a_site_that_was_left_released_in_the_other_sites_term_is_its_spare() {
+    let theirs = [Standing::Held(Side::Them), Standing::Released { to: Some(Side::Us), point: None }];
+    for standing in theirs {
+        let (mut site, seen) = released();
+        site.happens(20_000, Happens::Told(What::Tick));
+        let seen = Seen { revision: Revision(6), standing, ..seen };
+        site.happens(10, Happens::Answered(Answer::Record(seen), true));
+        assert_eq!((site.lease.name(), site.lease.highest()), (Name::Standby, Term(3)));
+    }
+}

@@ -32,6 +32,8 @@ pub(super) enum Rule {
     ReopenSameTerm,
     /// What was restored is of the term that is taken over from.
     RestoredLastTerm,
+    /// What was let go is taken back only as long as no later term was seen.
+    TakeBackOwnTerm,
     /// The highest numbered record is never pruned.
     KeepHighest,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::{
     Action, Answer, Command, Durable, Event, Held, Lease, Name, Nonce, PeerRequest, Phase, Proposal, RequestId,
-    Restored, Revision, Rule, Seen, Standing, Taking, Term, What, step,
+    Restored, Revision, Rule, Seen, Standing, Taking, Term, Watch, What, step,
 };
 use super::instants::{NOW, may_serve, pass};
 use super::scenario::{Scenario, Store};
@@ -115,6 +115,15 @@ impl Site {
             site.lease.phase = Phase::Closed { held, undoing: false };
             site.disk.last = Name::Closed;
         }
+        site
+    }
+
+    /// One that has let go, with its final point, and read that.
+    pub fn released(rules: &Scenario, seen: Seen) -> Self {
+        let last = Name::Released;
+        let mut site = Site::new(rules, Durable { highest: seen.term, last, witness: Some(seen.witness) });
+        site.lease.watch = Some(Watch { seen, since: NOW });
+        (site.data, site.nonces) = ((seen.term, true), 1);
         site
     }
 
