@@ -76,6 +76,13 @@ fn what_was_let_go_is_taken_back_only_while_nobody_took_it() {
 }
 
 #[test]
+fn a_handing_over_given_up_opens_nothing_that_was_never_started() {
+    let people = People { switch_back: true, give_up: true, ..TAKE };
+    let scenario = even().called("handed on, given up").people(people).crashes([0, 1]);
+    holds(&scenario.revisions(2), &["B is told to give that up", "B opens"]);
+}
+
+#[test]
 fn a_promise_of_the_other_site_carries_a_holder_over_a_silent_witness() {
     holds(&even().called("promises").people(TAKE).peers().revisions(2), &["B opens", "the promise arrives"]);
 }

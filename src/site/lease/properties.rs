@@ -105,13 +105,16 @@ struct Site {
     /// When anything was last sent that can make the lease longer.
     sent: Option<BootInstant>,
     opened: usize,
+    /// The term in which what is served was last started.
+    started: Option<Term>,
 }
 
 impl Site {
     fn new() -> Self {
         let (lease, now) =
             (Lease::start(Timing::default(), None, BootInstant(Duration::ZERO)), BootInstant(Duration::ZERO));
-        Site { lease, now, nonce: 100, disk: None, asked: None, written: None, plea: None, sent: None, opened: 0 }
+        let (disk, asked, written, plea, sent) = (None, None, None, None, None);
+        Site { lease, now, nonce: 100, disk, asked, written, plea, sent, opened: 0, started: None }
     }
 
     fn happens(&mut self, after_ms: u64, what: Happens) {
@@ -161,6 +164,9 @@ impl Site {
         assert_eq!(restarted(self.disk), restarted(Some(lease.durable())), "what a restart depends on is saved");
         self.lease = lease;
         self.opened += usize::from(lease.name() == Name::Live && before.name() != Name::Live);
+        if before.name() == Name::Starting && matches!(what, What::Done(Done::Started)) {
+            self.started = before.term();
+        }
         self.check(before, what);
     }
 
@@ -203,6 +209,7 @@ impl Site {
         if lease.name() == Name::Live && before.name() != Name::Live {
             let done = matches!(what, What::Done(Done::Started | Done::Unfenced));
             assert!(done, "live without the application having been looked at: {what:?}");
+            assert_eq!(self.started, lease.term(), "live in a term in which nothing was ever started");
         }
         assert!(
             !matches!(lease.name(), Name::Waiting | Name::Acquiring) || !lease.has_drill(),
@@ -329,5 +336,41 @@ fn a_site_that_was_left_released_in_the_other_sites_term_is_its_spare() {
         let seen = Seen { revision: Revision(6), standing, ..seen };
         site.happens(10, Happens::Answered(Answer::Record(seen), true));
         assert_eq!((site.lease.name(), site.lease.highest()), (Name::Standby, Term(3)));
+    }
+}
+
+/// Nothing could be started, as the vault was away; the final point could not be taken for the same reason, and the operator gave the
+/// handing over up. The gate opened: roles without login, sequences not jumped, and that for good.
+#[test]
+fn a_handing_over_that_is_given_up_before_anything_was_started_does_not_open_the_gate() {
+    let command = |command| Happens::Told(What::Command(command));
+    for is_restarted in [false, true] {
+        let (mut site, seen) = released();
+        let release = Command::Release { to: Some(Side::Them) };
+        for what in [TAKE_BACK, Happens::Answered(Answer::Won(Revision(6)), true), command(release)] {
+            site.happens(10, what);
+        }
+        assert_eq!(site.lease.name(), Name::Draining);
+        if is_restarted {
+            site.happens(10, Happens::Restarted);
+            site.happens(10, Happens::Told(What::Tick));
+            let (standing, nonce) = (Standing::Held(Side::Us), Nonce(2));
+            let ours = Seen { revision: Revision(6), term: Term(4), standing, nonce, ..seen };
+            site.happens(10, Happens::Answered(Answer::Record(ours), true));
+            site.happens(10, Happens::Answered(Answer::Won(Revision(7)), true));
+            assert_eq!(site.lease.name(), Name::Draining);
+        }
+        site.happens(10, command(Command::Cancel));
+        assert_eq!(site.lease.name(), Name::Starting);
+        site.happens(10, Happens::Told(What::Done(Done::Unfenced)));
+        assert!(!site.lease.gate_is_open(site.now));
+        site.happens(10, Happens::Told(What::Done(Done::Started)));
+        assert!(site.lease.gate_is_open(site.now));
+        // It has been live: what is under way there is only closed down, and that is undone.
+        site.happens(10, command(release));
+        site.happens(10, command(Command::Cancel));
+        assert_eq!(site.lease.name(), Name::Closed);
+        site.happens(10, Happens::Told(What::Done(Done::Unfenced)));
+        assert!(site.lease.gate_is_open(site.now));
     }
 }

@@ -34,6 +34,8 @@ pub(super) enum Rule {
     RestoredLastTerm,
     /// What was let go is taken back only as long as no later term was seen.
     TakeBackOwnTerm,
+    /// Who gave up a handing over before what is served was started has it started.
+    StartBeforeOpen,
     /// The highest numbered record is never pruned.
     KeepHighest,
 }

@@ -68,8 +68,10 @@ pub struct People {
     pub early: bool,
     /// At A: take back what was released.
     pub take_back: bool,
-    /// At B: hand over to A, after it was live.
+    /// At B: hand over to A, after it took the lease.
     pub switch_back: bool,
+    /// At either: give a handing over up.
+    pub give_up: bool,
     /// At A: fence, and lift it; once.
     pub fence: bool,
     /// At A: rejoin as the spare, restore and take by waiting.
@@ -87,6 +89,7 @@ impl Scenario {
             early: false,
             take_back: false,
             switch_back: false,
+            give_up: false,
             fence: false,
             rejoin: false,
         };

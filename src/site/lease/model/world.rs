@@ -96,6 +96,9 @@ impl World {
     fn opened(&mut self, site: usize) -> Result<(), Wrong> {
         let here = &mut self.sites[site];
         let Some(term) = here.lease.term() else { return Err("a site without a term is live") };
+        if here.started != Some(term) {
+            return Err("a site opened without having been started");
+        }
         let (of, is_whole) = here.data;
         if of != term && Term(of.0 + 1) != term {
             return Err("a site opened with the data of an earlier term");
@@ -355,12 +358,15 @@ impl World {
         let wait = Command::Acquire { if_term: None, pace: Pace::Wait };
         let force = Command::Acquire { if_term: None, pace: Pace::Force };
         let people = rules.people;
-        let (is_a, name, term) = (site == A, here.lease.name(), here.lease.highest());
+        let (is_a, name) = (site == A, here.lease.name());
         let to = Some(Side::Them);
         let told = match name {
             Name::Live if is_a && people.hand_over => command("A is told to hand over", Command::Release { to }),
-            Name::Live if !is_a && people.switch_back && term == Term(2) => {
+            Name::Live | Name::Starting if !is_a && people.switch_back => {
                 command("B is told to hand over", Command::Release { to })
+            }
+            Name::Draining if people.give_up => {
+                command(["A is told to give that up", "B is told to give that up"][site], Command::Cancel)
             }
             Name::Live | Name::Closed if is_a && people.fence && here.fences == 0 => {
                 command("A is told to fence", Command::Fence)
