@@ -152,6 +152,8 @@ struct Held {
 struct Drain {
     to: Option<Side>,
     closed_at: BootInstant,
+    /// Whether what is served was started in this term. Otherwise nothing opens before it is.
+    started: bool,
     /// The final point, once everything is quiet.
     drained: Option<Option<PointId>>,
 }

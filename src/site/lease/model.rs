@@ -28,6 +28,7 @@ const RATES: [[u64; 2]; 3] = [[2, 2], [2, 3], [3, 2]];
 const NOBODY: People = Scenario::plain("").people;
 const TAKE: People = People { take: true, ..NOBODY };
 const SWITCH: People = People { hand_over: true, restore: true, ..NOBODY };
+const BACK: People = People { take_back: true, switch_back: true, ..NOBODY };
 
 /// A lease of three ticks and a wait of as many for clocks at 2:3.
 fn drifting() -> Scenario {
@@ -64,6 +65,21 @@ fn a_takeover_by_waiting_never_meets_a_holder_that_still_believes() {
 #[test]
 fn a_planned_switch_has_no_moment_with_two_sites_and_loses_nothing() {
     holds(&even().called("planned switch").people(SWITCH), &["B opens", "the final point is taken"]);
+}
+
+#[test]
+fn what_was_let_go_is_taken_back_only_while_nobody_took_it() {
+    let taken_back = even().people(People { take_back: true, ..SWITCH });
+    holds(&taken_back.called("switch, taken back"), &["A is told to take back", "A opens", "B opens"]);
+    let too_late = even().called("taken back too late").people(BACK).released().revisions(5);
+    holds(&too_late, &["A is told to take back", "the final point is taken"]);
+}
+
+#[test]
+fn a_handing_over_given_up_opens_nothing_that_was_never_started() {
+    let people = People { switch_back: true, give_up: true, ..TAKE };
+    let scenario = even().called("handed on, given up").people(people).crashes([0, 1]);
+    holds(&scenario.revisions(2), &["B is told to give that up", "B opens"]);
 }
 
 #[test]

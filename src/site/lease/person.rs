@@ -1,8 +1,8 @@
 //! What a person decides, and how the work ends that a decision began.
 
 use super::{
-    Action, Command, Done, Drain, Held, Lease, Name, Pace, Phase, Proof, Refusal, Restored, Side, Standing, Taking,
-    Term, Turn, Why, WriteKind,
+    Action, Command, Done, Drain, Held, Lease, Name, Pace, Phase, Proof, Refusal, Restored, Rule, Side, Standing,
+    Taking, Term, Turn, Why, WriteKind,
 };
 use crate::vault::layout::PointId;
 
@@ -67,13 +67,22 @@ impl Lease {
         let has_released = self.write.is_some_and(|write| write.kind == WriteKind::Release);
         self.phase = match self.phase {
             Phase::Restoring(_) | Phase::Ready(_) => Phase::Standby,
-            Phase::Waiting(Restored { own: true, .. }, _) => Phase::Released,
+            Phase::Waiting(restored @ Restored { own: true, .. }, _) => self.back_from(restored),
             Phase::Waiting(restored, _) => Phase::Ready(restored),
-            Phase::Draining(held, _) if !has_released => Phase::Closed { held, undoing: false },
+            Phase::Draining(held, drain) if !has_released => self.keep_on(held, drain, turn),
             _ => return self.not_now(Command::Cancel),
         };
         self.reopen_if_valid(turn);
         Ok(())
+    }
+
+    /// The lease that was to be handed over is kept. What was never started is started before anything opens.
+    fn keep_on(&self, held: Held, drain: Drain, turn: &mut Turn) -> Phase {
+        if drain.started || !self.keeps(Rule::StartBeforeOpen) {
+            return Phase::Closed { held, undoing: false };
+        }
+        turn.act(Action::StartApplication);
+        Phase::Starting(held)
     }
 
     fn begin_to_take(&mut self, if_term: Option<Term>, pace: Pace, turn: &mut Turn) -> Result<(), Refusal> {
@@ -110,7 +119,8 @@ impl Lease {
         let (Phase::Live(held) | Phase::Closed { held, .. } | Phase::Starting(held)) = self.phase else {
             return self.not_now(Command::Release { to });
         };
-        self.phase = Phase::Draining(held, Drain { to, closed_at: turn.at, drained: None });
+        let started = self.name() != Name::Starting;
+        self.phase = Phase::Draining(held, Drain { to, closed_at: turn.at, started, drained: None });
         self.plea = None;
         turn.act(Action::Drain);
         Ok(())

@@ -105,13 +105,16 @@ struct Site {
     /// When anything was last sent that can make the lease longer.
     sent: Option<BootInstant>,
     opened: usize,
+    /// The term in which what is served was last started.
+    started: Option<Term>,
 }
 
 impl Site {
     fn new() -> Self {
         let (lease, now) =
             (Lease::start(Timing::default(), None, BootInstant(Duration::ZERO)), BootInstant(Duration::ZERO));
-        Site { lease, now, nonce: 100, disk: None, asked: None, written: None, plea: None, sent: None, opened: 0 }
+        let (disk, asked, written, plea, sent) = (None, None, None, None, None);
+        Site { lease, now, nonce: 100, disk, asked, written, plea, sent, opened: 0, started: None }
     }
 
     fn happens(&mut self, after_ms: u64, what: Happens) {
@@ -161,6 +164,9 @@ impl Site {
         assert_eq!(restarted(self.disk), restarted(Some(lease.durable())), "what a restart depends on is saved");
         self.lease = lease;
         self.opened += usize::from(lease.name() == Name::Live && before.name() != Name::Live);
+        if before.name() == Name::Starting && matches!(what, What::Done(Done::Started)) {
+            self.started = before.term();
+        }
         self.check(before, what);
     }
 
@@ -203,6 +209,7 @@ impl Site {
         if lease.name() == Name::Live && before.name() != Name::Live {
             let done = matches!(what, What::Done(Done::Started | Done::Unfenced));
             assert!(done, "live without the application having been looked at: {what:?}");
+            assert_eq!(self.started, lease.term(), "live in a term in which nothing was ever started");
         }
         assert!(
             !matches!(lease.name(), Name::Waiting | Name::Acquiring) || !lease.has_drill(),
@@ -250,4 +257,120 @@ fn a_site_that_is_told_the_right_things_goes_live() {
     let later = |seconds| site.now + Duration::from_secs(seconds);
     assert!(site.lease.gate_is_open(later(19)) && !site.lease.gate_is_open(later(20)), "50 s after it was sent");
     assert!(site.lease.permits(later(14), ttl / 12) && !site.lease.permits(later(15), ttl / 12));
+}
+
+/// A site that has let go of term 3, with its final point, for the other one.
+fn released() -> (Site, Seen) {
+    let mut site = Site::new();
+    site.lease = Lease::start(
+        Timing::default(),
+        Some(Durable { highest: Term(3), last: Name::Released, witness: Some(WitnessId(1)) }),
+        site.now,
+    );
+    site.disk = Some(site.lease.durable());
+    let standing = Standing::Released { to: Some(Side::Them), point: Some(PointId { term: 3, seq: 7 }) };
+    let (witness, ttl) = (WitnessId(1), Duration::from_secs(60));
+    let seen = Seen { revision: Revision(5), witness, term: Term(3), standing, seq: 1, nonce: Nonce(1), ttl };
+    site.happens(10, Happens::Told(What::Tick));
+    site.happens(10, Happens::Answered(Answer::Record(seen), true));
+    assert_eq!(site.lease.name(), Name::Released);
+    (site, seen)
+}
+
+const TAKE_BACK: Happens = Happens::Told(What::Command(Command::Acquire { if_term: None, pace: Pace::Wait }));
+
+/// The other site took it before this one had read so, and a person said at the same time to take it back. This site stayed
+/// RELEASED: no command led out of that, and what the other site let go later was taken with the data of before.
+#[test]
+fn a_lease_that_is_taken_back_too_late_is_the_other_sites_and_nothing_is_left_to_take_back() {
+    let (_, seen) = released();
+    let (standing, nonce) = (Standing::Held(Side::Them), Nonce(2));
+    let taken = Seen { revision: Revision(6), term: Term(4), standing, nonce, ..seen };
+    let standing = Standing::Released { to: Some(Side::Us), point: Some(PointId { term: 4, seq: 9 }) };
+    for later in [taken, Seen { revision: Revision(7), standing, ..taken }] {
+        // The write of the take-back is lost; or a read that was under way shows what happened before it is sent.
+        for is_reading in [false, true] {
+            let (mut site, _) = released();
+            if is_reading {
+                site.happens(20_000, Happens::Told(What::Tick));
+            }
+            site.happens(10, TAKE_BACK);
+            if !is_reading {
+                assert_eq!(site.lease.name(), Name::Acquiring);
+                site.happens(10, Happens::Answered(Answer::Lost, true));
+            }
+            site.happens(10, Happens::Answered(Answer::Record(later), true));
+            assert_eq!((site.lease.name(), site.lease.highest()), (Name::Standby, Term(4)));
+            site.happens(10, TAKE_BACK);
+            assert_eq!(site.lease.name(), Name::Standby, "its data is of the term before");
+            site.happens(10, Happens::Told(What::Command(Command::Restore)));
+            assert_eq!(site.lease.name(), Name::Restoring);
+        }
+    }
+}
+
+/// Told by the other site's gate before the record was read.
+#[test]
+fn who_hears_of_a_later_term_from_the_other_site_has_nothing_to_take_back() {
+    let says = || Happens::Told(What::PeerSays { highest: Term(4), witness: Some(WitnessId(1)) });
+    let (mut site, _) = released();
+    site.happens(10, says());
+    assert_eq!(site.lease.name(), Name::Standby);
+
+    let (mut site, _) = released();
+    site.happens(20_000, Happens::Told(What::Tick));
+    site.happens(10, TAKE_BACK);
+    site.happens(10, says());
+    assert_eq!(site.lease.name(), Name::Waiting);
+    site.happens(10, Happens::Told(What::Command(Command::Cancel)));
+    assert_eq!(site.lease.name(), Name::Standby);
+}
+
+/// As a process left it that had not been mended: RELEASED, with the other site's term.
+#[test]
+fn a_site_that_was_left_released_in_the_other_sites_term_is_its_spare() {
+    let theirs = [Standing::Held(Side::Them), Standing::Released { to: Some(Side::Us), point: None }];
+    for standing in theirs {
+        let (mut site, seen) = released();
+        site.happens(20_000, Happens::Told(What::Tick));
+        let seen = Seen { revision: Revision(6), standing, ..seen };
+        site.happens(10, Happens::Answered(Answer::Record(seen), true));
+        assert_eq!((site.lease.name(), site.lease.highest()), (Name::Standby, Term(3)));
+    }
+}
+
+/// Nothing could be started, as the vault was away; the final point could not be taken for the same reason, and the operator gave the
+/// handing over up. The gate opened: roles without login, sequences not jumped, and that for good.
+#[test]
+fn a_handing_over_that_is_given_up_before_anything_was_started_does_not_open_the_gate() {
+    let command = |command| Happens::Told(What::Command(command));
+    for is_restarted in [false, true] {
+        let (mut site, seen) = released();
+        let release = Command::Release { to: Some(Side::Them) };
+        for what in [TAKE_BACK, Happens::Answered(Answer::Won(Revision(6)), true), command(release)] {
+            site.happens(10, what);
+        }
+        assert_eq!(site.lease.name(), Name::Draining);
+        if is_restarted {
+            site.happens(10, Happens::Restarted);
+            site.happens(10, Happens::Told(What::Tick));
+            let (standing, nonce) = (Standing::Held(Side::Us), Nonce(2));
+            let ours = Seen { revision: Revision(6), term: Term(4), standing, nonce, ..seen };
+            site.happens(10, Happens::Answered(Answer::Record(ours), true));
+            site.happens(10, Happens::Answered(Answer::Won(Revision(7)), true));
+            assert_eq!(site.lease.name(), Name::Draining);
+        }
+        site.happens(10, command(Command::Cancel));
+        assert_eq!(site.lease.name(), Name::Starting);
+        site.happens(10, Happens::Told(What::Done(Done::Unfenced)));
+        assert!(!site.lease.gate_is_open(site.now));
+        site.happens(10, Happens::Told(What::Done(Done::Started)));
+        assert!(site.lease.gate_is_open(site.now));
+        // It has been live: what is under way there is only closed down, and that is undone.
+        site.happens(10, command(release));
+        site.happens(10, command(Command::Cancel));
+        assert_eq!(site.lease.name(), Name::Closed);
+        site.happens(10, Happens::Told(What::Done(Done::Unfenced)));
+        assert!(site.lease.gate_is_open(site.now));
+    }
 }

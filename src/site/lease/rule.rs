@@ -32,6 +32,10 @@ pub(super) enum Rule {
     ReopenSameTerm,
     /// What was restored is of the term that is taken over from.
     RestoredLastTerm,
+    /// What was let go is taken back only as long as no later term was seen.
+    TakeBackOwnTerm,
+    /// Who gave up a handing over before what is served was started has it started.
+    StartBeforeOpen,
     /// The highest numbered record is never pruned.
     KeepHighest,
 }

@@ -23,8 +23,7 @@ impl Lease {
         match self.phase {
             Phase::Uninit => return,
             Phase::Fenced(_) if seen.term > self.highest => return self.overtaken(seen.term, turn),
-            // The one it was released for has it.
-            Phase::Released if seen.term > self.highest => self.phase = Phase::Standby,
+            Phase::Released if self.was_taken(&seen) => self.phase = Phase::Standby,
             Phase::Waiting(restored, Taking::Force { since, proof }) if sent >= since => {
                 self.ask_proof(restored, since, proof, seen, turn);
             }
@@ -33,6 +32,21 @@ impl Lease {
         self.witness = Some(seen.witness);
         self.highest = self.highest.max(seen.term);
         self.take_if_due(turn);
+    }
+
+    /// Whether somebody took what this site let go. Its own term is nobody else's to hold or to let go for this site; a file
+    /// that says otherwise forgot a term.
+    fn was_taken(&self, seen: &Seen) -> bool {
+        let is_theirs =
+            matches!(seen.standing, Standing::Held(Side::Them) | Standing::Released { to: Some(Side::Us), .. });
+        let is_same = seen.term == self.highest && self.keeps(Rule::TakeBackOwnTerm);
+        seen.term > self.highest || is_theirs && is_same
+    }
+
+    /// What a site is that takes nothing after all. What it let go is its own to take back as long as nobody took it.
+    pub(super) fn back_from(&self, restored: Restored) -> Phase {
+        let is_last = restored.term == self.highest || !self.keeps(Rule::TakeBackOwnTerm);
+        if restored.own && is_last { Phase::Released } else { Phase::Standby }
     }
 
     fn watch_only(&mut self, seen: Seen, since: BootInstant) {
@@ -85,7 +99,7 @@ impl Lease {
             return;
         }
         if let Err(refusal) = self.may_take(restored, &watch.seen) {
-            self.phase = if restored.own { Phase::Released } else { Phase::Standby };
+            self.phase = self.back_from(restored);
             return turn.act(Action::Refuse(refusal));
         }
         let is_due = match (watch.seen.standing, taking) {
@@ -177,8 +191,14 @@ impl Lease {
         match held {
             true if is_other => self.stop(Phase::Stale(Why::OtherWitness), Why::OtherWitness, turn),
             true if highest > self.highest => self.overtaken(highest, turn),
-            // A record of an earlier term is not believed from now on.
-            false if !is_other => self.highest = self.highest.max(highest),
+            false if !is_other => {
+                // Somebody took what it let go.
+                if self.phase == Phase::Released && highest > self.highest {
+                    self.phase = Phase::Standby;
+                }
+                // A record of an earlier term is not believed from now on.
+                self.highest = self.highest.max(highest);
+            }
             _ => {}
         }
     }

@@ -60,7 +60,7 @@ impl Lease {
 
     /// The last step of a handing over. Whatever was written before is known by then.
     pub(super) fn release_if_drained(&mut self, turn: &mut Turn) {
-        let Phase::Draining(held, Drain { to, closed_at, drained: Some(point) }) = self.phase else { return };
+        let Phase::Draining(held, Drain { to, closed_at, drained: Some(point), .. }) = self.phase else { return };
         let closed_for = turn.at.since(closed_at);
         let is_drained = closed_for >= self.timing.drain() || !self.keeps(Rule::CloseBeforeRelease);
         if self.asked.is_some() || self.write.is_some() || !is_drained {
@@ -201,7 +201,9 @@ impl Lease {
         match was {
             Name::Starting => self.acquired(held, turn),
             Name::Draining => {
-                self.phase = Phase::Draining(held, Drain { to: None, closed_at: turn.at, drained: None });
+                // Nobody knows any more whether it was.
+                let started = false;
+                self.phase = Phase::Draining(held, Drain { to: None, closed_at: turn.at, started, drained: None });
                 turn.act(Action::Drain);
             }
             _ => self.phase = Phase::Closed { held, undoing: false },

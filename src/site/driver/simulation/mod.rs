@@ -223,6 +223,9 @@ impl Run {
             }
             if open[site] && !self.was_open[site] {
                 let term = shown[site].term;
+                if !self.sites[site].has_started(term) {
+                    return Err(Wrong(format!("{} opens in term {term}, in which nothing was started", NAMES[site])));
+                }
                 let grows = self.opened.is_none_or(|(last, before)| before < term || (last, before) == (site, term));
                 if !grows {
                     return Err(Wrong(format!("{} opens in term {term} after {:?}", NAMES[site], self.opened)));

@@ -43,6 +43,8 @@ pub fn act(site: &mut Site, mood: Mood, rng: &mut Rng) {
         Name::Draining if is_whim => Ordered::Command(Command::Cancel),
         Name::Released if is_whim || mood == Mood::Mends => Ordered::Command(acquire),
         Name::Closed if is_whim => Ordered::Command(release),
+        // Handed on before anything was started, and perhaps that given up, too.
+        Name::Starting if mood == Mood::Wants(Name::Draining) => Ordered::Command(release),
         // It did not start: whoever has looked at it tries again.
         Name::Starting if status.work_error.is_some() => Ordered::Command(Command::Fence),
         Name::Fenced if rng.one_in(2) => Ordered::Command(Command::LiftFence),

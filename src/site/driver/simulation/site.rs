@@ -82,8 +82,10 @@ struct Broken;
 
 impl Explain for Broken {}
 
-/// Takes its time, and fails now and then.
-struct Slow(Place);
+/// Takes its time, and fails now and then. It knows the term in which it was last started.
+struct Slow(Place, Started);
+
+type Started = Arc<Mutex<Option<Term>>>;
 
 impl Slow {
     fn takes_a_while(&self, fails_in: u64) -> BoxFuture<'static, Result<(), Error>> {
@@ -106,8 +108,10 @@ impl Application for Slow {
         self.takes_a_while(5)
     }
 
-    fn start(&self, _: Term) -> BoxFuture<'static, Result<(), Error>> {
-        self.takes_a_while(20)
+    fn start(&self, term: Term) -> BoxFuture<'static, Result<(), Error>> {
+        let started = Arc::clone(&self.1);
+        let note = move |()| *started.lock().unwrap() = Some(term);
+        self.takes_a_while(20).map(|done| done.map(note)).boxed()
     }
 
     fn drain(&self, term: Term) -> BoxFuture<'static, Result<Option<PointId>, Error>> {
@@ -133,6 +137,7 @@ pub struct Site {
     place: Place,
     pub disk: Arc<Mutex<Disk>>,
     process: Option<Process>,
+    started: Started,
     pub sign: Sign,
     pub permit: Permit,
     /// When a process is started again, or goes on.
@@ -147,6 +152,7 @@ impl Site {
             place: Place { world: Arc::clone(world), site },
             disk: Arc::default(),
             process: None,
+            started: Arc::default(),
             sign: sign().1,
             permit: Permit::limited(Arc::new(Place { world: Arc::clone(world), site }), Duration::ZERO).1,
             away_until: 0,
@@ -174,7 +180,7 @@ impl Site {
             }),
             witness: Arc::new(Double::new(&self.place)),
             memory: Box::new(DiskOf(Arc::clone(&self.disk))),
-            application: Arc::new(Slow(self.place.clone())),
+            application: Arc::new(Slow(self.place.clone(), Arc::clone(&self.started))),
             sign: writer,
             grant,
         };
@@ -226,6 +232,11 @@ impl Site {
     /// Whether nothing of its process happens at `now`.
     pub fn is_away(&self, now: u64) -> bool {
         self.process.is_none() || now < self.away_until
+    }
+
+    /// Whether what is served here was started in `term`.
+    pub fn has_started(&self, term: Term) -> bool {
+        *self.started.lock().unwrap() == Some(term)
     }
 
     pub fn status(&self) -> Option<Status> {

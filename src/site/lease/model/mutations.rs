@@ -10,7 +10,7 @@ use super::super::Rule;
 use super::scenario::{People, Scenario, Store};
 use super::search::search;
 use super::world::World;
-use super::{NOBODY, SWITCH, TAKE, drifting, even};
+use super::{BACK, NOBODY, SWITCH, TAKE, drifting, even};
 
 const TWO: &str = "two sites are live";
 pub const OLD: &str = "a site opened with the data of an earlier term";
@@ -69,6 +69,11 @@ fn a_release_or_a_return_out_of_order_is_found() {
     breaks(even().people(SWITCH).called("M8 released before closing"), &[Rule::CloseBeforeRelease], TWO);
     let returns = even().people(People { switch_back: true, ..NOBODY }).taken().revisions(4);
     breaks(returns.called("CLOSED reopens under another term"), &[Rule::ReopenSameTerm], OLD);
+    let given_up = even().people(People { switch_back: true, give_up: true, ..TAKE }).revisions(2);
+    let harm = "a site opened without having been started";
+    breaks(given_up.called("open after a handing over given up"), &[Rule::StartBeforeOpen], harm);
+    let stuck = even().people(BACK).released().revisions(5);
+    breaks(stuck.called("stuck RELEASED: taken back in a later term"), &[Rule::TakeBackOwnTerm], OLD);
 }
 
 #[test]

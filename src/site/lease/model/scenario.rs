@@ -11,8 +11,7 @@ pub struct Scenario {
     pub timing: Timing,
     /// How far the clocks of A and B go while time passes once, in milliseconds.
     pub rates: [u64; 2],
-    /// B took over from A, which has not noticed yet.
-    pub is_taken: bool,
+    pub begins: Begins,
     pub broken: Broken,
     pub store: Store,
     /// How often the record may be written.
@@ -26,6 +25,17 @@ pub struct Scenario {
     pub writes: bool,
     /// A's clock may stand still: CLOCK_MONOTONIC in suspend.
     pub clock_stops: bool,
+}
+
+/// How a search begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begins {
+    /// A is live, and B the spare.
+    Held,
+    /// B took over from A, which has not noticed yet.
+    Taken,
+    /// A let go for B, and has not noticed yet that B took it.
+    Released,
 }
 
 /// What kind of place the witness is.
@@ -58,8 +68,10 @@ pub struct People {
     pub early: bool,
     /// At A: take back what was released.
     pub take_back: bool,
-    /// At B: hand over to A, after it was live.
+    /// At B: hand over to A, after it took the lease.
     pub switch_back: bool,
+    /// At either: give a handing over up.
+    pub give_up: bool,
     /// At A: fence, and lift it; once.
     pub fence: bool,
     /// At A: rejoin as the spare, restore and take by waiting.
@@ -77,6 +89,7 @@ impl Scenario {
             early: false,
             take_back: false,
             switch_back: false,
+            give_up: false,
             fence: false,
             rejoin: false,
         };
@@ -84,7 +97,7 @@ impl Scenario {
             name,
             timing: Timing::small(4, 1, 0),
             rates: [2, 2],
-            is_taken: false,
+            begins: Begins::Held,
             broken: Broken::none(),
             store: Store::Compares,
             revisions_max: 3,
@@ -121,7 +134,11 @@ impl Scenario {
     }
 
     pub fn taken(self) -> Self {
-        Scenario { is_taken: true, ..self }
+        Scenario { begins: Begins::Taken, ..self }
+    }
+
+    pub fn released(self) -> Self {
+        Scenario { begins: Begins::Released, ..self }
     }
 
     pub fn crashes(self, crashes: [u8; 2]) -> Self {

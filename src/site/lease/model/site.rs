@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use super::super::{
-    Action, Answer, Command, Durable, Event, Held, Lease, Name, Nonce, PeerRequest, Phase, Proposal, RequestId,
-    Restored, Revision, Rule, Seen, Standing, Taking, Term, What, step,
+    Action, Answer, Command, Done, Durable, Event, Held, Lease, Name, Nonce, PeerRequest, Phase, Proposal, RequestId,
+    Restored, Revision, Rule, Seen, Standing, Taking, Term, Watch, What, step,
 };
 use super::instants::{NOW, may_serve, pass};
 use super::scenario::{Scenario, Store};
@@ -33,6 +33,8 @@ pub struct Site {
     pub work: Work,
     /// The term whose data it has, and whether with the final point.
     pub data: (Term, bool),
+    /// The term in which what is served was last started.
+    pub started: Option<Term>,
     peers: bool,
 }
 
@@ -43,6 +45,16 @@ pub struct Work {
     pub unfencing: bool,
     pub draining: bool,
     pub proving: bool,
+}
+
+impl Work {
+    /// Gives up what is not wanted any more, as a driver does.
+    fn keep_wanted(&mut self, name: Name) {
+        self.starting &= name == Name::Starting;
+        self.unfencing &= name == Name::Closed;
+        self.draining &= name == Name::Draining;
+        self.proving &= name == Name::Waiting;
+    }
 }
 
 /// A request to the witness, or its answer.
@@ -93,6 +105,7 @@ impl Site {
             writes_for: None,
             work: Work::default(),
             data: (Term(1), false),
+            started: None,
             peers: rules.peers,
         }
     }
@@ -103,7 +116,7 @@ impl Site {
         let valid_until = Some(NOW + rules.timing.ttl());
         let held = Held { term: seen.term, seq: seen.seq, revision: seen.revision, valid_until };
         site.lease.phase = Phase::Live(held);
-        (site.data.0, site.nonces) = (seen.term, 1);
+        (site.data.0, site.started, site.nonces) = (seen.term, Some(seen.term), 1);
         site
     }
 
@@ -115,6 +128,15 @@ impl Site {
             site.lease.phase = Phase::Closed { held, undoing: false };
             site.disk.last = Name::Closed;
         }
+        site
+    }
+
+    /// One that has let go, with its final point, and read that.
+    pub fn released(rules: &Scenario, seen: Seen) -> Self {
+        let last = Name::Released;
+        let mut site = Site::new(rules, Durable { highest: seen.term, last, witness: Some(seen.witness) });
+        site.lease.watch = Some(Watch { seen, since: NOW });
+        (site.data, site.nonces) = ((seen.term, true), 1);
         site
     }
 
@@ -146,9 +168,9 @@ impl Site {
         self.lease = lease;
         actions.into_iter().for_each(|action| self.act(action, fresh));
         self.fences += u8::from(matches!(what, What::Command(Command::Fence)));
-        if before.name() == Name::Live && lease.name() != Name::Live && lease.name() != Name::Draining {
-            // A fence cuts what is under way short.
-            self.work = Work::default();
+        self.work.keep_wanted(lease.name());
+        if matches!((what, before.name()), (What::Done(Done::Started), Name::Starting)) {
+            self.started = before.term();
         }
         Ok(lease.name() == Name::Live && before.name() != Name::Live)
     }
@@ -175,8 +197,9 @@ impl Site {
     pub fn crash(&mut self, rules: &Scenario) -> Result<(), Wrong> {
         self.give_up();
         let (stray, nonces) = (self.stray, self.nonces);
-        let (data, crashes, fences) = (self.data, self.crashes.saturating_add(1), self.fences);
-        *self = Site { stray, nonces, data, crashes, fences, ..Site::new(rules, self.disk) };
+        let (data, started, crashes) = (self.data, self.started, self.crashes.saturating_add(1));
+        let fences = self.fences;
+        *self = Site { stray, nonces, data, started, crashes, fences, ..Site::new(rules, self.disk) };
         let is_open = self.lease.gate_is_open(NOW) && self.lease.keeps(Rule::StartClosed);
         if is_open { Err("a site is open when it starts") } else { Ok(()) }
     }

@@ -11,7 +11,7 @@ use super::world::World;
 /// Everything, except what only a false word of a person makes possible.
 fn anything(rates: [u64; 2]) -> Scenario {
     let people = People { hand_over: true, restore: true, early: true, take_back: true, switch_back: true, ..NOBODY };
-    let people = People { take: true, fence: true, rejoin: true, ..people };
+    let people = People { take: true, fence: true, rejoin: true, give_up: true, ..people };
     let crashes = [u8::MAX; 2];
     let plain = Scenario::plain("anything").timing(Timing::small(6, 1, 200));
     plain.people(people).rates(rates).crashes(crashes).peers().writes().revisions(u64::MAX)
@@ -31,7 +31,9 @@ pub fn walk(seed: u64, steps: usize) -> usize {
         }
         // Kills and people are rare, or nothing ever comes to anything.
         if random >> 40 & 15 > 0 {
-            next.retain(|(label, _)| !label.contains("killed") && !label.contains("is told to fence"));
+            next.retain(|(label, _)| {
+                !["killed", "is told to fence", "give that up"].iter().any(|rare| label.contains(rare))
+            });
         }
         let (label, result) = next.swap_remove((random % next.len() as u64) as usize);
         way.push(label);

@@ -6,7 +6,7 @@ use super::super::Rule;
 use super::mutations::{OLD, breaks};
 use super::scenario::{People, Scenario, Store};
 use super::walks::walk;
-use super::{NOBODY, RATES, SWITCH, TAKE, drifting, even, holds};
+use super::{BACK, NOBODY, RATES, SWITCH, TAKE, drifting, even, holds};
 
 #[test]
 #[ignore = "takes minutes; make chaos runs it"]
@@ -21,6 +21,8 @@ fn nothing_is_found_within_wider_bounds() {
     }
     let taken_back = People { take_back: true, early: true, ..SWITCH };
     holds(&even().called("switch, taken back").people(taken_back), &["the final point is taken"]);
+    let too_late = even().called("taken back too late").released().revisions(5);
+    holds(&too_late.people(People { restore: true, rejoin: true, ..BACK }), &["a restore ends", "A opens"]);
     let killed: Scenario = even().called("both killed").people(TAKE).crashes([1, 1]);
     holds(&killed, &["B opens"]);
     holds(&killed.called("both killed, with promises").peers().revisions(2), &["B opens"]);
@@ -35,8 +37,8 @@ fn nothing_is_found_within_wider_bounds() {
     holds(&promises.called("promised while acquiring").broken(&[Rule::NoPromiseWhileAcquiring]), &["B opens"]);
     let older = even().people(People { hand_over: true, take_back: true, ..TAKE }).revisions(4);
     breaks(older.called("an older restore goes live"), &[Rule::RestoredLastTerm], OLD);
-    let back = People { take_back: true, switch_back: true, ..SWITCH };
-    holds(&even().called("there and back").people(back).revisions(4), &["B opens", "A opens"]);
+    let back = People { hand_over: true, restore: true, ..BACK };
+    holds(&even().called("there and back").people(back).revisions(5), &["B opens", "A opens"]);
 }
 
 #[test]

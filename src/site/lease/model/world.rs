@@ -13,7 +13,7 @@ use super::super::{
     Answer, Command, Done, FenceProof, Name, Nonce, Pace, Proposal, Revision, Seen, Side, Standing, Term, What,
     WitnessId,
 };
-use super::scenario::{Scenario, Store};
+use super::scenario::{Begins, Scenario, Store};
 use super::search::{Worlds, Wrong};
 use super::site::{Message, Plea, Reply, Site};
 use crate::vault::layout::PointId;
@@ -61,19 +61,27 @@ impl Record {
 type Each<'a> = &'a mut dyn FnMut(&'static str, Result<World, Wrong>);
 
 impl World {
-    /// A is live and B the spare; or B has taken over from A.
     pub fn new(rules: &Scenario) -> Self {
-        let ttl = rules.timing.ttl();
-        let held =
-            |term, nonce| Proposal { term, standing: Standing::Held(Side::Us), seq: 1, nonce: Nonce(nonce), ttl };
-        let first = Record { revision: Revision(1), writer: A, proposal: held(Term(1), 0) };
-        let second = Record { revision: Revision(2), writer: B, proposal: held(Term(2), 2) };
+        let (ttl, held) = (rules.timing.ttl(), Standing::Held(Side::Us));
+        let record = |(revision, writer), term, standing, nonce| {
+            let proposal = Proposal { term: Term(term), standing, seq: 1, nonce: Nonce(nonce), ttl };
+            Record { revision: Revision(revision), writer, proposal }
+        };
+        let first = record((1, A), 1, held, 0);
         let world = |sites, record| World { sites, record, older: [None; 4], released: None };
-        if rules.is_taken {
-            let sites = [Site::expired(rules, first.seen_by(A)), Site::live(rules, second.seen_by(B))];
-            return world(sites, second);
+        match rules.begins {
+            Begins::Held => world([Site::live(rules, first.seen_by(A)), Site::spare(rules, first.seen_by(B))], first),
+            Begins::Taken => {
+                let second = record((2, B), 2, held, 2);
+                world([Site::expired(rules, first.seen_by(A)), Site::live(rules, second.seen_by(B))], second)
+            }
+            Begins::Released => {
+                let standing = Standing::Released { to: Some(Side::Them), point: Some(PointId { term: 1, seq: 1 }) };
+                let (second, third) = (record((2, A), 1, standing, 1), record((3, B), 2, held, 2));
+                let sites = [Site::released(rules, second.seen_by(A)), Site::live(rules, third.seen_by(B))];
+                World { released: Some(Term(1)), ..world(sites, third) }
+            }
         }
-        world([Site::live(rules, first.seen_by(A)), Site::spare(rules, first.seen_by(B))], first)
     }
 
     /// Hands an event to a site.
@@ -88,6 +96,9 @@ impl World {
     fn opened(&mut self, site: usize) -> Result<(), Wrong> {
         let here = &mut self.sites[site];
         let Some(term) = here.lease.term() else { return Err("a site without a term is live") };
+        if here.started != Some(term) {
+            return Err("a site opened without having been started");
+        }
         let (of, is_whole) = here.data;
         if of != term && Term(of.0 + 1) != term {
             return Err("a site opened with the data of an earlier term");
@@ -347,18 +358,21 @@ impl World {
         let wait = Command::Acquire { if_term: None, pace: Pace::Wait };
         let force = Command::Acquire { if_term: None, pace: Pace::Force };
         let people = rules.people;
-        let (is_a, name, term) = (site == A, here.lease.name(), here.lease.highest());
+        let (is_a, name) = (site == A, here.lease.name());
         let to = Some(Side::Them);
         let told = match name {
             Name::Live if is_a && people.hand_over => command("A is told to hand over", Command::Release { to }),
-            Name::Live if !is_a && people.switch_back && term == Term(2) => {
+            Name::Live | Name::Starting if !is_a && people.switch_back => {
                 command("B is told to hand over", Command::Release { to })
+            }
+            Name::Draining if people.give_up => {
+                command(["A is told to give that up", "B is told to give that up"][site], Command::Cancel)
             }
             Name::Live | Name::Closed if is_a && people.fence && here.fences == 0 => {
                 command("A is told to fence", Command::Fence)
             }
             Name::Fenced if is_a && people.fence => command("A is told to lift its fence", Command::LiftFence),
-            Name::Released if is_a && people.take_back && term == Term(1) => command("A is told to take back", wait),
+            Name::Released if is_a && people.take_back => command("A is told to take back", wait),
             Name::Fenced | Name::Stale if is_a && people.rejoin => command("A is told to rejoin", Command::Rejoin),
             Name::Standby if is_a && people.rejoin || !is_a && (people.early || here.has_read_release()) => {
                 command("a restore begins", Command::Restore)
