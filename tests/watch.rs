@@ -1,11 +1,12 @@
 //! Alarms by real daemons, told to a program that writes them down: what fails is told once and recalled once, a dead live site by the
 //! spare, and a job that did not run is as loud as one that failed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -88,6 +89,92 @@ async fn a_daemon_killed_while_it_tells_an_alarm_tells_it_once_more_rather_than_
         assert_eq!(of(&sites, "ams", "point.late"), vec!["raised"; times], "{step}");
         ams.end();
     }
+}
+
+/// What the daemon of a site remembers of alarms: their keys, and when it has last written them down, which every look does.
+fn remembered(sites: &Sites, site: &str) -> (Vec<String>, SystemTime) {
+    let file = sites.state(site).join("alarms.json");
+    let memory: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let keys = memory["alarms"].as_object().unwrap().keys().cloned().collect();
+    (keys, fs::metadata(&file).unwrap().modified().unwrap())
+}
+
+/// Waits until the daemon has looked so many times while that was, or was not, among its alarms.
+fn until_looked(sites: &Sites, site: &str, times: usize, alarm: &str, stands: bool) {
+    let (begun, mut looks) = (Instant::now(), BTreeSet::new());
+    while looks.len() < times {
+        let (keys, at) = remembered(sites, site);
+        if keys.iter().any(|key| key == alarm) == stands {
+            looks.insert(at);
+        }
+        assert!(begun.elapsed() < PATIENCE, "{keys:?}, {:?}", told(sites, site));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Of a vault that could not be read for one look the spare told that the live site was alive, while it lay dead.
+#[tokio::test]
+async fn while_the_vault_is_away_nothing_is_told_to_be_over_and_afterwards_nothing_is_told_anew() {
+    let targets = "[targets]\npoint = \"10s\"\nsilent = \"20s\"\n";
+    let sites = sites(&format!("[jobs.capture]\nat = \"0 0 1 1 *\"\n{targets}")).await;
+    sites.run("ams", &["capture"]);
+    let ams = start(&sites, "ams");
+    let standing = ["point.late", "proof.late", "site.fra.silent"];
+    standing.iter().for_each(|key| until_told(&sites, "ams", key, "raised"));
+    let (known, away) = (told(&sites, "ams"), sites.path().join("away"));
+    fs::rename(sites.vault(), &away).unwrap();
+    until_looked(&sites, "ams", 4, "vault.unusable", true);
+    fs::rename(&away, sites.vault()).unwrap();
+    until_looked(&sites, "ams", 3, "vault.unusable", false);
+    assert_eq!(told(&sites, "ams"), known, "nobody knew better meanwhile");
+
+    // What stood all the time is over when that is seen.
+    sites.run("fra", &["restore"]);
+    ["proof.late", "site.fra.silent"].iter().for_each(|key| until_told(&sites, "ams", key, "recovered"));
+    sites.run("ams", &["capture"]);
+    until_told(&sites, "ams", "point.late", "recovered");
+    for key in standing {
+        assert_eq!(of(&sites, "ams", key)[..2], ["raised", "recovered"], "{key}");
+    }
+    ams.end();
+}
+
+/// Until its witness has answered a daemon that was started anew does not know its role, and so of no job whether it is to run.
+#[tokio::test]
+async fn a_job_that_fails_is_told_once_though_the_daemon_with_a_witness_is_started_anew() {
+    let jobs = "[jobs.capture]\nat = \"*/2 * * * * *\"\nretries = 0\n[targets]\nsilent = \"20s\"\n";
+    let pair = Pair::over(sites(jobs).await);
+    pair.does("ams", &["witness", "init"]);
+    let ams = pair.start("ams");
+    pair.until_state("ams", "STANDBY");
+    pair.does("ams", &["failover", "--first", "--yes", "ams"]);
+    let (sites, away) = (&pair.sites, pair.sites.path().join("away"));
+    until_told(sites, "ams", "point.late", "recovered");
+    fs::rename(sites.root("ams").join("etc"), &away).unwrap();
+    until_told(sites, "ams", "job.capture.failed", "raised");
+    let failures = || {
+        let jobs: Value = serde_json::from_str(&sites.run("ams", &["jobs", "--json"])).unwrap();
+        jobs.as_array().unwrap().iter().find(|job| job["name"] == "capture").unwrap()["failures"].as_u64().unwrap()
+    };
+    ams.end();
+    // Its record cannot be read for a while; the newest has the lowest number.
+    let records = fs::read_dir(pair.witness().join("lease")).unwrap().map(|entry| entry.unwrap().path());
+    let (known, newest) = (failures(), records.min().unwrap());
+    let record = fs::read(&newest).unwrap();
+    fs::write(&newest, "{").unwrap();
+    let ams = pair.start("ams");
+    until_looked(sites, "ams", 3, "witness.unusable", true);
+    fs::write(&newest, record).unwrap();
+    let begun = Instant::now();
+    while failures() < known + 3 {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(of(sites, "ams", "job.capture.failed"), ["raised"], "it stood all the time");
+    fs::rename(&away, sites.root("ams").join("etc")).unwrap();
+    until_told(sites, "ams", "job.capture.failed", "recovered");
+    assert_eq!(of(sites, "ams", "job.capture.failed"), ["raised", "recovered"]);
+    ams.end();
 }
 
 /// As the operator's guide has it.

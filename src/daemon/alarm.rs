@@ -13,7 +13,10 @@ use crate::config::Here;
 use crate::error::Error;
 use crate::jobs::Standing;
 use crate::notify::Watch;
-use crate::report::Line;
+use crate::report::alarms::witness_unusable;
+use crate::report::{Others, Subject};
+use crate::schedule::Role;
+use crate::site::daemon::Seat;
 use crate::site::gate::Page;
 
 /// From one look to the next when nothing happens, unless a target is shorter. Each reads the clear records of the vault.
@@ -31,7 +34,23 @@ pub(super) struct Seen {
     /// The jobs.
     pub(super) standings: Vec<Standing>,
     /// What others have to say.
-    pub(super) others: Vec<Line>,
+    pub(super) others: Others,
+}
+
+/// What a daemon in this role knows besides: that its witness cannot be used. Whoever has not heard of his witness yet cannot say that it
+/// can; nor can a site that is neither live nor the spare say of a job that all is well.
+pub(super) fn others(seat: Option<&Seat>, site: &str, role: Role, standings: &[Standing]) -> Others {
+    let mut others = Others::default();
+    if let Some(seat) = seat {
+        others.lines.extend(seat.witness_error().map(|error| witness_unusable(&error)));
+        if !seat.has_heard() {
+            others.unseen.add(Subject::Witness);
+        }
+    }
+    if role == Role::Between {
+        standings.iter().for_each(|job| others.unseen.add(Subject::job(site, &job.name)));
+    }
+    others
 }
 
 /// The watch of a site. Dropped, it ends: what nobody has confirmed is told by the next daemon.

@@ -39,7 +39,6 @@ use crate::durable::FileLock;
 use crate::error::{Error, Explain, chain};
 use crate::failpoint;
 use crate::jobs::{Book, HistoryError, JobRecord, Moment, Pause, Run, RunVerdict};
-use crate::report::alarms::witness_unusable;
 use crate::schedule::{Job, Role, Schedule};
 use crate::site::daemon::words::{JobAsk, Told};
 use crate::site::daemon::{Asked, Desk, Lease, Seat, Supervisor, listen, machine, only_one, serve, socket};
@@ -212,8 +211,7 @@ impl Daemon {
         let standings = self.book.standings(&self.schedule, &moment);
         let live = self.seat.as_ref().map_or_else(|| self.config.live.clone(), Seat::live);
         let here = Here { live, ..self.here.clone() };
-        let silent = self.seat.as_ref().and_then(Seat::witness_error);
-        let others = silent.iter().map(|error| witness_unusable(error)).collect();
+        let others = alarm::others(self.seat.as_ref(), &self.here.site.name, self.role, &standings);
         self.alarm.tell(Seen { here, standings: standings.clone(), others });
         self.teller.tell(&self.config, self.role, standings, moment.now);
     }

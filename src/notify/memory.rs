@@ -17,6 +17,7 @@ use crate::config::{SinkConfig, SinkKind, When};
 use crate::durable;
 use crate::failpoint;
 use crate::report::alarms::{Alarm, Severity};
+use crate::report::subject::{Subject, Unseen};
 
 /// The format of the file.
 const FORMAT: u32 = 1;
@@ -40,6 +41,12 @@ struct Raised {
     told: BTreeMap<String, Timestamp>,
     /// Sinks that could not take it.
     owed: BTreeSet<String>,
+    /// What it is about.
+    #[serde(default)]
+    subject: Subject,
+    /// The last look could not see whether it stands still.
+    #[serde(default)]
+    is_hidden: bool,
 }
 
 /// What is remembered of one sink.
@@ -134,8 +141,8 @@ impl Memory {
         Ok(())
     }
 
-    /// Takes in what holds at `now`.
-    pub fn see(&mut self, alarms: &[Alarm], sinks: &[SinkConfig], now: Timestamp) {
+    /// Takes in what holds at `now`. An alarm about what is `unseen` stays as it is: neither over nor told again.
+    pub fn see(&mut self, alarms: &[Alarm], unseen: &Unseen, sinks: &[SinkConfig], now: Timestamp) {
         for alarm in alarms {
             let patience = jiff::SignedDuration::try_from(alarm.patience.min(PATIENCE_MAX)).unwrap_or_default();
             let raised = self.alarms.entry(alarm.key.clone()).or_insert_with(|| Raised {
@@ -147,17 +154,21 @@ impl Memory {
                 cleared_at: None,
                 told: BTreeMap::new(),
                 owed: BTreeSet::new(),
+                subject: Subject::default(),
+                is_hidden: false,
             });
             // It got worse: that is news.
             if alarm.severity > raised.severity {
                 raised.told.clear();
             }
-            (raised.severity, raised.cleared_at) = (alarm.severity, None);
+            (raised.severity, raised.cleared_at, raised.is_hidden) = (alarm.severity, None, false);
+            raised.subject.clone_from(&alarm.subject);
             (raised.what, raised.next) = (alarm.what.clone(), alarm.next.clone());
         }
         for (key, raised) in &mut self.alarms {
             if raised.cleared_at.is_none() && !alarms.iter().any(|alarm| alarm.key == *key) {
-                raised.cleared_at = Some(now);
+                raised.is_hidden = unseen.has(&raised.subject);
+                raised.cleared_at = (!raised.is_hidden).then_some(now);
             }
         }
         let listens = |name: &String, when: When| {
@@ -240,9 +251,12 @@ impl Memory {
         self.sinks.iter().filter(|(_, sink)| sink.failures > 0)
     }
 
-    /// How many alarms stand.
-    pub fn standing(&self) -> impl Iterator<Item = (&String, Severity)> {
-        self.alarms.iter().filter(|(_, raised)| raised.cleared_at.is_none()).map(|(key, raised)| (key, raised.severity))
+    /// What stands at `now`, in a line each, the worst first: also what could not be seen, but nothing that has not stood long enough yet.
+    pub fn standing(&self, now: Timestamp) -> Vec<&str> {
+        let stands = |raised: &&Raised| raised.cleared_at.is_none() && !is_ahead(now, raised.tell_from, PATIENCE_MAX);
+        let mut standing: Vec<&Raised> = self.alarms.values().filter(stands).collect();
+        standing.sort_by_key(|raised| std::cmp::Reverse(raised.severity));
+        standing.into_iter().map(|raised| raised.what.as_str()).collect()
     }
 }
 
@@ -265,6 +279,9 @@ impl Raised {
         }
         if !sink.when.contains(&When::Alarm) || is_ahead(now, self.tell_from, PATIENCE_MAX) {
             return None;
+        }
+        if self.is_hidden {
+            return self.owed.contains(&sink.name).then_some(Change::Raised);
         }
         match told {
             None => Some(Change::Raised),
@@ -290,7 +307,12 @@ mod tests {
 
     fn alarm(key: &str, severity: Severity) -> Alarm {
         let (what, next) = (format!("{key} broke"), "Mend it.".to_owned());
-        Alarm { key: key.to_owned(), severity, what, next, patience: Duration::ZERO }
+        Alarm { key: key.to_owned(), severity, what, next, patience: Duration::ZERO, subject: Subject::Looking }
+    }
+
+    /// A look that saw everything.
+    fn seen() -> Unseen {
+        Unseen::default()
     }
 
     /// Everything that is due, as `key change`; the sink takes it.
@@ -307,7 +329,7 @@ mod tests {
         let late = [alarm("point.late", Severity::Critical)];
         let mut memory = Memory::default();
         let mut look = |alarms: &[Alarm], now: &str| {
-            memory.see(alarms, &sinks, at(now));
+            memory.see(alarms, &seen(), &sinks, at(now));
             told(&mut memory, &ops, now)
         };
         assert_eq!(look(&[], "00:00:00"), [""; 0]);
@@ -327,18 +349,18 @@ mod tests {
         let ops = sink("ops", &BOTH);
         let late = [alarm("point.late", Severity::Critical)];
         let mut memory = Memory::load(folder.path()).unwrap();
-        memory.see(&late, std::slice::from_ref(&ops), at("00:00:00"));
+        memory.see(&late, &seen(), std::slice::from_ref(&ops), at("00:00:00"));
         assert_eq!(memory.due(&ops, at("00:00:00")).len(), 1);
         memory.save(folder.path()).unwrap();
         // Killed after the sink took it and before that was written down.
         let mut memory = Memory::load(folder.path()).unwrap();
-        memory.see(&late, std::slice::from_ref(&ops), at("00:01:00"));
+        memory.see(&late, &seen(), std::slice::from_ref(&ops), at("00:01:00"));
         assert_eq!(told(&mut memory, &ops, "00:01:00"), ["point.late Raised"]);
         memory.save(folder.path()).unwrap();
         let mut memory = Memory::load(folder.path()).unwrap();
-        memory.see(&late, std::slice::from_ref(&ops), at("00:02:00"));
+        memory.see(&late, &seen(), std::slice::from_ref(&ops), at("00:02:00"));
         assert_eq!(told(&mut memory, &ops, "00:02:00"), [""; 0]);
-        memory.see(&[], std::slice::from_ref(&ops), at("00:03:00"));
+        memory.see(&[], &seen(), std::slice::from_ref(&ops), at("00:03:00"));
         memory.save(folder.path()).unwrap();
         let mut memory = Memory::load(folder.path()).unwrap();
         assert_eq!(told(&mut memory, &ops, "00:03:00"), ["point.late Recovered"]);
@@ -357,7 +379,7 @@ mod tests {
         let (ops, pager) = (sink("ops", &BOTH), sink("pager", &BOTH));
         let sinks = [ops.clone(), pager.clone()];
         let mut memory = Memory::default();
-        memory.see(&[alarm("point.late", Severity::Critical)], &sinks, at("00:00:00"));
+        memory.see(&[alarm("point.late", Severity::Critical)], &seen(), &sinks, at("00:00:00"));
         let due = memory.due(&ops, at("00:00:00"));
         memory.refused("ops", &due, "refused", at("00:00:00"));
         assert_eq!(told(&mut memory, &pager, "00:00:00"), ["point.late Raised"]);
@@ -371,10 +393,10 @@ mod tests {
         // A clock that was set back by a year must not silence a sink for a year.
         assert!(!memory.waits("ops", at("00:00:00")));
         // It came and went while nobody could be told: late is better than never.
-        memory.see(&[], &sinks, at("00:31:00"));
+        memory.see(&[], &seen(), &sinks, at("00:31:00"));
         assert_eq!(told(&mut memory, &ops, "00:32:00"), ["point.late Recovered"]);
         assert_eq!(told(&mut memory, &pager, "00:32:00"), ["point.late Recovered"]);
-        memory.see(&[], &sinks, at("00:33:00"));
+        memory.see(&[], &seen(), &sinks, at("00:33:00"));
         assert!(memory.alarms.is_empty() && memory.failing().next().is_none());
     }
 
@@ -384,20 +406,85 @@ mod tests {
         let sinks = [ops.clone()];
         let mut memory = Memory::default();
         let unknown = Alarm { patience: Duration::from_secs(300), ..alarm("vault.unusable", Severity::Critical) };
-        memory.see(std::slice::from_ref(&unknown), &sinks, at("00:00:00"));
+        memory.see(std::slice::from_ref(&unknown), &seen(), &sinks, at("00:00:00"));
         assert_eq!(told(&mut memory, &ops, "00:04:59"), [""; 0]);
-        memory.see(&[], &sinks, at("00:04:59"));
+        memory.see(&[], &seen(), &sinks, at("00:04:59"));
         assert!(memory.alarms.is_empty(), "nobody heard of it, nobody hears that it is over");
-        memory.see(&[unknown], &sinks, at("01:00:00"));
+        memory.see(&[unknown], &seen(), &sinks, at("01:00:00"));
         assert_eq!(told(&mut memory, &ops, "01:05:00"), ["vault.unusable Raised"]);
 
         let mut memory = Memory::default();
-        memory.see(&[alarm("proof.late", Severity::Warning)], &sinks, at("00:00:00"));
+        memory.see(&[alarm("proof.late", Severity::Warning)], &seen(), &sinks, at("00:00:00"));
         assert_eq!(told(&mut memory, &ops, "00:00:00"), ["proof.late Raised"]);
-        memory.see(&[alarm("proof.late", Severity::Critical)], &sinks, at("00:01:00"));
+        memory.see(&[alarm("proof.late", Severity::Critical)], &seen(), &sinks, at("00:01:00"));
         assert_eq!(told(&mut memory, &ops, "00:01:00"), ["proof.late Raised"]);
-        memory.see(&[alarm("proof.late", Severity::Warning)], &sinks, at("00:02:00"));
+        memory.see(&[alarm("proof.late", Severity::Warning)], &seen(), &sinks, at("00:02:00"));
         assert_eq!(told(&mut memory, &ops, "00:02:00"), [""; 0]);
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_neither_over_nor_told_again_and_what_is_configured_no_more_is_over() {
+        let ops = sink("ops", &BOTH);
+        let (mut memory, sinks) = (Memory::default(), [ops.clone()]);
+        let late = |bucket: &str| Alarm {
+            subject: Subject::Newest(Some(bucket.to_owned())),
+            ..alarm(&format!("point.late.{bucket}"), Severity::Critical)
+        };
+        let failed =
+            Alarm { subject: Subject::job("ams", "capture"), ..alarm("job.capture.failed", Severity::Warning) };
+        let alarms = [late("a"), late("b"), failed.clone()];
+        let mut look = |alarms: &[Alarm], unseen: &[Subject], now: &str| {
+            let mut hidden = Unseen::default();
+            unseen.iter().for_each(|subject| hidden.add(subject.clone()));
+            memory.see(alarms, &hidden, &sinks, at(now));
+            told(&mut memory, &ops, now)
+        };
+        let unseen = alarms.clone().map(|alarm| alarm.subject);
+        assert_eq!(
+            look(&alarms, &[], "00:00:00"),
+            ["job.capture.failed Raised", "point.late.a Raised", "point.late.b Raised"]
+        );
+        // The vault is away, and the role is not known; a repetition is due meanwhile.
+        assert_eq!(look(&[], &unseen, "00:01:00"), [""; 0]);
+        assert_eq!(look(&[], &unseen, "02:00:00"), [""; 0]);
+        // The source `b` is configured no more, and its vault is still away.
+        assert_eq!(look(&[], &[unseen[0].clone(), unseen[2].clone()], "02:01:00"), ["point.late.b Recovered"]);
+        assert_eq!(look(&[failed], &unseen[..1], "02:02:00"), ["job.capture.failed Repeated"], "it is seen to stand");
+        assert_eq!(look(&[], &unseen[..1], "02:03:00"), ["job.capture.failed Recovered"]);
+        assert_eq!(look(&[late("a")], &[], "02:04:00"), ["point.late.a Repeated"], "not raised: it never ended");
+        assert_eq!(look(&[], &[], "02:05:00"), ["point.late.a Recovered"]);
+    }
+
+    #[test]
+    fn an_outage_is_told_after_its_patience_also_when_it_hides_what_began_with_it() {
+        let ops = sink("ops", &BOTH);
+        let (mut memory, sinks) = (Memory::default(), [ops.clone()]);
+        let patience = Duration::from_secs(300);
+        let unusable = Alarm { patience, ..alarm("vault.unusable", Severity::Critical) };
+        let subject = Subject::status("fra");
+        let unbelieved = Alarm { patience, subject, ..alarm("site.fra.unbelieved", Severity::Critical) };
+        let mut unseen = Unseen::default();
+        unseen.add(unbelieved.subject.clone());
+        memory.see(std::slice::from_ref(&unbelieved), &unseen, &sinks, at("00:00:00"));
+        assert_eq!(memory.standing(at("00:04:59")), [""; 0], "a ping does not say it either");
+        assert_eq!(told(&mut memory, &ops, "00:00:00"), [""; 0]);
+        let mut look = |alarms: &[Alarm], now: &str| {
+            memory.see(alarms, &unseen, &sinks, at(now));
+            told(&mut memory, &ops, now)
+        };
+        assert_eq!(look(std::slice::from_ref(&unusable), "00:01:00"), [""; 0]);
+        assert_eq!(
+            look(&[unusable], "00:06:00"),
+            ["vault.unusable Raised"],
+            "of the other nobody knows whether it stood so long"
+        );
+        assert_eq!(look(&[unbelieved], "00:07:00"), ["site.fra.unbelieved Raised", "vault.unusable Recovered"]);
+        memory.see(&[], &unseen, &sinks, at("00:08:00"));
+        assert_eq!(
+            memory.standing(at("00:08:00")),
+            ["site.fra.unbelieved broke"],
+            "and says it as long as it may be so"
+        );
     }
 
     #[test]
@@ -405,16 +492,16 @@ mod tests {
         let (alarms_only, recoveries) = (sink("a", &[When::Alarm]), sink("r", &[When::Recovery]));
         let sinks = [alarms_only.clone(), recoveries.clone()];
         let mut memory = Memory::default();
-        memory.see(&[alarm("point.late", Severity::Critical)], &sinks, at("00:00:00"));
+        memory.see(&[alarm("point.late", Severity::Critical)], &seen(), &sinks, at("00:00:00"));
         assert_eq!(told(&mut memory, &alarms_only, "00:00:00"), ["point.late Raised"]);
         assert_eq!(told(&mut memory, &recoveries, "00:00:00"), [""; 0]);
-        memory.see(&[], &sinks, at("00:01:00"));
+        memory.see(&[], &seen(), &sinks, at("00:01:00"));
         assert_eq!(told(&mut memory, &alarms_only, "00:01:00"), [""; 0]);
         assert!(memory.alarms.is_empty());
         let both = sink("b", &BOTH);
-        memory.see(&[alarm("point.late", Severity::Critical)], std::slice::from_ref(&both), at("00:02:00"));
+        memory.see(&[alarm("point.late", Severity::Critical)], &seen(), std::slice::from_ref(&both), at("00:02:00"));
         told(&mut memory, &both, "00:02:00");
-        memory.see(&[], &[], at("00:03:00"));
+        memory.see(&[], &seen(), &[], at("00:03:00"));
         assert!(memory.alarms.is_empty() && memory.sinks.is_empty(), "it is configured no more");
     }
 }

@@ -21,7 +21,7 @@ use serde::Serialize;
 use crate::clock::Clock;
 use crate::config::{Here, SinkConfig};
 use crate::error::Explain;
-use crate::report::{Grade, Line};
+use crate::report::{Grade, Line, Subject};
 use memory::Memory;
 use message::Message;
 use redact::Secrets;
@@ -80,7 +80,8 @@ pub fn lines(here: &Here) -> Vec<Line> {
         Err(error) => {
             let next = error.next_step().unwrap_or_default();
             let what = crate::error::chain(&error);
-            vec![Line { key: "notify.memory".to_owned(), grade: Grade::Attention, what, next }]
+            let subject = Subject::Looking;
+            vec![Line { key: "notify.memory".to_owned(), grade: Grade::Attention, what, next, subject }]
         }
     }
 }
@@ -97,6 +98,7 @@ fn failing(memory: &Memory) -> Vec<Line> {
             sink.error.as_deref().unwrap_or_default()
         ),
         next: format!("Mend it, then: `warmspare notify test {name}`"),
+        subject: Subject::Looking,
     };
     failing.map(line).collect()
 }

@@ -9,7 +9,7 @@ use super::memory::SinkMemory;
 use super::sink::Ping;
 use crate::config::{SinkConfig, SinkKind, When};
 use crate::jobs::{RunVerdict, Standing};
-use crate::report::{Grade, Line};
+use crate::report::{Grade, Line, Subject};
 
 /// How often a ping without a job says the same again.
 const EVERY: SignedDuration = SignedDuration::from_mins(5);
@@ -49,7 +49,7 @@ pub(super) fn due(
 }
 
 /// A line for each ping that follows a job which the schedule does not have: it would say nothing for ever, and nobody would know why.
-pub(super) fn astray(sinks: &[SinkConfig], jobs: Option<&[Standing]>) -> Vec<Line> {
+pub(super) fn astray(site: &str, sinks: &[SinkConfig], jobs: Option<&[Standing]>) -> Vec<Line> {
     let Some(jobs) = jobs else { return Vec::new() };
     let is_there = |name: &String| jobs.iter().any(|job| job.name == *name);
     let line = |sink: &SinkConfig| match &sink.kind {
@@ -58,6 +58,7 @@ pub(super) fn astray(sinks: &[SinkConfig], jobs: Option<&[Standing]>) -> Vec<Lin
             grade: Grade::Attention,
             what: format!("sink {} follows job {name}, which the schedule does not have", sink.name),
             next: format!("Name one of the schedule's as `job` under [notify.{}], or leave it out.", sink.name),
+            subject: Subject::job(site, name),
         }),
         _ => None,
     };
@@ -138,9 +139,9 @@ mod tests {
         );
         assert_eq!(told(&job("other")), [], "another job");
         let jobs = |name: &str| vec![job(name)];
-        assert_eq!(astray(std::slice::from_ref(&sink), Some(&jobs("capture"))), []);
-        assert_eq!(astray(std::slice::from_ref(&sink), None), [], "unknown here");
-        let astray = astray(&[sink], Some(&jobs("captured")));
+        assert_eq!(astray("ams", std::slice::from_ref(&sink), Some(&jobs("capture"))), []);
+        assert_eq!(astray("ams", std::slice::from_ref(&sink), None), [], "unknown here");
+        let astray = astray("ams", &[sink], Some(&jobs("captured")));
         assert_eq!(astray[0].what, "sink hc follows job capture, which the schedule does not have");
     }
 

@@ -17,9 +17,9 @@ use crate::config::{Here, SinkConfig};
 use crate::error::chain;
 use crate::failpoint;
 use crate::jobs::Standing;
-use crate::report::alarms::{Alarm, alarms};
+use crate::report::alarms::alarms;
 use crate::report::freshness::judge;
-use crate::report::{Grade, Line, OwnJobs, Records, Report, gather, metrics};
+use crate::report::{Grade, Line, Others, OwnJobs, Records, Report, Subject, gather, metrics};
 use crate::site::gate::Page;
 
 /// What watches for a site: it holds the memory of what was told.
@@ -32,7 +32,7 @@ use crate::site::gate::Page;
 /// let mut watch = Watch::new(&here, clock)?;
 /// let gate = Gate::put_up_showing(&listen, sign, clock, watch.page())?;
 /// loop {
-///     let others = witness_error.iter().map(|error| alarms::witness_unusable(error)).collect();
+///     let others: Vec<Line> = witness_error.iter().map(|error| alarms::witness_unusable(error)).collect();
 ///     let report = watch.look(&here, Some(Ok(standings)), others).await;
 ///     …wait for half a minute, or until a job has ended…
 /// }
@@ -78,22 +78,23 @@ impl Watch {
     }
 
     /// Looks once, and tells what there is to tell. `here` is the configuration in the role of now; `jobs` is how the jobs of this site stand;
-    /// `others` are lines that others have, such as a witness that cannot be used. The report that was judged comes back.
-    pub async fn look(&mut self, here: &Here, jobs: OwnJobs, mut others: Vec<Line>) -> Report {
+    /// `others` is what others have to say, such as that a witness cannot be used, and what they cannot see. The report that was judged
+    /// comes back.
+    pub async fn look(&mut self, here: &Here, jobs: OwnJobs, others: impl Into<Others>) -> Report {
+        let mut others = others.into();
         let now = self.clock.now();
-        others.extend(failing(&self.memory));
-        others.extend(self.unwritten.as_ref().map(unwritten));
+        others.lines.extend(failing(&self.memory));
+        others.lines.extend(self.unwritten.as_ref().map(unwritten));
         let standings = match &jobs {
             Some(Ok(standings)) => Some(standings.clone()),
             _ => None,
         };
-        others.extend(ping::astray(&here.config.notify, standings.as_deref()));
+        others.lines.extend(ping::astray(&here.site.name, &here.config.notify, standings.as_deref()));
         let report = judge(&gather(here, now, jobs, others, &mut self.records).await);
-        let alarms = alarms(&report);
-        self.memory.see(&alarms, &here.config.notify, now);
+        self.memory.see(&alarms(&report), &report.unseen, &here.config.notify, now);
         self.page.show(metrics::text(&report));
         self.save();
-        self.tell(here, &alarms, standings.as_deref(), now).await;
+        self.tell(here, standings.as_deref(), now).await;
         report
     }
 
@@ -103,10 +104,10 @@ impl Watch {
     }
 
     /// Tells every sink beside the others; what one has taken is written down before the next one's answer is.
-    async fn tell(&mut self, here: &Here, alarms: &[Alarm], jobs: Option<&[Standing]>, now: Timestamp) {
+    async fn tell(&mut self, here: &Here, jobs: Option<&[Standing]>, now: Timestamp) {
         let (system, site) = (here.config.system.as_str(), here.site.name.as_str());
         let secrets = Secrets::of(here);
-        let keys: Vec<String> = alarms.iter().map(|alarm| secrets.scrubbed(&alarm.what)).collect();
+        let alarms: Vec<String> = self.memory.standing(now).into_iter().map(|what| secrets.scrubbed(what)).collect();
         let sending = FuturesUnordered::new();
         for sink in &here.config.notify {
             let notices = self.memory.due(sink, now);
@@ -122,7 +123,7 @@ impl Watch {
             let due = if self.memory.waits(&sink.name, now) {
                 Vec::new()
             } else {
-                ping::due(sink, jobs, &keys, &remembered, now)
+                ping::due(sink, jobs, &alarms, &remembered, now)
             };
             if !due.is_empty() {
                 let due = due.into_iter().map(|due| Due { text: secrets.scrubbed(&due.text), ..due }).collect();
@@ -188,5 +189,6 @@ async fn pinged(sink: &SinkConfig, due: Vec<Due>) -> Vec<Told<'_>> {
 
 fn unwritten(error: &NotifyError) -> Line {
     let next = crate::error::Explain::next_step(error).unwrap_or_default();
-    Line { key: "state.unwritable".to_owned(), grade: Grade::Attention, what: chain(error), next }
+    let (what, subject) = (chain(error), Subject::Looking);
+    Line { key: "state.unwritable".to_owned(), grade: Grade::Attention, what, next, subject }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::freshness::{Grade, Line, Report, line};
+use super::subject::Subject;
 
 /// For so long what cannot be known must stay so before anybody is woken: a network that fails for a moment is no news.
 const UNKNOWN_PATIENCE: Duration = Duration::from_secs(300);
@@ -45,6 +46,8 @@ pub struct Alarm {
     pub next: String,
     /// For so long it must stand before anybody is told.
     pub patience: Duration,
+    /// What it is about: while that cannot be seen, it stays as it is.
+    pub subject: Subject,
 }
 
 /// The alarms of a report. The jobs of the other site are for its own daemon to tell of; that it says nothing any more is for this one.
@@ -60,14 +63,15 @@ fn alarm(line: &Line) -> Option<Alarm> {
         Grade::Unknown => (Severity::Critical, UNKNOWN_PATIENCE),
         Grade::Attention => (Severity::Warning, Duration::ZERO),
     };
-    let Line { key, what, next, .. } = line.clone();
-    Some(Alarm { key, severity, what, next, patience })
+    let Line { key, what, next, subject, .. } = line.clone();
+    Some(Alarm { key, severity, what, next, patience, subject })
 }
 
 /// The line of a witness that cannot be used, because of `error`.
 pub fn witness_unusable(error: &str) -> Line {
     let next = "See what it says: `warmspare witness status`; without it no site becomes or stays live.";
-    line("witness.unusable", Grade::Unknown, format!("the witness cannot be used: {error}"), next)
+    let what = format!("the witness cannot be used: {error}");
+    line("witness.unusable", Subject::Witness, Grade::Unknown, what, next)
 }
 
 #[cfg(test)]
@@ -126,7 +130,7 @@ mod tests {
         let mut unread = facts();
         unread.vault = Err(Unread { what: "refused".to_owned(), next: None });
         let mut no_witness = facts();
-        no_witness.others.push(witness_unusable("refused"));
+        no_witness.others.lines.push(witness_unusable("refused"));
         for (fault, raised) in [
             (failed, vec!["warning job.capture.failed"]),
             (forgiven, vec![]),
@@ -145,6 +149,62 @@ mod tests {
         ] {
             assert_eq!(keys(&fault), raised);
         }
+    }
+
+    /// The keys of alarms that a look neither raises nor says of that they are over.
+    fn kept(before: &[Facts], look: &Facts) -> Vec<String> {
+        let (mut kept, now) = (Vec::new(), judge(look));
+        let stood = before.iter().flat_map(|facts| alarms(&judge(facts)));
+        kept.extend(stood.filter(|alarm| now.unseen.has(&alarm.subject)).map(|alarm| alarm.key));
+        kept
+    }
+
+    #[test]
+    fn what_a_look_cannot_see_is_not_said_to_be_over() {
+        let late = with_vault(|vault| vault.points.splice(.., [point(1, 27 * 60)]).for_each(drop));
+        let targets = crate::config::targets_of("[sources.\"bucket.artifacts\"]\npoint = \"30m\"\nproven = \"1h\"\n");
+        let one_source = Facts { targets: targets.clone(), ..facts() };
+        let records = with_vault(|vault| {
+            let different = proof(&vault.points[1], 5, Verdict::Different);
+            vault.points[1].proofs.push(different);
+            vault.damaged.push("systems/app/points/x.json".to_owned());
+            let mut said = status("fra", 61);
+            said.check.as_mut().unwrap().ready = false;
+            vault.statuses.insert("fra".to_owned(), Ok(Some(said)));
+        });
+        let failed = with_job(|job| {
+            job.failures = 1;
+            job.last.as_mut().unwrap().verdict = RunVerdict::Failed;
+        });
+        let before = [late, one_source, records, failed];
+        assert_eq!(kept(&before, &facts()), [""; 0], "all was seen, and is well");
+
+        let unread = || Unread { what: "refused".to_owned(), next: None };
+        let points = ["point.late", "proof.late", "point.late.bucket.artifacts", "proof.late.bucket.artifacts"];
+        let rest = ["site.fra.silent", "proof.different", "vault.damaged", "site.fra.not-ready"];
+        let no_vault = Facts { vault: Err(unread()), ..facts() };
+        let mut found = kept(&before, &no_vault);
+        found.sort();
+        let mut expected = [points, rest].concat();
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+        let another = Facts { sources: vec!["database.app".parse().unwrap()], other: "waw".to_owned(), ..no_vault };
+        let found = kept(&before, &another);
+        assert_eq!(found, ["point.late", "proof.late", "proof.different", "vault.damaged"], "of what is configured");
+
+        let no_status = with_vault(|vault| drop(vault.statuses.insert("fra".to_owned(), Err(unread()))));
+        assert_eq!(kept(&before, &no_status), ["site.fra.silent", "site.fra.not-ready"]);
+        let mut no_jobs = facts();
+        no_jobs.jobs.insert("ams".to_owned(), Err(unread()));
+        assert_eq!(kept(&before, &no_jobs), ["job.capture.failed"]);
+        no_jobs.jobs.clear();
+        assert_eq!(kept(&before, &no_jobs), ["job.capture.failed"]);
+        let ahead = with_vault(|vault| vault.points.push(point(13, -10)));
+        assert_eq!(kept(&before, &ahead), ["point.late", "point.late.bucket.artifacts"]);
+        // The line of the system says it of every source.
+        let whole = with_vault(|vault| vault.points.splice(.., [point(11, 121)]).for_each(drop));
+        let whole = Facts { targets, ..whole };
+        assert_eq!(kept(&before[1..2], &whole), ["point.late.bucket.artifacts", "proof.late.bucket.artifacts"]);
     }
 
     #[test]

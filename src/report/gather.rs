@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::freshness::{Facts, Line, Unread, VaultFacts};
+use super::freshness::{Facts, Others, Unread, VaultFacts};
 use super::records::Records;
 use super::told;
 use crate::config::Here;
@@ -20,7 +20,7 @@ const READING_MAX: Duration = Duration::from_secs(120);
 pub type OwnJobs = Option<Result<Vec<Standing>, Unread>>;
 
 /// Reads what there is to know at `at`. What cannot be read is told as such; `records` holds what was read before.
-pub async fn gather(here: &Here, at: Timestamp, own_jobs: OwnJobs, others: Vec<Line>, records: &mut Records) -> Facts {
+pub async fn gather(here: &Here, at: Timestamp, own_jobs: OwnJobs, others: Others, records: &mut Records) -> Facts {
     let config = &here.config;
     let (site, other) = (here.site.name.clone(), here.other.name.clone());
     let vault = match tokio::time::timeout(READING_MAX, records.look(here)).await {

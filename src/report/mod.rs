@@ -13,12 +13,14 @@ mod objects;
 mod records;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod subject;
 pub mod text;
 mod told;
 
-pub use freshness::{Grade, Line, Report, Verdict};
+pub use freshness::{Grade, Line, Others, Report, Verdict};
 pub use gather::{OwnJobs, gather};
 pub use records::Records;
+pub use subject::{Subject, Unseen};
 
 use std::path::{Path, PathBuf};
 
@@ -41,7 +43,7 @@ pub enum Counting {
 /// At the live site the databases are asked how many rows were written since each point, and the buckets listed for how many objects. A
 /// daemon does neither: it looks every few minutes, or seconds, and a listing of ten million keys is ten thousand requests.
 pub async fn make(here: &Here, clock: &dyn Clock, jobs: OwnJobs, others: Vec<Line>, counting: Counting) -> Report {
-    let mut facts = gather(here, clock.now(), jobs, others, &mut Records::default()).await;
+    let mut facts = gather(here, clock.now(), jobs, others.into(), &mut Records::default()).await;
     if let Ok(vault) = &mut facts.vault {
         count::rows(here, &mut vault.points).await;
     }

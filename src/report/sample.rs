@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::freshness::{Facts, PointFacts, VaultFacts};
+use super::freshness::{Facts, Others, PointFacts, VaultFacts};
 use crate::config::TargetsConfig;
 use crate::jobs::{Run, RunVerdict, Standing};
 use crate::vault::layout::PointId;
@@ -126,7 +126,7 @@ pub(crate) fn facts() -> Facts {
         targets: TargetsConfig::default(),
         vault: Ok(VaultFacts { points, damaged: Vec::new(), statuses }),
         jobs: BTreeMap::from([("ams".to_owned(), Ok(vec![job("capture")]))]),
-        others: Vec::new(),
+        others: Others::default(),
     }
 }
 

@@ -67,6 +67,32 @@ async fn what_the_other_site_finds_spoilt_in_vault_and_bucket_is_told_until_it_i
 }
 
 #[tokio::test]
+async fn of_an_outage_of_the_vault_its_alarm_is_told_and_nothing_of_what_it_hides() {
+    let receiver = Receiver::start().await;
+    let sites = sites(&[("ops", "kind = \"webhook\"\nrepeat = \"30m\"", receiver.url("/"))]).await;
+    let (here, clock) = (here(&sites, "ams"), Moved::new());
+    let mut watch = Watch::new(&here, Arc::new(clock.clone())).unwrap();
+    sites.run("ams", &["capture"]);
+    watch.look(&here, None, Vec::new()).await;
+    let standing = notices(receiver.taken());
+    assert_eq!(standing, ["raised proof.late", "raised site.fra.silent"]);
+    let away = sites.path().join("away");
+    fs::rename(sites.vault(), &away).unwrap();
+    for (minutes, expected) in
+        [(1, [].as_slice()), (4, &[]), (1, &["raised vault.unusable"]), (30, &["repeated vault.unusable"])]
+    {
+        clock.on(minutes);
+        watch.look(&here, None, Vec::new()).await;
+        assert_eq!(notices(receiver.taken()), expected, "after {minutes} minutes more");
+    }
+    fs::rename(&away, sites.vault()).unwrap();
+    sites.run("fra", &["check"]);
+    watch.look(&here, None, Vec::new()).await;
+    let expected = ["repeated proof.late", "recovered vault.unusable", "recovered site.fra.silent"];
+    assert_eq!(notices(receiver.taken()), expected);
+}
+
+#[tokio::test]
 async fn a_source_that_is_late_by_its_own_target_is_told_by_its_name_until_it_is_captured() {
     let receiver = Receiver::start().await;
     let sites = sites(&[("ops", "kind = \"webhook\"", receiver.url("/"))]).await;

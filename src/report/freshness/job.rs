@@ -1,6 +1,6 @@
 //! Jobs: what failed, what did not run, and what somebody has paused. A job that did not run is as loud as one that failed.
 
-use super::{Facts, Grade, Line, age, line, span};
+use super::{Facts, Grade, Line, Subject, age, line, span};
 use crate::jobs::{RunVerdict, Standing};
 
 pub(super) fn look(facts: &Facts, site: &str, jobs: &[Standing], lines: &mut Vec<Line>) {
@@ -14,7 +14,9 @@ pub(super) fn look(facts: &Facts, site: &str, jobs: &[Standing], lines: &mut Vec
 }
 
 fn of_job(facts: &Facts, site: &str, key: &str, whose: &str, job: &Standing, lines: &mut Vec<Line>) {
-    let attention = |end: &str, what: String, next: String| line(format!("{key}.{end}"), Grade::Attention, what, next);
+    let subject = || Subject::job(site, &job.name);
+    let attention =
+        |end: &str, what: String, next: String| line(format!("{key}.{end}"), subject(), Grade::Attention, what, next);
     if let Some(pause) = job.pause.as_ref().filter(|pause| facts.at < pause.until) {
         let what = format!("{whose} is PAUSED until {} by {}: {}", pause.until, pause.operator, pause.why);
         let next = format!("When it may run again, let it at {site}, with `jobs resume {}`.", job.name);
@@ -32,7 +34,7 @@ fn of_job(facts: &Facts, site: &str, key: &str, whose: &str, job: &Standing, lin
         let said = if last.what.is_empty() { String::new() } else { format!(": {}", last.what) };
         let what = format!("{whose} {}{times}{allowed}{said}", words(last.verdict));
         let next = format!("Mend what it says, then run it at {site}, with `jobs run {}`.", job.name);
-        lines.push(line(format!("{key}.failed"), grade, what, next));
+        lines.push(line(format!("{key}.failed"), subject(), grade, what, next));
     }
     if let Some(since) = job.late_since {
         let ran = match &job.last {

@@ -20,6 +20,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::subject::{Subject, Unseen};
 use crate::config::{SourceName, TargetsConfig};
 use crate::jobs::Standing;
 use crate::point::Followed;
@@ -99,7 +100,22 @@ pub struct Facts {
     /// How the jobs of each site stand, as far as that is known here.
     pub jobs: BTreeMap<String, Result<Vec<Standing>, Unread>>,
     /// What others have to say: a sink that fails, a witness that cannot be used.
-    pub others: Vec<Line>,
+    pub others: Others,
+}
+
+/// What somebody else has to say in a report, and what he could not see.
+#[derive(Clone, Debug, Default)]
+pub struct Others {
+    /// What is not as it should be.
+    pub lines: Vec<Line>,
+    /// Of what he can say nothing.
+    pub unseen: Unseen,
+}
+
+impl From<Vec<Line>> for Others {
+    fn from(lines: Vec<Line>) -> Self {
+        Others { lines, unseen: Unseen::default() }
+    }
 }
 
 /// What a line means.
@@ -127,6 +143,9 @@ pub struct Line {
     pub what: String,
     /// What to do about it.
     pub next: String,
+    /// What it is about.
+    #[serde(skip)]
+    pub subject: Subject,
 }
 
 /// All of it in a word.
@@ -319,6 +338,9 @@ pub struct Report {
     pub sites: Vec<SiteAt>,
     /// What is not as it should be, the worst first.
     pub lines: Vec<Line>,
+    /// What could not be seen: that there is no line of it says nothing.
+    #[serde(skip)]
+    pub unseen: Unseen,
 }
 
 /// The points whose age, and what came after them, a report tells.
@@ -333,24 +355,26 @@ pub(super) fn told_of(facts: &Facts) -> BTreeSet<PointId> {
 
 /// Judges what is known.
 pub fn judge(facts: &Facts) -> Report {
+    let Others { lines: others, mut unseen } = facts.others.clone();
     let mut lines = Vec::new();
     let empty = VaultFacts::default();
     let vault = match &facts.vault {
         Ok(vault) => vault,
         Err(unread) => {
-            lines.push(unread_line("vault.unusable", "the vault cannot be read", unread));
+            lines.push(unread_line("vault.unusable", Subject::Looking, "the vault cannot be read", unread));
+            unseen.add(Subject::Records);
             &empty
         }
     };
     let known = facts.vault.is_ok();
-    let points = point::look(facts, vault, known, &mut lines);
-    let sites = site::look(facts, vault, known, &mut lines);
+    let points = point::look(facts, vault, known, &mut lines, &mut unseen);
+    let sites = site::look(facts, vault, known, &mut lines, &mut unseen);
     if let Some(key) = vault.damaged.first() {
         let what = format!("records of the vault that cannot be believed: {}, the first is {key}", vault.damaged.len());
         let next = "List them with `warmspare points`, and find out who changed or removed them.";
-        lines.push(line("vault.damaged", Grade::Attention, what, next));
+        lines.push(line("vault.damaged", Subject::Records, Grade::Attention, what, next));
     }
-    lines.extend(facts.others.iter().cloned());
+    lines.extend(others);
     // The worst first; within a grade in the order in which things were looked at.
     lines.sort_by_key(|line| std::cmp::Reverse(line.grade));
     let verdict = Verdict::of(&lines);
@@ -374,6 +398,7 @@ pub fn judge(facts: &Facts) -> Report {
         rehearsals: points.rehearsals,
         sites,
         lines,
+        unseen,
     }
 }
 
@@ -399,16 +424,17 @@ fn summary(facts: &Facts, verdict: Verdict, lines: &[Line], points: &point::Poin
 
 pub(in crate::report) fn line(
     key: impl Into<String>,
+    subject: Subject,
     grade: Grade,
     what: impl Into<String>,
     next: impl Into<String>,
 ) -> Line {
-    Line { key: key.into(), grade, what: what.into(), next: next.into() }
+    Line { key: key.into(), grade, what: what.into(), next: next.into(), subject }
 }
 
-fn unread_line(key: impl Into<String>, what: &str, unread: &Unread) -> Line {
+fn unread_line(key: impl Into<String>, subject: Subject, what: &str, unread: &Unread) -> Line {
     let next = unread.next.clone().unwrap_or_else(|| "Find out why, then make the report again.".to_owned());
-    line(key, Grade::Unknown, format!("{what}: {}", unread.what), next)
+    line(key, subject, Grade::Unknown, format!("{what}: {}", unread.what), next)
 }
 
 /// How long before `now` it was; nothing is older than its future.
@@ -425,7 +451,7 @@ fn is_future(now: Timestamp, at: Timestamp) -> bool {
 fn apart(facts: &Facts, what: String, lines: &mut Vec<Line>) {
     if !lines.iter().any(|line| line.key == "clock.apart") {
         let next = format!("Compare the clocks of {} and {}; let NTP set both.", facts.site, facts.other);
-        lines.push(line("clock.apart", Grade::Unknown, what, next));
+        lines.push(line("clock.apart", Subject::Records, Grade::Unknown, what, next));
     }
 }
 

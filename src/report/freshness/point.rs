@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::{
-    Facts, Grade, Line, Loss, Measure, PointFacts, Rehearsal, Reread, SourceAt, VaultFacts, age, apart, is_future,
-    line, measure, span,
+    Facts, Grade, Line, Loss, Measure, PointFacts, Rehearsal, Reread, SourceAt, Subject, Unseen, VaultFacts, age,
+    apart, is_future, line, measure, span,
 };
 use crate::config::SourceName;
 use crate::vault::v1::{BucketVerdict, ProofRecord, Verdict};
@@ -22,7 +22,13 @@ pub(super) struct Points {
     pub(super) rehearsals: Vec<Rehearsal>,
 }
 
-pub(super) fn look(facts: &Facts, vault: &VaultFacts, known: bool, lines: &mut Vec<Line>) -> Points {
+pub(super) fn look(
+    facts: &Facts,
+    vault: &VaultFacts,
+    known: bool,
+    lines: &mut Vec<Line>,
+    unseen: &mut Unseen,
+) -> Points {
     let now = facts.at;
     let targets = &facts.targets;
     let (newest, proven) = (newest(facts, vault), proven(vault));
@@ -39,6 +45,7 @@ pub(super) fn look(facts: &Facts, vault: &VaultFacts, known: bool, lines: &mut V
     if known {
         told(facts, vault, &points, lines);
     }
+    untold(facts, &points, unseen);
     points
 }
 
@@ -134,18 +141,29 @@ fn rehearsals(vault: &VaultFacts) -> Vec<Rehearsal> {
     done
 }
 
+/// Of which ages no line says that they are as they should be. What a line of the system says of all of its sources is no news of one
+/// of them: its own line is neither over by that nor another when it comes back.
+fn untold(facts: &Facts, points: &Points, unseen: &mut Unseen) {
+    let system = [(Subject::Newest(None), &points.newest), (Subject::Proven(None), &points.proven)];
+    system.into_iter().filter(|(_, age)| age.met.is_none()).for_each(|(subject, _)| unseen.add(subject));
+    for (source, at) in facts.sources.iter().zip(&points.sources) {
+        let ages = [(Subject::newest(source), &at.newest), (Subject::proven(source), &at.proven)];
+        ages.into_iter().filter(|(_, age)| age.met != Some(true)).for_each(|(subject, _)| unseen.add(subject));
+    }
+}
+
 /// The sentences.
 fn told(facts: &Facts, vault: &VaultFacts, points: &Points, lines: &mut Vec<Line>) {
     let live = facts.live.as_deref().unwrap_or("the live site");
     let capture = format!("Find out why {live} takes none, and take one there: `warmspare capture`");
     late_point(facts, vault, points, &capture, lines);
     late_proof(facts, vault, points, lines);
-    for source in &points.sources {
+    for (name, source) in facts.sources.iter().zip(&points.sources) {
         let (newest, proven) = (&source.newest, &source.proven);
         if points.newest.met == Some(true) && newest.met == Some(false) {
             let key = format!("point.late.{}", source.source);
             let what = format!("{} {}", source.source, missed(newest, "is in no recovery point", "was captured"));
-            lines.push(line(key, Grade::Missed, what, capture.clone()));
+            lines.push(line(key, Subject::newest(name), Grade::Missed, what, capture.clone()));
         }
         // Nothing was proven yet, and nothing had to be: that is one line of the system, not one of each source.
         if points.proven.met == Some(true) && proven.met == Some(false) {
@@ -153,7 +171,7 @@ fn told(facts: &Facts, vault: &VaultFacts, points: &Points, lines: &mut Vec<Line
             let never = "was never proven by a restore";
             let what =
                 format!("{} {}", source.source, missed(proven, never, "was captured for the newest proven point"));
-            lines.push(line(key, Grade::Missed, what, rehearse(facts)));
+            lines.push(line(key, Subject::proven(name), Grade::Missed, what, rehearse(facts)));
         }
     }
     from_the_future(facts, vault, points, lines);
@@ -195,7 +213,7 @@ fn late_point(facts: &Facts, vault: &VaultFacts, points: &Points, capture: &str,
         }
         (Some(_), Some(_)) => missed(&points.newest, "", "the newest recovery point was captured"),
     };
-    lines.push(line("point.late", Grade::Missed, what, capture));
+    lines.push(line("point.late", Subject::Newest(None), Grade::Missed, what, capture));
 }
 
 fn rehearse(facts: &Facts) -> String {
@@ -220,7 +238,7 @@ fn late_proof(facts: &Facts, vault: &VaultFacts, points: &Points, lines: &mut Ve
             "See what differs: `warmspare points show {}`, and the report at the site that restored it.",
             point.id
         );
-        lines.push(line("proof.different", Grade::Attention, what, next));
+        lines.push(line("proof.different", Subject::Records, Grade::Attention, what, next));
     }
     let Some(oldest) = vault.points.first() else { return };
     if points.proven.met != Some(false) {
@@ -238,5 +256,5 @@ fn late_proof(facts: &Facts, vault: &VaultFacts, points: &Points, lines: &mut Ve
         }
         None => (Grade::Attention, "no recovery point was proven by a restore yet".to_owned()),
     };
-    lines.push(line("proof.late", grade, what, rehearse(facts)));
+    lines.push(line("proof.late", Subject::Proven(None), grade, what, rehearse(facts)));
 }

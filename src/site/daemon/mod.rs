@@ -231,6 +231,11 @@ impl Seat {
         self.status.borrow().witness_error.clone()
     }
 
+    /// Whether anything was heard of the witness since the daemon began: an answer, or why there is none.
+    pub fn has_heard(&self) -> bool {
+        self.status.borrow().has_heard()
+    }
+
     /// Waits until it stands otherwise. Never, once the driver has ended.
     pub async fn changed(&mut self) {
         if self.status.changed().await.is_err() {

@@ -91,6 +91,11 @@ impl Status {
         };
     }
 
+    /// Whether anything was heard of the witness yet: an answer, or why there is none.
+    pub fn has_heard(&self) -> bool {
+        self.answered_at.is_some() || self.witness_error.is_some()
+    }
+
     /// What holds at `now`.
     pub fn at(&self, now: BootInstant) -> StatusAt {
         let lease = &self.lease;
