@@ -19,7 +19,7 @@ use super::list::{Part, Unlisted};
 use super::manifest::{Line, ManifestError, Row, Stretch};
 use super::touched::Touched;
 use super::width::Width;
-use crate::store::{Original, Skipped, SourceVersion, StoreError};
+use crate::store::{Found, Original, Skipped, SourceVersion, StoreError};
 
 /// How far the listing may run ahead of the oldest copy under way, for each copy that may run at a time: one
 /// large object must not hold up the small ones after it.
@@ -40,8 +40,8 @@ pub(super) enum Outcome {
     Copied(Box<OneCopy>),
     /// The source has it no more.
     Gone(Row),
-    /// The source has it, though its listing does not show it.
-    LeftOut(Row),
+    /// The source has it, though its listing does not show it, or something else has its place: why it stays.
+    LeftOut(Row, String),
 }
 
 /// What came of copying one object.
@@ -60,6 +60,10 @@ pub(super) enum Audited {
     Adjusted,
     /// They could not be looked at, or not be brought to the target.
     Unsettled(String),
+}
+
+fn replaced(what: &str) -> String {
+    format!("nobody has deleted it, and it is no object any more: {what}")
 }
 
 pub(super) struct Run<'a> {
@@ -162,10 +166,23 @@ impl Run<'_> {
         }
         let _looking = self.copying.enter(0).await;
         self.copier.limits.request().await;
-        match self.copier.source.head(&row.key).await {
-            Err(StoreError::NotFound { at }) if at.key.is_some() => Ok(Outcome::Gone(row)),
-            answer => answer.map(|_| Outcome::LeftOut(row)).map_err(Into::into),
-        }
+        Ok(match self.copier.source.find(&row.key).await? {
+            Found::Nothing => Outcome::Gone(row),
+            Found::Object(_) => {
+                Outcome::LeftOut(row, "the listing leaves it out, and it is there when it is asked for".to_owned())
+            }
+            Found::Other(what) => Outcome::LeftOut(row, replaced(what)),
+        })
+    }
+
+    /// What came of an object that was not there to be read.
+    async fn vanished(&self, key: &str) -> Result<Copied, StoreError> {
+        self.copier.limits.request().await;
+        Ok(match self.copier.source.find(key).await? {
+            Found::Other(what) => Copied::Failed(replaced(what)),
+            // One that is there again the next pass copies.
+            Found::Nothing | Found::Object(_) => Copied::Vanished,
+        })
     }
 
     async fn copy(&self, key: String, listed: SourceVersion, before: Option<Row>) -> Result<Outcome, MirrorError> {
@@ -176,7 +193,10 @@ impl Run<'_> {
             None => None,
         };
         let copying = self.copying.enter(listed.size).await;
-        let copied = self.copy_now(&key, &listed, fingerprint, before.as_ref()).await;
+        let mut copied = self.copy_now(&key, &listed, fingerprint, before.as_ref()).await;
+        if matches!(copied, Ok(Copied::Vanished)) {
+            copied = self.vanished(&key).await.map_err(Into::into);
+        }
         drop(copying);
         self.copying.adjust(self.copier.pressure());
         if let Some((fingerprint, turn)) = turn {
