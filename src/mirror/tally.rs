@@ -46,6 +46,11 @@ impl Tally<'_> {
                 self.copied(*copy)?;
             }
             Outcome::Gone(row) => self.gone(&row)?,
+            Outcome::Recopied(copy) => self.copied(*copy)?,
+            Outcome::Doubted(failed) => {
+                self.pass.unmirrored.push_key(&failed.key);
+                self.pass.failed.push(failed);
+            }
             Outcome::LeftOut(row, why) => {
                 self.pass.failed.push(FailedObject { key: row.key.clone(), why });
                 self.keep(&row)?;
