@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use warmspare::clock::{FixedClock, SystemClock};
 use warmspare::error::Error;
 use warmspare::mirror::attic::{Attic, Protection, make_folder};
-use warmspare::mirror::hide::Extras;
+use warmspare::mirror::hide::{Extras, Going};
 use warmspare::mirror::let_go::{OldNames, let_go};
 use warmspare::mirror::{self, AUDIT_PERIOD, Pass, PassOptions, PublishedRow, Sides};
 use warmspare::observe::Progress;
@@ -94,13 +94,14 @@ impl World {
         let [older @ .., recent, newest] = self.points.as_slice() else { return Vec::new() };
         let later = Timestamp::now() + SignedDuration::from_hours(1);
         let spare = Removing::new(self.spare.clone());
-        let mut extras = Extras::find(&spare, rows(newest)).await.unwrap();
+        let mut extras = Extras::find(&spare, rows(newest), None, usize::MAX).await.unwrap();
         extras.without(rows(recent)).await.unwrap();
         for point in older {
             extras.known_to(rows(point)).await.unwrap();
         }
-        let (now, extras) = (Timestamp::now(), extras.only_known());
-        extras.hide(&spare, &self.attic(now).await, &SystemClock, later).await.unwrap()
+        let (now, mut going) = (Timestamp::now(), Going::default());
+        going.add(extras);
+        going.hide(&spare, &self.attic(now).await, &SystemClock, later).await.unwrap()
     }
 
     /// Rebuilds the point in a new folder and reads it with nothing of ours.
@@ -398,11 +399,12 @@ async fn what_was_written_since_the_newest_point_is_not_hidden_whatever_the_poin
     put(&world.live, "k", "k").await.unwrap();
     world.pass_at(Timestamp::now()).await.complete().unwrap();
     let (spare, attic) = (Removing::new(world.spare.clone()), world.attic(stored).await);
-    let mut extras = Extras::find(&spare, rows(&world.points[2])).await.unwrap();
+    let mut extras = Extras::find(&spare, rows(&world.points[2]), None, usize::MAX).await.unwrap();
     extras.known_to(rows(&world.points[0])).await.unwrap();
-    let extras = extras.only_known();
-    assert_eq!(extras.keys().collect::<Vec<_>>(), ["k"]);
-    assert_eq!(extras.hide(&spare, &attic, &SystemClock, stored).await.unwrap(), Vec::<String>::new());
+    let mut going = Going::default();
+    going.add(extras);
+    assert_eq!(going.keys().collect::<Vec<_>>(), ["k"]);
+    assert_eq!(going.hide(&spare, &attic, &SystemClock, stored).await.unwrap(), Vec::<String>::new());
     assert_eq!(get(&world.spare, "k").await.unwrap(), "k");
 }
 
@@ -417,9 +419,13 @@ async fn the_attic_lets_go_only_of_what_no_point_names_and_not_before_a_week() {
     let names = || async { keys(place.bucket(), Some("objects/")).await.len() };
     assert_eq!(names().await, 2, "one and two");
     let now = Timestamp::now();
-    assert!(OldNames::find(&place, now - SignedDuration::from_hours(1)).await.unwrap().is_empty());
+    let find = async |hours: i64| {
+        let before = now + SignedDuration::from_hours(hours);
+        OldNames::find(&place, before, None, usize::MAX).await.unwrap()
+    };
+    assert!(find(-1).await.is_empty());
     // As if a week had passed, and only the second point were kept.
-    let mut old = OldNames::find(&place, now + SignedDuration::from_hours(48)).await.unwrap();
+    let mut old = find(48).await;
     old.named_by(rows(&world.points[1])).await.unwrap();
     let going = old.going();
     assert_eq!(going.len(), 1, "{going:?}");

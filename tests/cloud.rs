@@ -19,7 +19,7 @@ use crate::support::ceph::{CREDENTIALS, Ceph};
 use crate::support::proxy::{Fault, Proxy};
 
 /// A service account that asks nobody for a token.
-const ACCOUNT: &str = r#"{"disable_oauth": true, "client_email": "", "private_key": "", "private_key_id": ""}"#;
+pub const ACCOUNT: &str = r#"{"disable_oauth": true, "client_email": "", "private_key": "", "private_key_id": ""}"#;
 
 fn google(endpoint: &str, bucket: &str, prefix: &str, credentials: Option<&str>) -> Bucket {
     let url = BucketUrl::Gcs { bucket: bucket.to_owned(), prefix: prefix.to_owned() };

@@ -3,6 +3,7 @@
 mod abilities;
 mod apart;
 mod attic;
+mod attic_parts;
 mod attic_sites;
 mod balancer;
 mod beside;
@@ -55,6 +56,7 @@ mod tidy;
 mod topologies;
 mod traffic;
 mod trial;
+mod unmirrored;
 mod uploads;
 mod vault;
 mod verify;

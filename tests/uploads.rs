@@ -125,6 +125,55 @@ async fn an_upload_that_somebody_aborted_is_begun_anew() {
     assert!(get(&target, "k").await.unwrap() == content);
 }
 
+/// 5 TB at 5 MB a second take longer than a week. It was begun then, and nobody has given it up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_goes_on_is_not_given_up_a_week_after_it_began() {
+    use futures_util::StreamExt;
+    const DAY: Duration = Duration::from_secs(86_400);
+    let ceph = Ceph::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let target = ceph_bucket(&ceph, &ceph.bucket(), CREDENTIALS).noting_uploads(folder.path());
+    let content = noise(7, 40 << 20);
+    let age = {
+        let folder = folder.path().to_owned();
+        move |days: u32| {
+            let note = fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+            let then = std::time::SystemTime::now() - DAY * days;
+            fs::File::options().write(true).open(note).unwrap().set_modified(then).unwrap();
+        }
+    };
+    let given_up = async || {
+        let week_ago = Timestamp::now() - SignedDuration::from_hours(7 * 24);
+        assert!(target.give_up_uploads(week_ago).await.unwrap().is_empty());
+        fs::read_dir(folder.path()).unwrap().count() == 0
+    };
+    broken_off(&target, "k", content.clone(), 17 << 20).await;
+    // Gone on with after six days, and again after eight.
+    age(6);
+    broken_off(&target, "k", content.clone(), 17 << 20).await;
+    age(2);
+    assert!(!given_up().await, "it was gone on with two days ago");
+    age(8);
+    broken_off(&target, "k", content.clone(), 17 << 20).await;
+    assert!(!given_up().await, "a process has just gone on with it");
+    // And without any restart: it is as old as that while the third part is read.
+    let blocks: Vec<_> = content.slice(..38 << 20).chunks(100_000).map(bytes::Bytes::copy_from_slice).collect();
+    let at = warmspare::store::Place::key("source", "k", "read");
+    let broken = StoreError::Unavailable { at, source: "the line broke".into() };
+    let blocks = blocks.into_iter().enumerate().map(move |(n, block)| {
+        if n == 170 {
+            age(8);
+        }
+        Ok(block)
+    });
+    let body = futures_util::stream::iter(blocks).chain(futures_util::stream::iter([Err(broken)])).boxed();
+    let written = target.write("k", &Attributes::default(), content.len() as u64, body).await;
+    assert!(matches!(written, Err(WriteError::Body(_))));
+    assert!(!given_up().await, "parts were taken a moment ago");
+    put(&target, "k", content.clone()).await.unwrap();
+    assert!(get(&target, "k").await.unwrap() == content);
+}
+
 /// Copies one object more, and nothing else.
 async fn copies_one(source: &Bucket, target: &Bucket, state: &Path, key: &str, bytes: usize) {
     put(source, key, noise(key.len() as u8, bytes)).await.unwrap();

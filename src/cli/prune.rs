@@ -10,7 +10,8 @@ use crate::units::Bytes;
 
 pub(super) async fn run(here: Here, command: PruneCommand, clock: &dyn Clock) -> Result<Option<Class>, Error> {
     let PruneCommand { dry_run, share, accept_hides, json } = command;
-    let report = point::prune(&here, PruneRequest { dry_run, share, accepted_hides: accept_hides }, clock).await?;
+    let request = PruneRequest { dry_run, share, accepted_hides: accept_hides, ..PruneRequest::default() };
+    let report = point::prune(&here, request, clock).await?;
     if json {
         words::json(&report);
     } else {

@@ -4,6 +4,7 @@
 //! the types below, with every default filled in, every key parsed and every secret still a reference.
 
 pub mod address;
+mod apart;
 mod as_written;
 mod capture;
 mod digest;

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use toml::Spanned;
 
 use super::address::{BucketAddress, BucketUrl, DatabaseAddress, ExportAddress, SEQUENCE_GAP, Topology};
+use super::apart::apart;
 use super::as_written as raw;
 use super::capture::{capture, rate_of};
 use super::error::{ConfigError, Place, nearest};
@@ -303,26 +304,6 @@ fn topology(place: &Place, section: &str, raw: Option<&Spanned<String>>) -> Resu
     })
 }
 
-/// That both sites mean the same by each bucket.
-fn buckets_of_both(place: &Place, one: &Site, two: &Site) -> Result<(), ConfigError> {
-    for (name, bucket) in &one.buckets {
-        let Some(other) = two.buckets.get(name) else { continue };
-        if bucket.topology != other.topology {
-            let [ours, theirs] = [bucket, other].map(|bucket| bucket.topology.as_str());
-            let what = format!("bucket.{name} is `{ours}` at {} and `{theirs}` at {}", one.name, two.name);
-            return Err(place.error(None, what, "Give it the same `topology` at both sites."));
-        }
-        let is_one = (&other.url, &other.endpoint) == (&bucket.url, &bucket.endpoint);
-        if is_one && bucket.topology != Topology::Shared {
-            let what = format!("bucket.{name} is {} at both sites: nothing would be mirrored anywhere", bucket.url);
-            let next = "Give each site its own (the live site reaches both: mount the spare's folder there under another path), or \
-                        say that they share it: topology = \"shared\".";
-            return Err(place.error(None, what, next));
-        }
-    }
-    Ok(())
-}
-
 fn bucket_url(place: &Place, section: &str, what: &str, raw: &Spanned<String>) -> Result<BucketUrl, ConfigError> {
     let text = raw.get_ref();
     BucketUrl::parse(text).ok_or_else(|| {
@@ -331,42 +312,6 @@ fn bucket_url(place: &Place, section: &str, what: &str, raw: &Spanned<String>) -
                     Google and Azure one of letters, digits, `.`, `-`, `_` and `/`.";
         place.error(Some(raw.span().start), wrong, next)
     })
-}
-
-/// An attic lies within no bucket, and no two share one: what is in it would be mirrored, or be let go by the other's points.
-fn attics(place: &Place, site: &Site) -> Result<(), ConfigError> {
-    for bucket in site.buckets.values() {
-        if bucket.attic.is_some() && bucket.topology != Topology::Mirror {
-            let what =
-                format!("bucket.{} of {} has an attic, and is `{}`", bucket.name, site.name, bucket.topology.as_str());
-            return Err(place.error(
-                None,
-                what,
-                "Leave the attic out: nothing of ours is ever written to such a bucket.",
-            ));
-        }
-        let Some(attic) = bucket.attic_address() else { continue };
-        if std::mem::discriminant(&attic.url) != std::mem::discriminant(&bucket.url) {
-            let what = format!("bucket.{} of {} is {} and its attic {}", bucket.name, site.name, bucket.url, attic.url);
-            let next = "The store copies from one to the other by itself: a folder has a folder for attic, a bucket \
-                        another bucket of that server or account.";
-            return Err(place.error(None, what, next));
-        }
-        let mut others = site.buckets.values().flat_map(|other| {
-            let its_attic = other.attic_address().filter(|_| other.name != bucket.name);
-            std::iter::once(other.clone()).chain(its_attic)
-        });
-        let endpoint = &attic.endpoint;
-        if let Some(other) = others.find(|other| other.endpoint == *endpoint && other.url.overlaps(&attic.url)) {
-            let what = format!(
-                "the attic of bucket.{} of {} is {}, which {} lies in, or around",
-                bucket.name, site.name, attic.url, other.url
-            );
-            let next = "Give each bucket an attic of its own, beside every bucket: attic = \"s3://OTHER\" or \"/other/folder\".";
-            return Err(place.error(None, what, next));
-        }
-    }
-    Ok(())
 }
 
 fn export(place: &Place, site: &str, name: &Spanned<String>, raw: &raw::Export) -> Result<ExportAddress, ConfigError> {
@@ -447,8 +392,7 @@ fn two_sites(place: &Place, sites: &BTreeMap<String, Site>) -> Result<(), Config
             &format!("Add it under [sites.{}]: the same name, its own address.", lacks.name),
         ));
     }
-    buckets_of_both(place, one, two)?;
-    [one, two].into_iter().try_for_each(|site| attics(place, site))?;
+    apart(place, one, two)?;
     if ours.is_empty() {
         let what = "the sites name no database, bucket or export".to_owned();
         return Err(place.error(None, what, "docs/CONFIGURATION.md shows how to name them."));

@@ -33,7 +33,12 @@ where
 {
     /// Of everything that `bucket` lists, and `recorded`, which is sorted by key.
     pub fn new(bucket: &Bucket, recorded: R) -> Self {
-        let (listed, recorded) = (bucket.list(None).peekable(), Box::pin(recorded.peekable()));
+        Sides::after(bucket, None, recorded)
+    }
+
+    /// The same, of what `bucket` lists after the key `after`; `recorded` has nothing before it either.
+    pub fn after(bucket: &Bucket, after: Option<&str>, recorded: R) -> Self {
+        let (listed, recorded) = (bucket.list(after).peekable(), Box::pin(recorded.peekable()));
         Sides { bucket: bucket.name().to_owned(), listed, recorded, last: None }
     }
 

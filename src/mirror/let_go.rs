@@ -15,9 +15,6 @@ use super::published::PublishedRow;
 use crate::error::Error;
 use crate::store::{Listed, Removing, StoreError};
 
-/// So many contents are looked after at once; the others wait for the next time.
-const CONTENTS_MAX: usize = 500_000;
-
 /// The names of one content.
 #[derive(Debug, Default)]
 struct Names {
@@ -27,41 +24,69 @@ struct Names {
     is_named: bool,
 }
 
-/// The contents of an attic of which something is old enough to go.
+/// The contents, in a part of an attic, of which something is old enough to go.
 #[derive(Debug, Default)]
-pub struct OldNames(BTreeMap<[u8; 32], Names>);
+pub struct OldNames {
+    found: BTreeMap<[u8; 32], Names>,
+    /// The last name of that part, unless it goes on to the end.
+    last: Option<String>,
+}
 
 impl OldNames {
-    /// Looks through the attic at `place`; what came there after `before` stays.
+    /// Looks through what the attic at `place` has after the name `after`; what came there after `before` stays. At most so many
+    /// contents: what comes after [the last](OldNames::last) of their names is to be looked after on its own.
     ///
     /// # Errors
     /// What the store answers.
-    pub async fn find(place: &Removing, before: Timestamp) -> Result<Self, Error> {
-        let (mut found, day) = (BTreeMap::<[u8; 32], Names>::new(), day_of(before));
-        let mut listed = place.bucket().list(Some(OBJECTS));
+    pub async fn find(place: &Removing, before: Timestamp, after: Option<&str>, at_once: usize) -> Result<Self, Error> {
+        let (mut old, day) = (OldNames::default(), day_of(before));
+        let mut listed = place.bucket().list(Some(after.unwrap_or(OBJECTS)));
+        // The names of one content lie side by side.
+        let (mut of, mut names, mut last) = ([0; 32], Names::default(), None);
         while let Some(listed) = listed.try_next().await? {
             let Listed::Object { key, version } = listed else { continue };
             if !key.starts_with(OBJECTS) {
                 break;
             }
             let Some((blake3, since)) = parse_name(&key) else { continue };
-            if found.len() >= CONTENTS_MAX && !found.contains_key(blake3.as_bytes()) {
-                break;
+            if of != *blake3.as_bytes() {
+                old.take(of, std::mem::take(&mut names));
+                if old.found.len() >= at_once {
+                    old.last = last;
+                    return Ok(old);
+                }
+                of = *blake3.as_bytes();
             }
-            let names = found.entry(*blake3.as_bytes()).or_default();
+            last = Some(key.clone());
             if since < day.as_str() && version.modified_ns < before.as_nanosecond() {
                 names.old.push(key);
             } else {
                 names.has_young = true;
             }
         }
-        found.retain(|_, names| !names.old.is_empty());
-        Ok(OldNames(found))
+        old.take(of, names);
+        Ok(old)
+    }
+
+    /// A content of which nothing is old enough takes no room.
+    fn take(&mut self, of: [u8; 32], names: Names) {
+        if names.old.is_empty() {
+            return;
+        }
+        // A store that lists out of order may come to it twice.
+        let known = self.found.entry(of).or_default();
+        known.old.extend(names.old);
+        known.has_young |= names.has_young;
+    }
+
+    /// After which name others may follow; `None` where these are all.
+    pub fn last(&self) -> Option<&str> {
+        self.last.as_deref()
     }
 
     /// Whether nothing is old enough.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.found.is_empty()
     }
 
     /// Keeps what a point names.
@@ -74,7 +99,7 @@ impl OldNames {
     {
         let mut point = std::pin::pin!(point);
         while let Some(row) = point.try_next().await? {
-            if let Some(names) = self.0.get_mut(row.blake3.as_bytes()) {
+            if let Some(names) = self.found.get_mut(row.blake3.as_bytes()) {
                 names.is_named = true;
             }
         }
@@ -85,7 +110,7 @@ impl OldNames {
     pub fn heed(&mut self, rescued: &[Record]) {
         for record in rescued.iter().filter(|record| !record.released) {
             let blake3 = blake3::Hash::from_hex(&record.rescued.blake3).ok();
-            if let Some(names) = blake3.and_then(|blake3| self.0.get_mut(blake3.as_bytes())) {
+            if let Some(names) = blake3.and_then(|blake3| self.found.get_mut(blake3.as_bytes())) {
                 names.is_named = true;
             }
         }
@@ -99,7 +124,7 @@ impl OldNames {
             }
             names.old
         };
-        self.0.into_values().flat_map(going).collect()
+        self.found.into_values().flat_map(going).collect()
     }
 }
 
@@ -127,7 +152,10 @@ mod tests {
     fn of_a_content_that_is_named_one_name_stays() {
         let going = |old: &[&str], has_young, is_named| {
             let old = old.iter().map(|name| (*name).to_owned()).collect();
-            OldNames(BTreeMap::from([([0; 32], Names { old, has_young, is_named })])).going().join(" ")
+            {
+                let found = BTreeMap::from([([0; 32], Names { old, has_young, is_named })]);
+                OldNames { found, last: None }.going().join(" ")
+            }
         };
         assert_eq!(going(&["1", "2"], false, false), "1 2");
         assert_eq!(going(&["1", "2"], false, true), "1");

@@ -45,6 +45,7 @@ mod run;
 mod state;
 mod tally;
 pub mod touched;
+mod unmirrored;
 mod width;
 
 use std::collections::HashSet;
@@ -91,6 +92,7 @@ pub use preview::{Planned, PlannedCopy, PlannedWhy, preview};
 pub use published::{PublishedError, PublishedParser, PublishedRow, published_lines, published_rows};
 pub use replica::{Replica, compare};
 pub use state::{followed, manifest_path};
+pub use unmirrored::Unmirrored;
 
 /// What a killed writer left behind is removed when nobody wrote to it for that long.
 const LEFTOVERS_AFTER: SignedDuration = SignedDuration::from_hours(24);
@@ -185,6 +187,9 @@ pub struct Pass {
     pub unsettled: Kept<FailedObject>,
     /// What is mirrored as it is, and is not what its key says: damaged at the source, or written there under a wrong name.
     pub misnamed: Kept<FailedObject>,
+    /// What the manifest does not name although the source has it, or may have it.
+    #[serde(skip)]
+    pub unmirrored: Unmirrored,
 }
 
 impl Pass {
@@ -372,6 +377,7 @@ async fn ended<'a>(
     if let Some(judged) = judged {
         (pass.rows, pass.bytes) = (judged.rows, judged.bytes);
         for key in judged.left_out {
+            pass.unmirrored.push_key(&key);
             let why = "at the spare it was hidden or restored while this pass ran; the next one copies it".to_owned();
             pass.failed.push(FailedObject { key, why });
         }

@@ -7,7 +7,6 @@ use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
 
-use super::MirrorError;
 use super::attic::hash_of;
 use super::audit::Audit;
 use super::beside::Beside;
@@ -19,7 +18,8 @@ use super::list::{Part, Unlisted};
 use super::manifest::{Line, ManifestError, Row, Stretch};
 use super::touched::Touched;
 use super::width::Width;
-use crate::store::{Original, Skipped, SourceVersion, StoreError};
+use super::{FailedObject, MirrorError};
+use crate::store::{Found, Original, Skipped, SourceVersion, StoreError};
 
 /// How far the listing may run ahead of the oldest copy under way, for each copy that may run at a time: one
 /// large object must not hold up the small ones after it.
@@ -40,8 +40,12 @@ pub(super) enum Outcome {
     Copied(Box<OneCopy>),
     /// The source has it no more.
     Gone(Row),
-    /// The source has it, though its listing does not show it.
-    LeftOut(Row),
+    /// The source has it, though its listing does not show it, or something else has its place: why it stays.
+    LeftOut(Row, String),
+    /// The same, of one that others have changed at the target: it was copied again.
+    Recopied(Box<OneCopy>),
+    /// Of one that others have changed at the target, and that could not be copied again: its row is not believed.
+    Doubted(FailedObject),
 }
 
 /// What came of copying one object.
@@ -60,6 +64,17 @@ pub(super) enum Audited {
     Adjusted,
     /// They could not be looked at, or not be brought to the target.
     Unsettled(String),
+}
+
+/// Of what the keeper or a restore is at.
+const BUSY: &str = "at the spare it is being hidden or restored, or was until that was killed";
+
+fn doubted(row: Row, why: &str) -> Outcome {
+    Outcome::Doubted(FailedObject { key: row.key, why: why.to_owned() })
+}
+
+fn replaced(what: &str) -> String {
+    format!("nobody has deleted it, and it is no object any more: {what}")
 }
 
 pub(super) struct Run<'a> {
@@ -110,13 +125,13 @@ impl Run<'_> {
             Ok(Met::Object { key, version, change }) => (key, version, change),
             Ok(Met::Skipped(skipped)) => return ready(Ok(Outcome::Skipped(skipped))),
             Ok(Met::Unlisted(hole)) => return ready(Ok(Outcome::Unlisted(hole))),
-            Ok(Met::Unseen(row)) => return ready(Ok(Outcome::Unseen(row))),
+            Ok(Met::Unseen(row)) => return ready(Ok(self.unseen(row))),
             Ok(Met::Gone(row)) => return self.gone(row).boxed(),
             Err(error) => return ready(Err(error)),
         };
         if self.touched.busy.contains(&key) {
-            let why = "at the spare it is being hidden or restored, or was until that was killed".to_owned();
-            return ready(Ok(Outcome::Copied(Box::new(OneCopy { key, copied: Copied::Failed(why), before: None }))));
+            let copied = Copied::Failed(BUSY.to_owned());
+            return ready(Ok(Outcome::Copied(Box::new(OneCopy { key, copied, before: None }))));
         }
         let expected = match self.known_of(&key, reference) {
             Ok(expected) => expected,
@@ -160,15 +175,59 @@ impl Run<'_> {
         if self.copier.breaker.is_beyond(self.missing.fetch_add(1, Ordering::Relaxed)) {
             return Ok(Outcome::Gone(row));
         }
-        let _looking = self.copying.enter(0).await;
+        let looking = self.copying.enter(0).await;
         self.copier.limits.request().await;
-        match self.copier.source.head(&row.key).await {
-            Err(StoreError::NotFound { at }) if at.key.is_some() => Ok(Outcome::Gone(row)),
-            answer => answer.map(|_| Outcome::LeftOut(row)).map_err(Into::into),
+        let found = self.copier.source.find(&row.key).await?;
+        drop(looking);
+        match found {
+            Found::Nothing => Ok(Outcome::Gone(row)),
+            Found::Other(what) if self.touched.has(&row.key) => Ok(doubted(row, &replaced(what))),
+            Found::Other(what) => Ok(Outcome::LeftOut(row, replaced(what))),
+            Found::Object(_) if self.touched.busy.contains(&row.key) => Ok(doubted(row, BUSY)),
+            Found::Object(head) if self.touched.again.contains(&row.key) => {
+                let Row { key, source: known, .. } = row;
+                // A listing tells times more finely than a HEAD.
+                let is_known = (&known.etag, known.size) == (&head.version.etag, head.version.size);
+                let version = if is_known { known } else { head.version };
+                self.copy_one(key, version, None).await.map(Outcome::Recopied)
+            }
+            Found::Object(_) => {
+                let why = "the listing leaves it out, and it is there when it is asked for".to_owned();
+                Ok(Outcome::LeftOut(row, why))
+            }
         }
     }
 
+    /// A row where the listing has a hole. What others have changed at the target since it was written is not what it says.
+    fn unseen(&self, row: Row) -> Outcome {
+        match self.touched.has(&row.key) {
+            true => {
+                doubted(row, "at the spare it was hidden or restored, and whether it is still here could not be listed")
+            }
+            false => Outcome::Unseen(row),
+        }
+    }
+
+    /// What came of an object that was not there to be read.
+    async fn vanished(&self, key: &str) -> Result<Copied, StoreError> {
+        self.copier.limits.request().await;
+        Ok(match self.copier.source.find(key).await? {
+            Found::Other(what) => Copied::Failed(replaced(what)),
+            // One that is there again the next pass copies.
+            Found::Nothing | Found::Object(_) => Copied::Vanished,
+        })
+    }
+
     async fn copy(&self, key: String, listed: SourceVersion, before: Option<Row>) -> Result<Outcome, MirrorError> {
+        self.copy_one(key, listed, before).await.map(Outcome::Copied)
+    }
+
+    async fn copy_one(
+        &self,
+        key: String,
+        listed: SourceVersion,
+        before: Option<Row>,
+    ) -> Result<Box<OneCopy>, MirrorError> {
         let fingerprint = contents::fingerprint(self.copier.source, &listed);
         // Before the permit: who waits for another's copy must not keep it from running.
         let turn = match fingerprint {
@@ -176,13 +235,16 @@ impl Run<'_> {
             None => None,
         };
         let copying = self.copying.enter(listed.size).await;
-        let copied = self.copy_now(&key, &listed, fingerprint, before.as_ref()).await;
+        let mut copied = self.copy_now(&key, &listed, fingerprint, before.as_ref()).await;
+        if matches!(copied, Ok(Copied::Vanished)) {
+            copied = self.vanished(&key).await.map_err(Into::into);
+        }
         drop(copying);
         self.copying.adjust(self.copier.pressure());
         if let Some((fingerprint, turn)) = turn {
             self.contents.end(fingerprint, turn);
         }
-        Ok(Outcome::Copied(Box::new(OneCopy { key, copied: copied?, before })))
+        Ok(Box::new(OneCopy { key, copied: copied?, before }))
     }
 
     async fn copy_now(

@@ -17,8 +17,14 @@ pub(super) struct Tally<'a> {
 impl Tally<'_> {
     pub(super) fn take(&mut self, outcome: Outcome) -> Result<(), ManifestError> {
         match outcome {
-            Outcome::Skipped(skipped) => self.pass.skipped.push(skipped),
-            Outcome::Unlisted(hole) => self.pass.unlisted.push(hole),
+            Outcome::Skipped(skipped) => {
+                self.pass.unmirrored.push_name(&skipped.name);
+                self.pass.skipped.push(skipped);
+            }
+            Outcome::Unlisted(hole) => {
+                self.pass.unmirrored.push_range(&hole);
+                self.pass.unlisted.push(hole);
+            }
             Outcome::Unseen(row) => self.keep(&row)?,
             Outcome::Standing(stretch) => {
                 let pass = &mut self.pass;
@@ -40,8 +46,12 @@ impl Tally<'_> {
                 self.copied(*copy)?;
             }
             Outcome::Gone(row) => self.gone(&row)?,
-            Outcome::LeftOut(row) => {
-                let why = "the listing leaves it out, and it is there when it is asked for".to_owned();
+            Outcome::Recopied(copy) => self.copied(*copy)?,
+            Outcome::Doubted(failed) => {
+                self.pass.unmirrored.push_key(&failed.key);
+                self.pass.failed.push(failed);
+            }
+            Outcome::LeftOut(row, why) => {
                 self.pass.failed.push(FailedObject { key: row.key.clone(), why });
                 self.keep(&row)?;
             }
@@ -89,16 +99,28 @@ impl Tally<'_> {
                 Some(row) => self.gone(&row)?,
                 None => self.pass.vanished += 1,
             },
-            // The target still has the version before.
-            Copied::HeldBack => before.map_or(Ok(()), |row| self.keep(&row))?,
-            Copied::Skipped(skipped) => self.pass.skipped.push(skipped),
+            Copied::HeldBack => self.stays(&key, before)?,
+            Copied::Skipped(skipped) => {
+                self.pass.skipped.push(skipped);
+                self.stays(&key, before)?;
+            }
             Copied::Failed(why) => {
+                self.stays(&key, before)?;
                 self.pass.failed.push(FailedObject { key, why });
-                // The target still has the version before.
-                before.map_or(Ok(()), |row| self.keep(&row))?;
             }
         }
         Ok(())
+    }
+
+    /// The target still has the version before, if it had one that is known.
+    fn stays(&mut self, key: &str, before: Option<Row>) -> Result<(), ManifestError> {
+        match before {
+            Some(row) => self.keep(&row),
+            None => {
+                self.pass.unmirrored.push_key(key);
+                Ok(())
+            }
+        }
     }
 
     fn count(&mut self, row: &Row, how: How) {

@@ -1,6 +1,7 @@
 //! The keeper at the spare's buckets: what the live site has deleted is hidden, what no point names any more is let go.
 //!
-//! Recovery points alone are believed. If one of them cannot be read nothing is hidden and nothing let go: it may name anything.
+//! Recovery points alone are believed. If one of them cannot be read nothing is hidden and nothing let go: it may name anything. What
+//! one of the grace period lacks only because it could not be mirrored ([`Unmirrored`]) is not taken for deleted.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -17,9 +18,9 @@ use crate::error::Error;
 use crate::keys::Identity;
 use crate::mirror::attic::{Attic, LET_GO_AFTER, Protection};
 use crate::mirror::direction::{Record, records};
-use crate::mirror::hide::Extras;
+use crate::mirror::hide::{Extras, Going};
 use crate::mirror::let_go::{OldNames, let_go};
-use crate::mirror::{PublishedRow, published_rows, touched};
+use crate::mirror::{PublishedRow, Unmirrored, published_rows, touched};
 use crate::store::{Keys, Removing};
 use crate::stream::{Source, StreamKind, StreamName};
 use crate::vault::layout::PointId;
@@ -40,12 +41,43 @@ pub struct BucketKeeping {
     pub hidden: u64,
     /// The first of them.
     pub hidden_first: Vec<String>,
+    /// How many objects were left although the newest points lack them: the live site may have them, and could not mirror them.
+    pub left: u64,
     /// How many contents of the attic were let go, or would be.
     pub let_go: u64,
     /// What a person may wonder about.
     pub notes: Vec<String>,
     /// Why nothing was hidden although something should be; empty when it was.
     pub held_back: String,
+}
+
+/// How much of a bucket is looked after at once. Of larger ones the points are read several times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AtOnce {
+    /// Objects that the newest point has not.
+    pub extras: usize,
+    /// Contents of the attic that are old enough to go.
+    pub contents: usize,
+}
+
+impl Default for AtOnce {
+    fn default() -> Self {
+        AtOnce { extras: 100_000, contents: 500_000 }
+    }
+}
+
+/// The points that say what is gone: the newest, those of the grace period, and those before.
+struct Sayings<'a> {
+    newest: &'a ListedPoint,
+    recent: &'a [&'a ListedPoint],
+    older: &'a [&'a ListedPoint],
+}
+
+/// A manifest, and what it leaves out although the live site may have it.
+struct Recorded<R> {
+    /// Absent when it was read before.
+    rows: Option<R>,
+    unmirrored: Unmirrored,
 }
 
 /// What the keeper knows.
@@ -60,6 +92,7 @@ pub(super) struct Keeper<'a> {
     pub dry_run: bool,
     /// How many hides a person has said are no mistake.
     pub accepted: u64,
+    pub at_once: AtOnce,
 }
 
 impl Keeper<'_> {
@@ -120,32 +153,25 @@ impl Keeper<'_> {
         self.points.listing.points.iter().rev().filter(has)
     }
 
-    async fn manifest(
-        &self,
-        source: &SourceName,
-        point: &ListedPoint,
-    ) -> Result<impl Stream<Item = Result<PublishedRow, Error>> + Send + use<>, Error> {
-        let read = self.unread(source, point, &mut HashSet::new()).boxed().await?;
-        read.ok_or_else(|| PointError::UnknownPoint { point: point.id }.into())
-    }
-
-    /// The manifest of `point`; `None` when one of the same bytes is among those `read` before: a bucket that did not change has the
-    /// same in point after point, and to read it takes packs from all of its epoch.
+    /// The manifest of `point`; without its rows when one of the same bytes is among those `read` before: a bucket that did not change
+    /// has the same in point after point, and to read it takes packs from all of its epoch.
     async fn unread(
         &self,
         source: &SourceName,
         point: &ListedPoint,
         read: &mut HashSet<(u64, blake3::Hash)>,
-    ) -> Result<Option<impl Stream<Item = Result<PublishedRow, Error>> + Send + use<>>, Error> {
+    ) -> Result<Recorded<impl Stream<Item = Result<PublishedRow, Error>> + Send + use<>>, Error> {
         let found = point.headers.iter().find(|(its, _, _)| its == source);
         let (_, id, header) = found.ok_or(PointError::UnknownPoint { point: point.id })?;
         let snapshot = self.reader.open_snapshot(source, *id, header, self.identity).boxed().await?;
         let name = StreamName::new(StreamKind::Manifest, &source.name);
         let entry = snapshot.entries().iter().find(|entry| entry.name == name);
+        // Two manifests of the same bytes may leave out different objects.
+        let unmirrored = entry.map(|entry| Unmirrored::told(&entry.attributes)).unwrap_or_default();
         if entry.is_some_and(|entry| !read.insert((entry.bytes, entry.blake3))) {
-            return Ok(None);
+            return Ok(Recorded { rows: None, unmirrored });
         }
-        Ok(Some(published_rows(snapshot.read(&name).boxed().await?)))
+        Ok(Recorded { rows: Some(published_rows(snapshot.read(&name).boxed().await?)), unmirrored })
     }
 
     async fn hide(
@@ -167,29 +193,22 @@ impl Keeper<'_> {
             keeping.notes.push(format!("{source}: point {} was taken meanwhile; the next pass hides", newest.id));
             return Ok(());
         };
-        let mut extras = Extras::find(spare, self.manifest(source, newest).await?).boxed().await?;
-        let mut read = HashSet::new();
-        for point in recent {
-            if !extras.is_empty()
-                && let Some(rows) = self.unread(source, point, &mut read).await?
-            {
-                extras.without(rows).boxed().await?;
-            }
-        }
-        // What one of the grace period has was left out: it tells nothing about the rest.
-        extras.heed(rescued);
-        for point in older {
-            if extras.all_known() {
+        let sayings = Sayings { newest, recent, older };
+        let (mut going, mut after, mut is_cut) = (Going::default(), None::<String>, false);
+        loop {
+            let (extras, is_more) = self.extras(source, spare, &sayings, rescued, after.as_deref()).boxed().await?;
+            after = extras.last().map(str::to_owned);
+            going.add(extras);
+            is_cut |= is_more;
+            if after.is_none() {
+                keeping.left = going.left;
+                keeping.notes.extend(left_note(source, going.left, is_cut));
                 break;
             }
-            if let Some(rows) = self.unread(source, point, &mut read).await? {
-                extras.known_to(rows).boxed().await?;
-            }
         }
-        let extras = extras.only_known();
-        let limit = HIDES_ALWAYS.max(extras.recorded / HIDES_ONE_OF).max(self.accepted);
-        if extras.len() > limit {
-            let (count, all) = (extras.len(), extras.recorded);
+        let limit = HIDES_ALWAYS.max(going.recorded / HIDES_ONE_OF).max(self.accepted);
+        if going.total > limit {
+            let (count, all) = (going.total, going.recorded);
             keeping.held_back = format!(
                 "{source}: {count} objects would be hidden, beside {all} that stay: more than {limit}. If that many were really \
                  deleted: `warmspare prune --accept-hides {count}`"
@@ -197,13 +216,52 @@ impl Keeper<'_> {
             return Ok(());
         }
         let hidden = match self.dry_run {
-            true => extras.keys().map(str::to_owned).collect(),
-            false if extras.is_empty() => Vec::new(),
-            false => extras.hide(spare, attic, self.clock, *stored).boxed().await?,
+            true => going.keys().map(str::to_owned).collect(),
+            false if going.total == 0 => Vec::new(),
+            false => going.hide(spare, attic, self.clock, *stored).boxed().await?,
         };
         keeping.hidden = hidden.len() as u64;
         keeping.hidden_first = hidden.into_iter().take(SHOWN_MAX).collect();
         Ok(())
+    }
+
+    /// What `spare` has after the key `after`, as far as it is looked after at once, and the newest point has not; what the others say
+    /// of it; and whether a point leaves out more than it names.
+    async fn extras(
+        &self,
+        source: &SourceName,
+        spare: &Removing,
+        sayings: &Sayings<'_>,
+        rescued: &[Record],
+        after: Option<&str>,
+    ) -> Result<(Extras, bool), Error> {
+        let newest = self.unread(source, sayings.newest, &mut HashSet::new()).boxed().await?;
+        let rows = newest.rows.ok_or(PointError::UnknownPoint { point: sayings.newest.id })?;
+        let mut extras = Extras::find(spare, rows, after, self.at_once.extras).boxed().await?;
+        extras.leave(&newest.unmirrored);
+        let (mut read, mut is_cut) = (HashSet::new(), newest.unmirrored.is_cut());
+        for point in sayings.recent {
+            if extras.is_empty() {
+                break;
+            }
+            let recorded = self.unread(source, point, &mut read).await?;
+            extras.leave(&recorded.unmirrored);
+            is_cut |= recorded.unmirrored.is_cut();
+            if let Some(rows) = recorded.rows {
+                extras.without(rows).boxed().await?;
+            }
+        }
+        // What one of the grace period has was left out: it tells nothing about the rest.
+        extras.heed(rescued);
+        for point in sayings.older {
+            if extras.all_known() {
+                break;
+            }
+            if let Some(rows) = self.unread(source, point, &mut read).await?.rows {
+                extras.known_to(rows).boxed().await?;
+            }
+        }
+        Ok((extras, is_cut))
     }
 
     async fn let_go(
@@ -215,21 +273,46 @@ impl Keeper<'_> {
     ) -> Result<(), Error> {
         let within = SignedDuration::try_from(self.here.config.retention.within).unwrap_or(SignedDuration::MAX);
         let since = self.clock.now().saturating_sub(within.max(LET_GO_AFTER)).unwrap_or(Timestamp::MIN);
-        let mut old = OldNames::find(place, since).boxed().await?;
-        let mut read = HashSet::new();
-        old.heed(rescued);
-        for point in self.points_of(source) {
-            if old.is_empty() {
+        let mut after = None::<String>;
+        loop {
+            let mut old = OldNames::find(place, since, after.as_deref(), self.at_once.contents).boxed().await?;
+            after = old.last().map(str::to_owned);
+            let mut read = HashSet::new();
+            old.heed(rescued);
+            for point in self.points_of(source) {
+                if old.is_empty() {
+                    break;
+                }
+                if let Some(rows) = self.unread(source, point, &mut read).await?.rows {
+                    old.named_by(rows).boxed().await?;
+                }
+            }
+            let going = old.going();
+            keeping.let_go += going.len() as u64;
+            if !self.dry_run {
+                let_go(place, &going).boxed().await?;
+            }
+            if after.is_none() {
                 return Ok(());
             }
-            if let Some(rows) = self.unread(source, point, &mut read).await? {
-                old.named_by(rows).boxed().await?;
-            }
         }
-        let going = old.going();
-        keeping.let_go = going.len() as u64;
-        if self.dry_run { Ok(()) } else { let_go(place, &going).boxed().await }
     }
+}
+
+/// What is said of objects that were left; nothing where there are none.
+fn left_note(source: &SourceName, left: u64, is_cut: bool) -> Option<String> {
+    let (objects, are) = match left {
+        0 => return None,
+        1 => ("object", "is"),
+        _ => ("objects", "are"),
+    };
+    let why = match is_cut {
+        true => "a point left out more than it can name, and they may be among it",
+        false => "the live site has them, or may have them, and could not mirror them",
+    };
+    Some(format!(
+        "{source}: {left} {objects} that the newest points lack {are} not hidden: {why}. A capture there says what: NOT MIRRORED"
+    ))
 }
 
 fn before(now: Timestamp, span: std::time::Duration) -> Timestamp {

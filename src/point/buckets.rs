@@ -22,7 +22,7 @@ use crate::mirror::attic::Attic;
 use crate::mirror::direction::Rescued;
 use crate::mirror::{self, Index, Planned, Replica, Sides};
 use crate::store::{Bucket, ReadOnly};
-use crate::stream::{Attributes, Sink, SinkStream, StreamKind, StreamName};
+use crate::stream::{Sink, SinkStream, StreamKind, StreamName};
 use crate::units::{Bytes, Span};
 
 /// What the first pass of a point did, most of the bytes.
@@ -43,6 +43,7 @@ struct Told {
     lacks: Vec<String>,
     misnamed: Vec<String>,
     rescued: Vec<Rescued>,
+    unmirrored: mirror::Unmirrored,
 }
 
 impl Run<'_> {
@@ -103,7 +104,7 @@ impl Run<'_> {
         for block in mirror::published_lines(&mirror::manifest_path(&self.manifest_folder(source)), with_digests)? {
             stream.write(block?).await?;
         }
-        stream.finish(Attributes::new()).await?;
+        stream.finish(told.unmirrored.attribute()).await?;
         let sealed = sink.seal(captured_at, told.facts).await?;
         let mut sealed = SealedSource::new(source, sealed, captured_at, bulk.begun, told.summary);
         (sealed.summary.lacks, sealed.summary.misnamed) = (told.lacks, told.misnamed);
@@ -231,7 +232,7 @@ fn of_mirror(fates: &mirror::Fates, bulk: &mirror::Pass, delta: &mirror::Pass, d
         summary += &format!(" (perhaps fewer: what its points name could not be read: {why})");
     }
     let (lacks, misnamed) = (lost(fates).chain(lacks(bulk, delta)).collect(), misnamed(&delta.misnamed));
-    Told { facts, summary, lacks, misnamed, rescued }
+    Told { facts, summary, lacks, misnamed, rescued, unmirrored: delta.unmirrored.clone() }
 }
 
 fn of_index(first: &Index, last: &Index, replica: Option<&Replica>, now: jiff::Timestamp) -> Told {
@@ -271,7 +272,9 @@ fn of_index(first: &Index, last: &Index, replica: Option<&Replica>, now: jiff::T
             }
         }
     }
-    Told { facts, summary, lacks, misnamed: misnamed(&last.misnamed), rescued: Vec::new() }
+    let misnamed = misnamed(&last.misnamed);
+    // Nothing is ever hidden in a bucket that is not mirrored.
+    Told { facts, summary, lacks, misnamed, rescued: Vec::new(), unmirrored: mirror::Unmirrored::default() }
 }
 
 /// What could not be mirrored, object by object. What the last pass could copy the other site has; whose turn it was to be

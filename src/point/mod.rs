@@ -19,7 +19,7 @@ pub mod spare;
 mod take;
 pub mod vault;
 
-pub use attics::BucketKeeping;
+pub use attics::{AtOnce, BucketKeeping};
 pub use buckets::preview_mirrors;
 pub use changed::{changed, followed};
 pub use error::PointError;

@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 use serde::Serialize;
 
-use super::attics::{BucketKeeping, Keeper};
+use super::attics::{AtOnce, BucketKeeping, Keeper};
 use super::error::PointError;
 use super::{list, open_vault, open_vault_as_keeper};
 use crate::clock::Clock;
@@ -23,6 +23,8 @@ pub struct PruneRequest {
     pub share: Option<Percent>,
     /// How many objects of a bucket a person has said were really deleted.
     pub accepted_hides: u64,
+    /// How much of a bucket is looked after at once.
+    pub at_once: AtOnce,
 }
 
 /// What a pass did, or would do.
@@ -113,6 +115,7 @@ pub async fn prune(here: &Here, request: PruneRequest, clock: &dyn Clock) -> Res
         stored: &stored,
         dry_run: request.dry_run,
         accepted: request.accepted_hides,
+        at_once: request.at_once,
     };
     if request.dry_run {
         let buckets = keep(&points).keep().boxed_local().await?;

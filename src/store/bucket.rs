@@ -14,8 +14,8 @@ use super::cloud::{Cloud, Provider};
 use super::error::{Place, StoreError};
 use super::folder::Folder;
 use super::object::{
-    Attributes, Body, Cursor, Head, Keeps, Layout, Listed, Original, Page, Skipped, SourceVersion, Tags, WriteError,
-    Written,
+    Attributes, Body, Cursor, Found, Head, Keeps, Layout, Listed, Original, Page, Skipped, SourceVersion, Tags,
+    WriteError, Written,
 };
 use super::s3::S3;
 use super::s3::versions::Versioning;
@@ -350,6 +350,20 @@ impl Bucket {
             Bucket::Folder(folder) => folder.head(key).boxed().await,
             Bucket::S3(s3) => s3.head(key).boxed().await,
             Bucket::Cloud(cloud) => cloud.head(key).boxed().await,
+        }
+    }
+
+    /// What there is under `key`: whoever asks whether an object was deleted has to tell that from a link to where it is now.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub async fn find(&self, key: &str) -> Result<Found, StoreError> {
+        if let Bucket::Folder(folder) = self {
+            return folder.find(key).boxed().await;
+        }
+        match self.head(key).await {
+            Err(StoreError::NotFound { at }) if at.key.is_some() => Ok(Found::Nothing),
+            answer => answer.map(Found::Object),
         }
     }
 

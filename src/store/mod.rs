@@ -25,7 +25,7 @@ pub use error::{Place, StoreError};
 pub use etcd::Etcd;
 pub use keys::{Create, Created, Delete, Keys, ListedKey, Read, Replace};
 pub use object::{
-    Attributes, Body, Cursor, Head, Keeps, Layout, Listed, Names, Original, Page, Skipped, SourceVersion, Tags,
+    Attributes, Body, Cursor, Found, Head, Keeps, Layout, Listed, Names, Original, Page, Skipped, SourceVersion, Tags,
     WriteError, Written,
 };
 pub use probe::{Canary, Protection, StoreProbe, Versions};

@@ -70,6 +70,17 @@ pub struct Head {
     pub storage_class: Option<String>,
 }
 
+/// What there is under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// An object.
+    Object(Head),
+    /// Something that is none, in its place or in that of a folder above it: what it is, in words.
+    Other(&'static str),
+    /// Nothing.
+    Nothing,
+}
+
 /// The parts in which an object came, most likely: where it is sent in the same ones, a server that makes tags as S3 does
 /// gives it the same tag.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::bucket::Bucket;
 use super::error::StoreError;
-use super::object::{Body, Cursor, Head, Keeps, Layout, Listed, Page, SourceVersion, Tags};
+use super::object::{Body, Cursor, Found, Head, Keeps, Layout, Listed, Page, SourceVersion, Tags};
 
 /// What may be asked of a bucket that must not change. See [`Bucket`] for what each answers.
 #[derive(Clone, Debug)]
@@ -70,6 +70,14 @@ impl ReadOnly {
     /// The same.
     pub async fn head(&self, key: &str) -> Result<Head, StoreError> {
         self.0.head(key).await
+    }
+
+    /// [`Bucket::find`].
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn find(&self, key: &str) -> Result<Found, StoreError> {
+        self.0.find(key).await
     }
 
     /// [`Bucket::tags`].

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::error::{Place, StoreError, folder_name};
-use super::object::{Attributes, Body, Head, Keeps, Listed, Names, Original, SourceVersion, WriteError};
+use super::object::{Attributes, Body, Found, Head, Keeps, Listed, Names, Original, SourceVersion, WriteError};
 use crate::permit::Permit;
 
 /// Where writes stage their files, below the root; never listed, and no key of an object.
@@ -159,6 +159,13 @@ impl Folder {
             head_of(&metadata, at)
         })
         .await
+    }
+
+    /// See [`super::Bucket::find`].
+    pub(super) async fn find(&self, key: &str) -> Result<Found, StoreError> {
+        self.path(key, "look up")?;
+        let (root, key, at) = (Arc::clone(&self.root), key.to_owned(), Place::key(&self.name, key, "look up"));
+        blocking(at, move |at| walk::find(&root, &key, at)).await
     }
 
     pub(super) async fn sweep(&self, before: Timestamp) -> Result<(), StoreError> {

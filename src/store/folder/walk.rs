@@ -12,9 +12,9 @@ use std::path::Path;
 
 use tokio::sync::mpsc;
 
-use super::{Folder, STAGING, version_of};
+use super::{Folder, STAGING, head_of, version_of};
 use crate::store::error::{Place, StoreError};
-use crate::store::object::{Listed, Skipped};
+use crate::store::object::{Found, Listed, Skipped};
 
 type Entries = mpsc::Sender<Result<Listed, StoreError>>;
 
@@ -110,6 +110,31 @@ impl Walk<'_> {
         let _ = self.entries.blocking_send(Err(StoreError::of_io(at, error)));
         ControlFlow::Break(())
     }
+}
+
+/// What stands under `key`, as the walk meets it: a link on the way is not followed.
+pub(super) fn find(root: &Path, key: &str, at: Place) -> Result<Found, StoreError> {
+    let mut path = root.to_owned();
+    for name in key.split('/') {
+        path.push(name);
+        let metadata = match std::fs::symlink_metadata(&path) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(Found::Nothing);
+            }
+            answer => answer.map_err(|error| StoreError::of_io(at.clone(), error))?,
+        };
+        if metadata.is_dir() {
+            continue;
+        }
+        return match why_skipped(metadata.file_type()) {
+            Some(what) => Ok(Found::Other(what)),
+            // Below a file there is nothing.
+            None if path != root.join(key) => Ok(Found::Nothing),
+            None => head_of(&metadata, at).map(Found::Object),
+        };
+    }
+    // A directory has the place of the object, and keys of its own.
+    Ok(Found::Nothing)
 }
 
 fn sorted_names(path: &Path) -> io::Result<Vec<Named>> {

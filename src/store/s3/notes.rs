@@ -1,7 +1,7 @@
 //! Which uploads in parts are under way, noted down so that the next process goes on with them.
 //!
 //! A note says which upload; what is in it the server is asked. So a note that is lost costs sending a few parts again, and
-//! an old one is found out.
+//! an old one is found out. A note is as old as the last part that the server took: one that nobody goes on with grows old.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -77,6 +77,18 @@ impl Notes {
         Ok(())
     }
 
+    /// Says that the upload of this key is gone on with just now.
+    pub(super) fn touch(&self, bucket: &str, key: &str) -> Result<(), StoreError> {
+        use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
+        let path = self.path(bucket, key);
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        match utimensat(CWD, &path, &Timestamps { last_access: now, last_modification: now }, AtFlags::empty()) {
+            // Whoever removed it: the upload goes on, and the next process begins it anew.
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(error) => Err(failed(&path, "write", error.into())),
+        }
+    }
+
     pub(super) fn remove(&self, bucket: &str, key: &str) -> Result<(), StoreError> {
         let path = self.path(bucket, key);
         match std::fs::remove_file(&path) {
@@ -85,7 +97,7 @@ impl Notes {
         }
     }
 
-    /// The uploads to this bucket that were noted before `before`.
+    /// The uploads to this bucket that nobody has gone on with since `before`.
     pub(super) fn older(&self, bucket: &str, before: Timestamp) -> Result<Vec<StateFile>, StoreError> {
         let entries = match std::fs::read_dir(&self.folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

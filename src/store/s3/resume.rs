@@ -45,10 +45,16 @@ impl S3 {
         let Some(note) = notes.find(&self.name, key)? else { return Ok(None) };
         if note.is_of(attributes, size, part_bytes) {
             match self.parts_of(&note, at).await {
-                Ok(parts) => return Ok(Some((note.id, parts))),
+                Ok(parts) => {
+                    notes.touch(&self.name, key)?;
+                    return Ok(Some((note.id, parts)));
+                }
                 Err(StoreError::NotFound { .. }) => {}
                 // It may not be asked for its parts: then each is sent again, in its place.
-                Err(StoreError::Denied { .. }) => return Ok(Some((note.id, Parts::default()))),
+                Err(StoreError::Denied { .. }) => {
+                    notes.touch(&self.name, key)?;
+                    return Ok(Some((note.id, Parts::default())));
+                }
                 Err(error) => return Err(error),
             }
         } else if let Err(error) = self.give_up(&note).await {
@@ -89,6 +95,11 @@ impl S3 {
         let Some(notes) = &self.notes else { return Ok(()) };
         let (bucket, key, id) = (self.name.to_string(), key.to_owned(), id.to_owned());
         notes.write(&StateFile { bucket, key, id, size, part_bytes, beside: notes::digest(attributes) })
+    }
+
+    /// Says that the server took one more part of the upload of a key.
+    pub(super) fn note_progress(&self, key: &str) -> Result<(), StoreError> {
+        self.notes.as_ref().map_or(Ok(()), |notes| notes.touch(&self.name, key))
     }
 
     /// Forgets the upload of a key: it is complete, or gone.

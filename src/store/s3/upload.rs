@@ -201,6 +201,9 @@ impl<'a> Upload<'a> {
         }
         let sent = sent.map_err(|e| self.refused(answer::refused(self.at.clone(), e)))?;
         self.done.push(CompletedPart::builder().part_number(number).set_e_tag(sent.e_tag).build());
+        if self.is_kept {
+            self.s3.note_progress(&self.key)?;
+        }
         crate::failpoint::hit("store.upload.part");
         Ok(())
     }
