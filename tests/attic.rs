@@ -23,24 +23,24 @@ use crate::support::buckets::{contents, folder, get, keys, noise, published, put
 use crate::support::ceph::{CREDENTIALS, Ceph};
 
 /// Two sides, what lies between them, and what the points said.
-struct World {
-    live: Bucket,
-    spare: Bucket,
+pub struct World {
+    pub live: Bucket,
+    pub spare: Bucket,
     place: Option<Bucket>,
     root: tempfile::TempDir,
     /// What another client reads the two sides by: the server, and the buckets' names there. None where they are folders.
     plainly: Option<(Arc<Ceph>, [String; 2])>,
     canary: Option<&'static str>,
-    accepted: u64,
-    points: Vec<Vec<PublishedRow>>,
+    pub accepted: u64,
+    pub points: Vec<Vec<PublishedRow>>,
 }
 
 impl World {
-    fn new(live: Bucket, spare: Bucket, place: Option<Bucket>, root: tempfile::TempDir) -> Self {
+    pub fn new(live: Bucket, spare: Bucket, place: Option<Bucket>, root: tempfile::TempDir) -> Self {
         World { live, spare, place, root, plainly: None, canary: None, accepted: 0, points: Vec::new() }
     }
 
-    fn of_folders() -> Self {
+    pub fn of_folders() -> Self {
         let root = tempfile::tempdir().unwrap();
         for name in ["live", "spare"] {
             fs::create_dir(root.path().join(name)).unwrap();
@@ -71,7 +71,7 @@ impl World {
         self.root.path().join("state")
     }
 
-    async fn attic(&self, now: Timestamp) -> Attic {
+    pub async fn attic(&self, now: Timestamp) -> Attic {
         Attic::open(&self.spare, self.place.clone(), now).await.unwrap()
     }
 
@@ -83,14 +83,14 @@ impl World {
     }
 
     /// A pass now, and the point it leaves.
-    async fn point(&mut self) -> Pass {
+    pub async fn point(&mut self) -> Pass {
         let pass = self.pass_at(Timestamp::now()).await;
         self.points.push(published(&self.state()));
         pass
     }
 
     /// Hides what the last two points lack and an older one has, as the keeper does without a grace period.
-    async fn hide(&self) -> Vec<String> {
+    pub async fn hide(&self) -> Vec<String> {
         let [older @ .., recent, newest] = self.points.as_slice() else { return Vec::new() };
         let later = Timestamp::now() + SignedDuration::from_hours(1);
         let spare = Removing::new(self.spare.clone());
@@ -104,7 +104,7 @@ impl World {
     }
 
     /// Rebuilds the point in a new folder and reads it with nothing of ours.
-    async fn rebuilt(&self, point: usize) -> (Rebuilt, BTreeMap<String, Vec<u8>>) {
+    pub async fn rebuilt(&self, point: usize) -> (Rebuilt, BTreeMap<String, Vec<u8>>) {
         let place = tempfile::tempdir().unwrap();
         let (into, attic) = (folder(place.path()), self.attic(Timestamp::now()).await);
         let rebuild =
@@ -114,13 +114,13 @@ impl World {
     }
 }
 
-fn rows(point: &[PublishedRow]) -> impl Stream<Item = Result<PublishedRow, Error>> + Send + use<> {
+pub fn rows(point: &[PublishedRow]) -> impl Stream<Item = Result<PublishedRow, Error>> + Send + use<> {
     let rows: Vec<Result<PublishedRow, Error>> = point.iter().cloned().map(Ok).collect();
     stream::iter(rows)
 }
 
 /// Takes an object of the live bucket away, as its application does.
-async fn delete(bucket: &Bucket, key: &str) {
+pub async fn delete(bucket: &Bucket, key: &str) {
     let head = bucket.head(key).await.unwrap();
     assert!(Removing::new(bucket.clone()).remove(key, &head).await.unwrap());
 }
