@@ -17,7 +17,7 @@ use warmspare::mirror::let_go::{OldNames, let_go};
 use warmspare::mirror::{self, AUDIT_PERIOD, Pass, PassOptions, PublishedRow, Sides};
 use warmspare::observe::Progress;
 use warmspare::restore::steps::bucket_rebuild::{Rebuild, Rebuilt};
-use warmspare::store::{Bucket, ReadOnly, Removing, Tags};
+use warmspare::store::{Bucket, ReadOnly, Removing, StoreError, Tags};
 
 use crate::support::buckets::{contents, folder, get, keys, noise, published, put, read_plainly, s3};
 use crate::support::ceph::{CREDENTIALS, Ceph};
@@ -65,6 +65,11 @@ impl World {
             Some((ceph, names)) => names.each_ref().map(|name| ceph.read_all_plainly(name)),
             None => ["live", "spare"].map(|name| read_plainly(&self.root.path().join(name))),
         }
+    }
+
+    /// Where both sides lie, if they are folders: `live`, `spare` and `spare.attic`.
+    pub fn path(&self) -> &Path {
+        self.root.path()
     }
 
     fn state(&self) -> PathBuf {
@@ -496,4 +501,37 @@ async fn a_store_that_keeps_nothing_is_told_and_a_mount_is_not_taken_for_a_place
     assert_eq!(attic.protection(), Protection::Nothing);
     assert!(!make_folder(Path::new("/proc.attic"), Some(Path::new("/proc"))).unwrap());
     assert!(!Path::new("/proc.attic").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_takes_the_place_of_a_folder_that_was_emptied_and_a_folder_that_of_a_file() {
+    let mut world = World::of_folders();
+    let (live, spare) = (world.path().join("live"), world.path().join("spare"));
+    for key in ["other", "x/deep/er/a", "x/b", "y"] {
+        put(&world.live, key, key).await.unwrap();
+    }
+    world.point().await.complete().unwrap();
+    fs::remove_dir_all(live.join("x")).unwrap();
+    fs::remove_file(live.join("y")).unwrap();
+    fs::write(live.join("x"), "a file").unwrap();
+    put(&world.live, "y/c", "in a folder").await.unwrap();
+    for _ in 0..2 {
+        let pass = world.point().await;
+        let said: Vec<String> =
+            pass.skipped.first.iter().map(|skipped| format!("{}: {}", skipped.name, skipped.why)).collect();
+        assert_eq!(said.len(), 2, "{said:?}, {:?}", pass.failed);
+        assert!(said[0].starts_with("x: a folder of that name is there"), "{said:?}");
+        assert!(said[1].starts_with("y/c: a file, y, stands where it needs a folder"), "{said:?}");
+    }
+    assert_eq!(world.hide().await, ["x/b", "x/deep/er/a", "y"]);
+    assert!(spare.join("x/deep/er").is_dir(), "folders stay; that is what was in the way");
+    world.point().await.complete().unwrap();
+    assert_eq!(read_plainly(&spare), read_plainly(&live));
+    // One in which somebody has put something is left as it is.
+    let error = put(&folder(&spare), "y", "y").await.unwrap_err();
+    assert!(matches!(error.any(), StoreError::BadKey { .. }));
+    assert_eq!(fs::read(spare.join("y/c")).unwrap(), b"in a folder");
+    for point in 0..world.points.len() {
+        assert_eq!(world.rebuilt(point).await.0.lost, 0);
+    }
 }
