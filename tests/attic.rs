@@ -17,30 +17,30 @@ use warmspare::mirror::let_go::{OldNames, let_go};
 use warmspare::mirror::{self, AUDIT_PERIOD, Pass, PassOptions, PublishedRow, Sides};
 use warmspare::observe::Progress;
 use warmspare::restore::steps::bucket_rebuild::{Rebuild, Rebuilt};
-use warmspare::store::{Bucket, ReadOnly, Removing, Tags};
+use warmspare::store::{Bucket, ReadOnly, Removing, StoreError, Tags};
 
 use crate::support::buckets::{contents, folder, get, keys, noise, published, put, read_plainly, s3};
 use crate::support::ceph::{CREDENTIALS, Ceph};
 
 /// Two sides, what lies between them, and what the points said.
-struct World {
-    live: Bucket,
-    spare: Bucket,
+pub struct World {
+    pub live: Bucket,
+    pub spare: Bucket,
     place: Option<Bucket>,
     root: tempfile::TempDir,
     /// What another client reads the two sides by: the server, and the buckets' names there. None where they are folders.
     plainly: Option<(Arc<Ceph>, [String; 2])>,
     canary: Option<&'static str>,
-    accepted: u64,
-    points: Vec<Vec<PublishedRow>>,
+    pub accepted: u64,
+    pub points: Vec<Vec<PublishedRow>>,
 }
 
 impl World {
-    fn new(live: Bucket, spare: Bucket, place: Option<Bucket>, root: tempfile::TempDir) -> Self {
+    pub fn new(live: Bucket, spare: Bucket, place: Option<Bucket>, root: tempfile::TempDir) -> Self {
         World { live, spare, place, root, plainly: None, canary: None, accepted: 0, points: Vec::new() }
     }
 
-    fn of_folders() -> Self {
+    pub fn of_folders() -> Self {
         let root = tempfile::tempdir().unwrap();
         for name in ["live", "spare"] {
             fs::create_dir(root.path().join(name)).unwrap();
@@ -67,11 +67,16 @@ impl World {
         }
     }
 
+    /// Where both sides lie, if they are folders: `live`, `spare` and `spare.attic`.
+    pub fn path(&self) -> &Path {
+        self.root.path()
+    }
+
     fn state(&self) -> PathBuf {
         self.root.path().join("state")
     }
 
-    async fn attic(&self, now: Timestamp) -> Attic {
+    pub async fn attic(&self, now: Timestamp) -> Attic {
         Attic::open(&self.spare, self.place.clone(), now).await.unwrap()
     }
 
@@ -83,14 +88,14 @@ impl World {
     }
 
     /// A pass now, and the point it leaves.
-    async fn point(&mut self) -> Pass {
+    pub async fn point(&mut self) -> Pass {
         let pass = self.pass_at(Timestamp::now()).await;
         self.points.push(published(&self.state()));
         pass
     }
 
     /// Hides what the last two points lack and an older one has, as the keeper does without a grace period.
-    async fn hide(&self) -> Vec<String> {
+    pub async fn hide(&self) -> Vec<String> {
         let [older @ .., recent, newest] = self.points.as_slice() else { return Vec::new() };
         let later = Timestamp::now() + SignedDuration::from_hours(1);
         let spare = Removing::new(self.spare.clone());
@@ -105,7 +110,7 @@ impl World {
     }
 
     /// Rebuilds the point in a new folder and reads it with nothing of ours.
-    async fn rebuilt(&self, point: usize) -> (Rebuilt, BTreeMap<String, Vec<u8>>) {
+    pub async fn rebuilt(&self, point: usize) -> (Rebuilt, BTreeMap<String, Vec<u8>>) {
         let place = tempfile::tempdir().unwrap();
         let (into, attic) = (folder(place.path()), self.attic(Timestamp::now()).await);
         let rebuild =
@@ -115,13 +120,13 @@ impl World {
     }
 }
 
-fn rows(point: &[PublishedRow]) -> impl Stream<Item = Result<PublishedRow, Error>> + Send + use<> {
+pub fn rows(point: &[PublishedRow]) -> impl Stream<Item = Result<PublishedRow, Error>> + Send + use<> {
     let rows: Vec<Result<PublishedRow, Error>> = point.iter().cloned().map(Ok).collect();
     stream::iter(rows)
 }
 
 /// Takes an object of the live bucket away, as its application does.
-async fn delete(bucket: &Bucket, key: &str) {
+pub async fn delete(bucket: &Bucket, key: &str) {
     let head = bucket.head(key).await.unwrap();
     assert!(Removing::new(bucket.clone()).remove(key, &head).await.unwrap());
 }
@@ -502,4 +507,37 @@ async fn a_store_that_keeps_nothing_is_told_and_a_mount_is_not_taken_for_a_place
     assert_eq!(attic.protection(), Protection::Nothing);
     assert!(!make_folder(Path::new("/proc.attic"), Some(Path::new("/proc"))).unwrap());
     assert!(!Path::new("/proc.attic").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_takes_the_place_of_a_folder_that_was_emptied_and_a_folder_that_of_a_file() {
+    let mut world = World::of_folders();
+    let (live, spare) = (world.path().join("live"), world.path().join("spare"));
+    for key in ["other", "x/deep/er/a", "x/b", "y"] {
+        put(&world.live, key, key).await.unwrap();
+    }
+    world.point().await.complete().unwrap();
+    fs::remove_dir_all(live.join("x")).unwrap();
+    fs::remove_file(live.join("y")).unwrap();
+    fs::write(live.join("x"), "a file").unwrap();
+    put(&world.live, "y/c", "in a folder").await.unwrap();
+    for _ in 0..2 {
+        let pass = world.point().await;
+        let said: Vec<String> =
+            pass.skipped.first.iter().map(|skipped| format!("{}: {}", skipped.name, skipped.why)).collect();
+        assert_eq!(said.len(), 2, "{said:?}, {:?}", pass.failed);
+        assert!(said[0].starts_with("x: a folder of that name is there"), "{said:?}");
+        assert!(said[1].starts_with("y/c: a file, y, stands where it needs a folder"), "{said:?}");
+    }
+    assert_eq!(world.hide().await, ["x/b", "x/deep/er/a", "y"]);
+    assert!(spare.join("x/deep/er").is_dir(), "folders stay; that is what was in the way");
+    world.point().await.complete().unwrap();
+    assert_eq!(read_plainly(&spare), read_plainly(&live));
+    // One in which somebody has put something is left as it is.
+    let error = put(&folder(&spare), "y", "y").await.unwrap_err();
+    assert!(matches!(error.any(), StoreError::BadKey { .. }));
+    assert_eq!(fs::read(spare.join("y/c")).unwrap(), b"in a folder");
+    for point in 0..world.points.len() {
+        assert_eq!(world.rebuilt(point).await.0.lost, 0);
+    }
 }

@@ -10,7 +10,7 @@ use warmspare::clock::SystemClock;
 use warmspare::config::address::{BucketAddress, BucketUrl};
 use warmspare::mirror::{self, PassOptions};
 use warmspare::observe::Progress;
-use warmspare::store::{Ability, Bucket, Listed, Names, ReadOnly, StoreError, TriedBy, Versions};
+use warmspare::store::{Ability, Bucket, Listed, Names, ReadOnly, StoreError, TriedBy, Versioning, Versions};
 
 use crate::keys::open_to_all;
 use crate::support::bucket_sites::BucketSites;
@@ -60,7 +60,7 @@ async fn what_google_cannot_do_is_found_and_what_it_refuses_is_told() {
     let able = [found.create_only, found.read_if_match, found.parts, found.copies, found.sorted];
     assert_eq!(able, [Ability::Yes; 5], "{found:?}");
     assert_eq!(keys(&bucket, None).await, ["a", "b"]);
-    assert!(!bucket.keeps_versions().await.unwrap() && bucket.versions_of("a").await.unwrap().is_empty());
+    assert!(bucket.versioning().await.unwrap() == Versioning::Off && bucket.versions_of("a").await.unwrap().is_empty());
 
     let listed = async |bucket: Bucket| bucket.list(None).try_collect::<Vec<_>>().await.unwrap_err();
     let closed = ceph.bucket();

@@ -33,6 +33,7 @@ mod managed;
 mod metrics;
 mod mirror;
 mod notify;
+mod older_versions;
 mod one_live;
 mod permit;
 mod postgres;

@@ -15,10 +15,12 @@
 
 use std::path::Path;
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::store::{Bucket, Head, Listed, Original, Place, SourceVersion, StoreError, Tags};
+use crate::store::{
+    Body, Bucket, Head, Listed, NULL_VERSION, Original, Place, SourceVersion, StoreError, Tags, Versioning, WriteError,
+};
 
 /// How old a name in the attic is at least before it may be let go.
 pub const LET_GO_AFTER: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -37,7 +39,7 @@ pub enum Protection {
 /// The attic of one spare bucket, as one pass or one command uses it.
 #[derive(Clone, Debug)]
 pub struct Attic {
-    versions: bool,
+    versioning: Versioning,
     place: Option<Bucket>,
     day: String,
 }
@@ -52,7 +54,7 @@ pub(super) enum Standing {
 impl Attic {
     /// A spare of which nothing is kept.
     pub fn none() -> Self {
-        Attic { versions: false, place: None, day: String::new() }
+        Attic { versioning: Versioning::Off, place: None, day: String::new() }
     }
 
     /// The attic of `spare` at `place`, where one is configured.
@@ -60,19 +62,19 @@ impl Attic {
     /// # Errors
     /// When the server does not say whether it keeps versions. A credential that may not ask is answered with no.
     pub async fn open(spare: &Bucket, place: Option<Bucket>, now: Timestamp) -> Result<Self, StoreError> {
-        let versions = match spare.keeps_versions().await {
-            Err(StoreError::Denied { .. }) => false,
+        let versioning = match spare.versioning().await {
+            Err(StoreError::Denied { .. }) => Versioning::Off,
             answer => answer?,
         };
-        Ok(Attic { versions, place, day: day_of(now) })
+        Ok(Attic { versioning, place, day: day_of(now) })
     }
 
     /// What protects the spare.
     pub fn protection(&self) -> Protection {
-        match (self.versions, &self.place) {
-            (true, _) => Protection::Versions,
-            (false, Some(_)) => Protection::Attic,
-            (false, None) => Protection::Nothing,
+        match (self.versioning, &self.place) {
+            (Versioning::On, _) => Protection::Versions,
+            (_, Some(_)) => Protection::Attic,
+            (_, None) => Protection::Nothing,
         }
     }
 
@@ -84,6 +86,11 @@ impl Attic {
     /// Whether it has to be asked what stands under a key before that is written.
     pub(super) fn has_to_look(&self) -> bool {
         self.protection() == Protection::Attic
+    }
+
+    /// Whether the spare may hold objects that stand nowhere, and that a write or a delete would destroy nevertheless.
+    pub(super) fn has_older(&self) -> bool {
+        self.has_to_look() && self.versioning == Versioning::Suspended
     }
 
     /// Makes sure that what stands under `key` of `spare` stays reachable when it is overwritten. `known` is what is believed to
@@ -99,15 +106,54 @@ impl Attic {
     ) -> Result<Standing, StoreError> {
         let Some(place) = self.place.as_ref().filter(|_| self.has_to_look()) else { return Ok(Standing::Nothing) };
         let head = match spare.head(key).await {
-            Err(StoreError::NotFound { at }) if at.key.is_some() => return Ok(Standing::Nothing),
+            Err(StoreError::NotFound { at }) if at.key.is_some() => {
+                self.keep_older(spare, key, None).await?;
+                return Ok(Standing::Nothing);
+            }
             answer => answer?,
         };
+        self.keep_older(spare, key, Some(&head)).await?;
         let blake3 = match known {
             Some((blake3, original)) if original.is(&head.version) => blake3,
             _ => hash_of(spare, key, &head.version).await?,
         };
         self.put_away(place, spare, key, &head, &blake3).await?;
         Ok(Standing::Kept)
+    }
+
+    /// Makes sure that what is written or deleted under `key` of `spare` destroys nothing but what `stands` there. Where
+    /// versions are kept no more it takes the place of the version that is there from the time before they were, wherever that is.
+    ///
+    /// # Errors
+    /// When it could not be kept: then nothing must be written there.
+    pub async fn keep_older(&self, spare: &Bucket, key: &str, stands: Option<&Head>) -> Result<(), StoreError> {
+        // An object with an id tells of versions also to whoever may not ask the bucket.
+        let may_be = self.has_older() || (self.has_to_look() && stands.is_some_and(|head| head.id.is_some()));
+        let Some(place) = self.place.as_ref().filter(|_| may_be) else { return Ok(()) };
+        if stands.is_some_and(|stands| stands.id.is_none()) {
+            // That one it is, and it is kept as what stands there.
+            return Ok(());
+        }
+        let opened = || async {
+            match spare.read_version(key, NULL_VERSION).await {
+                Err(StoreError::NotFound { at }) if at.key.is_some() => Ok(None),
+                answer => answer.map(Some),
+            }
+        };
+        let Some((head, body)) = opened().await? else { return Ok(()) };
+        let blake3 = whole_hash(body).await?;
+        let name = name_of(&blake3, &self.day);
+        if is_there(place, &name, head.version.size).await? {
+            return Ok(());
+        }
+        let Some((head, body)) = opened().await? else { return Ok(()) };
+        let body = only_if(blake3, body, Place::key(spare.name(), key, "read"));
+        place.write(&name, &head.attributes, head.version.size, body).await.map_err(WriteError::any)?;
+        if head.tags.is_some_and(|count| count > 0) {
+            place.write_tags(&name, &spare.tags(key, Some(NULL_VERSION)).await?).await?;
+        }
+        crate::failpoint::hit("mirror.attic.older");
+        Ok(())
     }
 
     /// Copies what stands under `key` of `spare` and has that BLAKE3 into the attic, unless it was today.
@@ -120,11 +166,8 @@ impl Attic {
         blake3: &blake3::Hash,
     ) -> Result<(), StoreError> {
         let name = name_of(blake3, &self.day);
-        match place.head(&name).await {
-            Ok(found) if found.version.size == head.version.size => return Ok(()),
-            Ok(_) => {}
-            Err(StoreError::NotFound { at }) if at.key.is_some() => {}
-            Err(error) => return Err(error),
+        if is_there(place, &name, head.version.size).await? {
+            return Ok(());
         }
         let tags = match head.tags {
             Some(1..) => spare.tags(key, head.id.as_deref()).await?,
@@ -160,6 +203,7 @@ impl Attic {
             Err(StoreError::NotFound { at }) if at.key.is_some() => return Ok(None),
             answer => answer?,
         };
+        self.keep_older(spare, key, Some(&head)).await?;
         match (self.protection(), &self.place) {
             (Protection::Versions, _) => {}
             (_, Some(place)) => {
@@ -217,15 +261,46 @@ pub(super) fn day_of(now: Timestamp) -> String {
 
 /// The BLAKE3 of what stands under `key`, if it is that version to the end.
 pub(super) async fn hash_of(bucket: &Bucket, key: &str, version: &SourceVersion) -> Result<blake3::Hash, StoreError> {
-    let (head, mut body) = bucket.read(key, None).await?;
+    let (head, body) = bucket.read(key, None).await?;
     if (&head.version.etag, head.version.size) != (&version.etag, version.size) {
         return Err(StoreError::Changed { at: Place::key(bucket.name(), key, "read") });
     }
+    whole_hash(body).await
+}
+
+/// Whether the attic has that name already.
+async fn is_there(place: &Bucket, name: &str, size: u64) -> Result<bool, StoreError> {
+    match place.head(name).await {
+        Ok(found) => Ok(found.version.size == size),
+        Err(StoreError::NotFound { at }) if at.key.is_some() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn whole_hash(mut body: Body) -> Result<blake3::Hash, StoreError> {
     let mut hasher = blake3::Hasher::new();
     while let Some(block) = body.try_next().await? {
         hasher.update(&block);
     }
     Ok(hasher.finalize())
+}
+
+/// The same body; it ends in an error if its BLAKE3 is another.
+pub(crate) fn only_if(expected: blake3::Hash, body: Body, at: Place) -> Body {
+    let state = Some((body, blake3::Hasher::new(), at));
+    stream::unfold(state, move |state| async move {
+        let (mut body, mut hasher, at) = state?;
+        match body.next().await {
+            Some(Ok(block)) => {
+                hasher.update(&block);
+                Some((Ok(block), Some((body, hasher, at))))
+            }
+            Some(Err(error)) => Some((Err(error), None)),
+            None if hasher.finalize() == expected => None,
+            None => Some((Err(StoreError::Changed { at }), None)),
+        }
+    })
+    .boxed()
 }
 
 /// Makes the folder of an attic if it is missing, and says whether it is there. With `mirrored` it is the one that a mirrored

@@ -3,6 +3,7 @@
 //! Headers and user metadata are part of a version, so a listing shows that they changed. Tags are not, and some stores
 //! show neither; the digest in the manifest is what the rolling audit compares.
 
+use super::attic::Attic;
 use crate::store::{Attributes, Bucket, Head, Original, ReadOnly, StoreError, Tags};
 
 /// How many bytes of BLAKE3 tell two apart.
@@ -75,13 +76,19 @@ impl Beside {
     ///
     /// # Errors
     /// [`StoreError::Changed`] or [`StoreError::NotFound`] when the target has another object there, or none.
-    pub(super) async fn settle(&self, target: &Bucket, at: Original<'_>) -> Result<(bool, Option<String>), StoreError> {
+    pub(super) async fn settle(
+        &self,
+        target: &Bucket,
+        attic: &Attic,
+        at: Original<'_>,
+    ) -> Result<(bool, Option<String>), StoreError> {
         let keeps = target.keeps();
         let found = target.head(at.key).await?;
         if !at.is(&found.version) {
             return Err(StoreError::Changed { at: crate::store::Place::key(target.name(), at.key, "look up") });
         }
         if !keeps.of(&self.attributes).are_in(&found.attributes) {
+            attic.keep_older(target, at.key, Some(&found)).await?;
             let made = target.copy(at, at.key, &self.attributes, &self.tags).await?;
             return Ok((true, made.version.etag));
         }

@@ -245,12 +245,12 @@ impl Copier<'_> {
             // One that was gone and comes back is written anew though it may still be there: the keeper may be about to hide it.
             // In the first pass of a direction that cannot be, if the keeper goes by a point that names it.
             _ if known.key == key && (before.is_some() || self.stays(key)) => {
-                let settled = beside.settle(self.target, original).await;
+                let settled = beside.settle(self.target, self.attic, original).await;
                 settled.map(|(adjusted, etag)| (if adjusted { How::Adjusted } else { How::Had }, etag))
             }
             _ => {
-                // Onto itself it destroys nothing.
-                if known.key != key {
+                // Onto itself it destroys nothing that stands there.
+                if known.key != key || self.attic.has_older() {
                     self.make_way(key, Some(known), before).await?;
                 }
                 let copied = self.target.copy(original, key, &beside.attributes, &beside.tags).await;

@@ -290,7 +290,8 @@ async fn attempt(
     let known = state.known()?;
     let breaker = Breaker::new(known, options.accepted, is_lost(source, sides.canary).await?);
     // Asked only where it tells something: whether each new object has to be looked for at the target first.
-    let is_fresh = (known == 0 || attic.has_to_look()) && target.list(None).next().await.transpose()?.is_none();
+    let may_be_fresh = (known == 0 || attic.has_to_look()) && !attic.has_older();
+    let is_fresh = may_be_fresh && target.list(None).next().await.transpose()?.is_none();
     let meter = expected::Counted::new(progress.begin("mirror", None));
     let telling = expected::told(expected::Between::of(sides, folder, options), &meter, expected::AFTER);
     let limits = Arc::clone(&options.limits);

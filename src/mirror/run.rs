@@ -325,7 +325,7 @@ impl Run<'_> {
             return Ok(Outcome::Audited(row, Audited::Settled));
         }
         let at = Original { key: &row.key, etag: row.target_etag.as_deref(), size: row.source.size };
-        match beside.settle(self.copier.target, at).await {
+        match beside.settle(self.copier.target, self.copier.attic, at).await {
             Ok((adjusted, target_etag)) => {
                 let audited = if adjusted { Audited::Adjusted } else { Audited::Settled };
                 Ok(Outcome::Audited(Row { beside: digest, target_etag, ..row }, audited))

@@ -15,10 +15,9 @@ use super::error::{Place, StoreError};
 use super::folder::Folder;
 use super::object::{
     Attributes, Body, Cursor, Found, Head, Keeps, Layout, Listed, Original, Page, Skipped, SourceVersion, Tags,
-    WriteError, Written,
+    Versioning, WriteError, Written,
 };
 use super::s3::S3;
-use super::s3::versions::Versioning;
 use crate::config::address::{BucketAddress, BucketUrl};
 use crate::permit::Permit;
 
@@ -306,14 +305,14 @@ impl Bucket {
         }
     }
 
-    /// Whether whatever is overwritten or deleted here from now on is kept by the store as a version.
+    /// Whether whatever is overwritten or deleted here from now on is kept by the store as a version, or was once.
     ///
     /// # Errors
     /// What the server answers; [`StoreError::Denied`]: it is a right of its own.
-    pub async fn keeps_versions(&self) -> Result<bool, StoreError> {
+    pub async fn versioning(&self) -> Result<Versioning, StoreError> {
         match self {
-            Bucket::Folder(_) | Bucket::Cloud(_) => Ok(false),
-            Bucket::S3(s3) => Ok(s3.versioning().boxed().await? == Versioning::On),
+            Bucket::Folder(_) | Bucket::Cloud(_) => Ok(Versioning::Off),
+            Bucket::S3(s3) => s3.versioning().boxed().await,
         }
     }
 

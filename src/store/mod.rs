@@ -25,8 +25,8 @@ pub use error::{Place, StoreError};
 pub use etcd::Etcd;
 pub use keys::{Create, Created, Delete, Keys, ListedKey, Read, Replace};
 pub use object::{
-    Attributes, Body, Cursor, Found, Head, Keeps, Layout, Listed, Names, Original, Page, Skipped, SourceVersion, Tags,
-    WriteError, Written,
+    Attributes, Body, Cursor, Found, Head, Keeps, Layout, Listed, NULL_VERSION, Names, Original, Page, Skipped,
+    SourceVersion, Tags, Versioning, WriteError, Written,
 };
 pub use probe::{Canary, Protection, StoreProbe, Versions};
 pub use read_only::ReadOnly;

@@ -81,6 +81,22 @@ pub enum Found {
     Nothing,
 }
 
+/// The id of the version that an object has from a time when its bucket kept none, or kept none any more: every server's word.
+///
+/// What is written or deleted in such a time takes that one's place. So a [`Head`] of what stands there has no id then.
+pub const NULL_VERSION: &str = "null";
+
+/// Whether a bucket keeps what is overwritten and deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Versioning {
+    /// Never did.
+    Off,
+    /// It does.
+    On,
+    /// It did once: older versions may be there, and what is written now takes the place of the version [`NULL_VERSION`].
+    Suspended,
+}
+
 /// The parts in which an object came, most likely: where it is sent in the same ones, a server that makes tags as S3 does
 /// gives it the same tag.
 #[derive(Clone, Debug, PartialEq, Eq)]

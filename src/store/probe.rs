@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
 use super::keys::{Create, Delete, KeyPlace, Keys, Read, Replace};
+use super::object::Versioning;
 pub use super::s3::versions::Retention;
-use super::s3::versions::Versioning;
 
 /// What a canary holds: the same for ever, so that one that was left behind says the same.
 const CANARY: &[u8] = b"a canary of `warmspare vault probe`; it means nothing\n";

@@ -115,9 +115,14 @@ impl Ceph {
     /// Makes an empty bucket that keeps versions.
     pub fn versioned_bucket(&self) -> String {
         let name = self.bucket();
-        let on = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
-        self.owner("PUT", &format!("{name}?versioning="), Some(on), &[]);
+        self.set_versioning(&name, "Enabled");
         name
+    }
+
+    /// Has a bucket keep versions (`Enabled`), or no more of them (`Suspended`).
+    pub fn set_versioning(&self, bucket: &str, status: &str) {
+        let body = format!("<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>");
+        self.owner("PUT", &format!("{bucket}?versioning="), Some(&body), &[]);
     }
 
     /// Makes an empty bucket that keeps versions, each for at least a day.

@@ -10,7 +10,7 @@ use super::Named;
 use super::rescued::{Lies, Rescued, rescued_here, tell, write_down};
 use crate::mirror::attic::{Attic, Protection, hash_of};
 use crate::mirror::{Kept, MirrorError};
-use crate::store::{Bucket, Head, Original, Place, SourceVersion, StoreError};
+use crate::store::{Bucket, Head, NULL_VERSION, Original, Place, SourceVersion, StoreError};
 
 /// The rescue of one pass.
 pub(in crate::mirror) struct Rescue<'a> {
@@ -126,6 +126,8 @@ impl<'a> Rescue<'a> {
         let lies = match (self.attic.put_aside(self.target, key, head, &blake3).await?, &head.id) {
             (Some(name), _) => Lies::Attic(name),
             (None, Some(id)) => Lies::Version(id.clone()),
+            // From before the store kept versions.
+            (None, None) if self.attic.protection() == Protection::Versions => Lies::Version(NULL_VERSION.to_owned()),
             (None, None) => Lies::Bucket,
         };
         let rescued = Rescued {

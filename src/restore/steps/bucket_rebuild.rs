@@ -4,11 +4,11 @@
 //! right stays; what is missing is brought; what is another, or too much, is replaced or taken away only when a person said so,
 //! and goes into the attic first. The mirror of the live site is told, for its manifest is not true any more.
 
-use futures_util::{FutureExt, Stream, StreamExt, stream};
+use futures_util::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
 
 use crate::error::{Class, Error, Explain};
-use crate::mirror::attic::{Attic, Protection};
+use crate::mirror::attic::{Attic, Protection, only_if};
 use crate::mirror::compare::{Side, Sides};
 use crate::mirror::{PublishedRow, touched};
 use crate::observe::{Meter, Progress};
@@ -207,7 +207,12 @@ impl Rebuild<'_> {
                 rebuilt.replaced += 1;
                 row
             }
-            Act::Bring(row) => row,
+            Act::Bring(row) => {
+                if self.into.is_none() {
+                    self.attic.keep_older(self.spare, &row.key, None).await?;
+                }
+                row
+            }
         };
         if self.bring(&row, meter).await? {
             rebuilt.brought += 1;
@@ -271,22 +276,4 @@ impl Rebuild<'_> {
         }
         Ok(true)
     }
-}
-
-/// The same body; it ends in an error if its BLAKE3 is another.
-fn only_if(expected: blake3::Hash, body: Body, at: Place) -> Body {
-    let state = Some((body, blake3::Hasher::new(), at));
-    stream::unfold(state, move |state| async move {
-        let (mut body, mut hasher, at) = state?;
-        match body.next().await {
-            Some(Ok(block)) => {
-                hasher.update(&block);
-                Some((Ok(block), Some((body, hasher, at))))
-            }
-            Some(Err(error)) => Some((Err(error), None)),
-            None if hasher.finalize() == expected => None,
-            None => Some((Err(StoreError::Changed { at }), None)),
-        }
-    })
-    .boxed()
 }

@@ -155,8 +155,12 @@ impl Folder {
     pub(super) async fn head(&self, key: &str) -> Result<Head, StoreError> {
         let path = self.path(key, "look up")?;
         blocking(Place::key(&self.name, key, "look up"), move |at| {
-            let metadata = std::fs::symlink_metadata(path).map_err(|e| StoreError::of_io(at.clone(), e))?;
-            head_of(&metadata, at)
+            match std::fs::symlink_metadata(path) {
+                Ok(metadata) => head_of(&metadata, at),
+                // A file stands where its folder would be, so there is none of this key.
+                Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(StoreError::NotFound { at }),
+                Err(error) => Err(StoreError::of_io(at, error)),
+            }
         })
         .await
     }

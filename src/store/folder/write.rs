@@ -60,7 +60,8 @@ pub(super) fn stage_and_remove(root: &Path, at: &Place) -> Result<(), StoreError
 /// Removes a file for good. One that is not there is removed already.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // Where a file has taken the place of its folder, it is gone, too.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
         removed => removed?,
     }
     path.parent().map_or(Ok(()), sync_folder)
@@ -154,19 +155,49 @@ impl Staged {
         self.put_in_place(staged).map_err(failed)
     }
 
+    /// The same error, in words: which file it is.
+    fn in_the_way(&self, error: io::Error) -> io::Error {
+        let mut above = self.path.ancestors().skip(1).take_while(|path| *path != self.root);
+        let file = above.find(|path| std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_dir()));
+        let Some(file) = file.and_then(|file| file.strip_prefix(&self.root).ok()) else { return error };
+        let why = format!("a file, {}, stands where it needs a folder: it can come when that is gone", file.display());
+        io::Error::new(error.kind(), why)
+    }
+
     fn put_in_place(&self, staged: &Path) -> io::Result<()> {
         let parent = self.path.parent().unwrap_or(&self.root);
         if let Err(error) = std::fs::rename(staged, &self.path) {
-            if error.kind() != io::ErrorKind::NotFound {
-                return Err(error);
+            match error.kind() {
+                io::ErrorKind::NotFound => make_folders(&self.root, parent)?,
+                // Of a folder nothing is left but itself when all that was in it has been taken away.
+                io::ErrorKind::IsADirectory => remove_empty(&self.path)?,
+                io::ErrorKind::NotADirectory => return Err(self.in_the_way(error)),
+                _ => return Err(error),
             }
-            make_folders(&self.root, parent)?;
             std::fs::rename(staged, &self.path)?;
         }
         sync_folder(parent)?;
         crate::failpoint::hit("store.object.write");
         Ok(())
     }
+}
+
+/// Removes a folder in which there is nothing but empty folders. What comes into it meanwhile makes it fail, and stays.
+fn remove_empty(folder: &Path) -> io::Result<()> {
+    let (mut waiting, mut folders) = (vec![folder.to_owned()], Vec::new());
+    while let Some(next) = waiting.pop() {
+        for entry in std::fs::read_dir(&next)? {
+            let entry = entry?;
+            if !entry.file_type()?.is_dir() {
+                let why = "a folder of that name is there, and not empty: it makes room when nothing is left in it";
+                return Err(io::Error::new(io::ErrorKind::IsADirectory, why));
+            }
+            waiting.push(entry.path());
+        }
+        folders.push(next);
+    }
+    // Each comes after the one that it lies in.
+    folders.iter().rev().try_for_each(std::fs::remove_dir)
 }
 
 /// Makes the folders from `root` (not itself) down to `folder`, each durable before the next.

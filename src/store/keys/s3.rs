@@ -25,7 +25,8 @@ use crate::config::address::{Addressing, VaultAddress};
 use crate::permit::Permit;
 use crate::store::error::{Place, StoreError};
 use crate::store::object::Listed;
-use crate::store::s3::versions::{Marker, Version, Versioning};
+use crate::store::object::Versioning;
+use crate::store::s3::versions::{Marker, Version};
 use crate::store::s3::{Access, S3, answer, blocks};
 
 /// How often a body that breaks off is read again from its beginning.

@@ -29,13 +29,17 @@ where
     judge(at, status, &code, why)
 }
 
-/// The same for a request that names a version. One of a form that the server does not know is not there, either.
+/// The same for a request that names a version. One of a form that the server does not know is not there, either, and one that
+/// is a delete marker is no object.
 pub(in crate::store) fn no_such_version<E>(at: Place, error: SdkError<E, HttpResponse>) -> StoreError
 where
     E: ProvideErrorMetadata + Error + 'static,
 {
-    match code(&error).1.as_str() {
-        "NoSuchVersion" | "InvalidArgument" => StoreError::NotFound { at },
+    match code(&error) {
+        (405, _) => StoreError::NotFound { at },
+        (_, code) if ["NoSuchVersion", "InvalidArgument", "MethodNotAllowed"].contains(&code.as_str()) => {
+            StoreError::NotFound { at }
+        }
         _ => refused(at, error),
     }
 }

@@ -8,7 +8,7 @@ use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::StorageClass;
 
 use super::version_of;
-use crate::store::object::{Attributes, Head};
+use crate::store::object::{Attributes, Head, NULL_VERSION};
 
 /// Sets what goes beside the content; the requests that take it have nothing in common but these names.
 macro_rules! with_attributes {
@@ -43,7 +43,7 @@ fn sorted(metadata: Option<&HashMap<String, String>>) -> BTreeMap<String, String
 
 /// Servers that keep no versions of an object call the one there is `null`, or say nothing.
 fn id(version: Option<&str>) -> Option<String> {
-    version.filter(|id| *id != "null" && !id.is_empty()).map(str::to_owned)
+    version.filter(|id| *id != NULL_VERSION && !id.is_empty()).map(str::to_owned)
 }
 
 fn storage_class(class: Option<&StorageClass>) -> Option<String> {

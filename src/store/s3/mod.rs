@@ -35,7 +35,9 @@ pub(super) use list::decoded;
 pub(super) use tags::encoded;
 
 use super::error::{Place, StoreError};
-use super::object::{Attributes, Body, Head, Keeps, Layout, Listed, Names, SourceVersion, WriteError, Written};
+use super::object::{
+    Attributes, Body, Head, Keeps, Layout, Listed, NULL_VERSION, Names, SourceVersion, WriteError, Written,
+};
 use crate::config::address::{Addressing, BucketAddress};
 use crate::permit::Permit;
 use attributes::{head_of_get, head_of_head};
@@ -181,11 +183,11 @@ impl S3 {
         let request = self.client.get_object().bucket(&*self.bucket).key(self.full(key, "read")?).version_id(id);
         let at = self.at(key, "read");
         let answer = request.send().await.map_err(|e| answer::no_such_version(at.clone(), e))?;
-        let head = head_of_get(&answer);
-        // A server that does not know of versions answers with what is there now.
-        if head.id.as_deref() != Some(id) {
+        // A server that does not know of versions answers with what is there now, and where there were never any that is right.
+        if answer.version_id().filter(|said| !said.is_empty()).unwrap_or(NULL_VERSION) != id {
             return Err(StoreError::NotFound { at });
         }
+        let head = Head { id: Some(id.to_owned()), ..head_of_get(&answer) };
         Ok((head, blocks(answer.body, at).boxed()))
     }
 

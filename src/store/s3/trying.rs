@@ -8,10 +8,10 @@ use aws_sdk_s3::types::{Tag, Tagging};
 use base64::Engine;
 use md5::{Digest, Md5};
 
-use super::versions::Versioning;
 use super::{S3, answer};
 use crate::store::abilities::{Abilities, Ability, CANARY, CANARY_COPY, TriedBy};
 use crate::store::error::{Place, StoreError};
+use crate::store::object::Versioning;
 use crate::store::object::{Cursor, Listed};
 use crate::store::probe::Versions;
 

@@ -12,17 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::list::decoded;
 use super::{S3, answer, bare_etag};
 use crate::store::error::{Place, StoreError};
-
-/// Whether a bucket keeps what is overwritten and deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) enum Versioning {
-    /// Never did.
-    Off,
-    /// It does.
-    On,
-    /// It did once: older versions may be there, and what is written now replaces the version `null`.
-    Suspended,
-}
+use crate::store::object::{NULL_VERSION, Versioning};
 
 /// The retention that a bucket with Object Lock gives to every version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,7 +116,7 @@ fn versions_of(page: &ListObjectVersionsOutput) -> Vec<Version> {
     let modified_ns = |at: Option<&DateTime>| at.map_or(0, DateTime::as_nanos);
     let objects = page.versions().iter().map(|version| Version {
         key: key(version.key()),
-        id: version.version_id().unwrap_or("null").to_owned(),
+        id: version.version_id().unwrap_or(NULL_VERSION).to_owned(),
         size: version.size().and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
         etag: bare_etag(version.e_tag()),
         modified_ns: modified_ns(version.last_modified()),
@@ -134,7 +124,7 @@ fn versions_of(page: &ListObjectVersionsOutput) -> Vec<Version> {
     });
     let markers = page.delete_markers().iter().map(|marker| Version {
         key: key(marker.key()),
-        id: marker.version_id().unwrap_or("null").to_owned(),
+        id: marker.version_id().unwrap_or(NULL_VERSION).to_owned(),
         size: 0,
         etag: None,
         modified_ns: modified_ns(marker.last_modified()),
