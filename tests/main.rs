@@ -49,6 +49,7 @@ mod store;
 mod support;
 mod systemd;
 mod tables;
+mod takeover;
 mod tidy;
 mod topologies;
 mod traffic;
