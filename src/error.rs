@@ -63,6 +63,12 @@ impl Error {
     pub fn next_step(&self) -> Option<String> {
         self.0.next_step()
     }
+
+    /// The error as one of the type `E`, if it is one.
+    pub fn is_a<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        let error: &(dyn std::error::Error + 'static) = &*self.0;
+        error.downcast_ref()
+    }
 }
 
 impl<E: Explain + Send + Sync + 'static> From<E> for Error {

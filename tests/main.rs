@@ -53,6 +53,7 @@ mod store;
 mod support;
 mod systemd;
 mod tables;
+mod takeover;
 mod tidy;
 mod topologies;
 mod traffic;

@@ -129,6 +129,9 @@ says! { what_the_protocol_refuses_names_the_way_out, Refusal:
     { NotWhile { state: Name::Stale, asked: Command::LiftFence } } => 3
         "this site is STALE: there is no fence to lift"
         "Another site was live since: `warmspare lease rejoin` makes this one its spare.";
+    { NotRestoring(Name::Standby) } => 3
+        "this site is STANDBY: no restore is awaited here"
+        "Run `warmspare failover` again: it goes on from what it finds here.";
     { WitnessUnread } => 1
         "the witness has not been read yet"
         "See that this site reaches the witness (`warmspare witness status`), then try again.";
@@ -204,12 +207,33 @@ says! { what_an_operation_refuses_names_the_site_and_the_command_to_run, Operate
     { NoRecord { site: ams() } } => 5
         "the witness answers ams, and has no record"
         "If it is new, run `warmspare witness init`. If there was a record, it is lost: fence both sites first, then give `--term` a number above every term there was.";
-    { Different { point: "1-2".to_owned(), site: ams() } } => 4
+    { Different { point: "1-2".to_owned(), is_named: false, site: ams(), sources: vec!["database.app".to_owned()], count: 3, folder: "/s/restores/1-2-001".into() } } => 4
         "point 1-2 is restored and not proven equal: ams does not become live with it"
-        "See what differs: report.txt of the run restores/1-2-… in the state folder. Mend it and run this again; this site is a spare until then.";
-    { GivenUp { operation: FAILOVER, site: ams(), state: Name::Fenced, why: ": an operator fenced this site".to_owned() } } => 1
+        "See what differs: /s/restores/1-2-001/report.txt. An older point: `warmspare failover --point ID`, of those that `warmspare points` lists. This site is a spare until then.";
+    { Different { point: "1-2".to_owned(), is_named: true, site: ams(), sources: vec!["bucket.a".to_owned()], count: 3, folder: "/s/restores/1-2-001".into() } } => 4
+        "point 1-2 is restored and not proven equal: ams does not become live with it"
+        "See what differs: /s/restores/1-2-001/report.txt. What its attic or its versions still have comes back with `warmspare restore --only bucket.a --point 1-2 --replace`; then run this again. An older point: `warmspare failover --point ID`, of those that `warmspare points` lists. Without those 3: `warmspare failover --point 1-2 --accept-different 3`. This site is a spare until then.";
+    { FinalPoint { last: "1-2".parse().unwrap(), asked: "1-1".parse().unwrap() } } => 3
+        "the last live site let go with point 1-2, which has everything it had, and 1-1 was asked for"
+        "Leave --point out: 1-2 is restored and proven here.";
+    { TooLate { site: ams(), state: Name::Waiting, asked: "1-1".parse().unwrap() } } => 3
+        "ams is WAITING: point 1-1 cannot be chosen any more"
+        "Leave --point out. A takeover is under way here: wait until it has ended, or give it up with `warmspare lease cancel`.";
+    { Unlisted { site: ams(), restored: None, why: "the vault is silent".to_owned() } } => 1
+        "which point is the newest cannot be told: the vault is silent"
+        "Mend the way to the vault, then run this again.";
+    { Unlisted { site: ams(), restored: Some("1-2".parse().unwrap()), why: "the vault is silent".to_owned() } } => 1
+        "which point is the newest cannot be told: the vault is silent"
+        "Mend the way to the vault. If there is none: ams has restored and proven 1-2; `warmspare failover --point 1-2` opens with that.";
+    { NotAwaited { site: ams(), point: "1-2".to_owned(), state: Name::Standby, why: "its daemon was started anew meanwhile".to_owned() } } => 3
+        "point 1-2 is restored and proven at ams, and ams is STANDBY: its daemon was started anew meanwhile"
+        "Run `warmspare failover` again: it goes on with what is restored, which is proven once more.";
+    { GivenUp { operation: FAILOVER, site: ams(), state: Name::Fenced, why: ": an operator fenced this site".to_owned(), next: None } } => 1
         "failover came to nothing: ams is FENCED: an operator fenced this site"
         "See `warmspare lease status` and the daemon's log, then run it again.";
+    { GivenUp { operation: FAILOVER, site: ams(), state: Name::Ready, why: ": fra is live".to_owned(), next: Some("Hand over from there.".to_owned()) } } => 1
+        "failover came to nothing: ams is READY: fra is live"
+        "Hand over from there.";
     { Lock { path: "/state/operation.lock".into(), source: std::io::Error::from(std::io::ErrorKind::PermissionDenied) } } => 1
         "the lock /state/operation.lock cannot be looked at: permission denied"
         "Check the state folder: it has to be there, and this user's.";

@@ -17,7 +17,7 @@ use crate::process::operator;
 use crate::site::daemon::words::Wish;
 use crate::site::driver::{By, StatusAt};
 use crate::site::journal::Entry;
-use crate::site::operate::{Operator, Outcome, Standing, Takeover, confirm};
+use crate::site::operate::{Chosen, Data, Opening, Operator, Outcome, Standing, Takeover, confirm};
 
 pub(super) async fn run((config, site): (Config, String), clock: Arc<dyn Clock>) -> Result<Option<Class>, Error> {
     daemon::run(config, &site, clock).boxed_local().await.map(|()| None)
@@ -53,19 +53,14 @@ pub(super) async fn failover(
     command: FailoverCommand,
     clock: Arc<dyn Clock>,
 ) -> Result<Option<Class>, Error> {
-    let FailoverCommand { first, replace, asked } = command;
-    let operator = operator_of(&config, &site, &asked, clock);
-    let takeover = Takeover { first, replace };
-    let status = operator.preview_takeover(&takeover).await?;
+    let FailoverCommand { first, point, replace, accept_different, asked } = command;
+    let operator = operator_of(&config, &site, &asked, Arc::clone(&clock));
+    let takeover = Takeover { first, replace, point, accept_different };
+    let Opening { status, data } = operator.preview_takeover(&takeover).await?;
     let holder = status.record.as_ref().and_then(|record| record.holder.clone());
     let from = holder.map_or("nobody is live.".to_owned(), |holder| format!("{holder} holds the lease."));
     let term = status.record.as_ref().map_or(0, |record| record.term);
-    let point = status.record.as_ref().and_then(|record| record.recovery_point.clone());
-    let data = match (first, point) {
-        (true, _) => "with the data that is here".to_owned(),
-        (false, Some(point)) => format!("with the point {point}, restored and proven here"),
-        (false, None) => "with the newest point, restored and proven here".to_owned(),
-    };
+    let data = opened_with(&data, accept_different, clock.now());
     let what = format!("In term {term} {from} {site} is about to become live {data}.");
     if asked.dry_run {
         words::say(&format!("{what} Nothing was done."));
@@ -75,6 +70,32 @@ pub(super) async fn failover(
     let outcome = Box::pin(operator.take_over(&takeover, &progress::progress())).await?;
     printed(&outcome, asked.json);
     Ok(None)
+}
+
+/// The data with which a site becomes live, how old they are, and what is lost.
+fn opened_with(data: &Data, accept_different: u64, now: jiff::Timestamp) -> String {
+    let Data::Point(Chosen { point, captured_at, is_final, newer, is_restored }) = data else {
+        return "with the data that is here".to_owned();
+    };
+    let mut text = format!("with point {point}");
+    if let Some(at) = captured_at {
+        let ago = if *at <= now { " ago" } else { "" };
+        text += &format!(", captured {}, {}{ago}", words::instant(*at), words::age(now, *at));
+    }
+    text += if *is_restored { ", which is restored and proven here" } else { ", restored and proven here" };
+    if let (true, count) = (accept_different > 0, accept_different) {
+        let (objects, others) = if count == 1 { ("object", "another") } else { ("objects", "others") };
+        let are = if count == 1 { "is" } else { "are" };
+        text += &format!(", though up to {count} {objects} of its buckets {are} missing or {others}");
+    }
+    text += match is_final {
+        true => "; it has everything the last live site had",
+        false => "; what was written since is lost",
+    };
+    if let Some(newer) = newer {
+        text += &format!(". Point {newer} is newer, and is not taken");
+    }
+    text
 }
 
 pub(super) async fn switchover(
@@ -222,7 +243,9 @@ fn rows(status: &StatusAt) -> Vec<Vec<String>> {
                 (None, None) => "not asked yet".to_owned(),
             }),
         ),
+        ("restored", status.restored.as_ref().map(|point| format!("point {point}, to be live with"))),
         ("given up", status.refusal.clone()),
+        ("next", status.refusal_next.clone()),
         ("failed", failed),
         ("next", status.work_next.clone()),
     ];

@@ -32,9 +32,19 @@ pub(super) struct FailoverCommand {
     #[arg(long)]
     pub first: bool,
 
+    /// Restore this point, and not the newest: where that is damaged, or not equal. What was written after it is lost. Who let go with a
+    /// final point is taken over with that one.
+    #[arg(long, value_name = "ID", conflicts_with = "first")]
+    pub point: Option<String>,
+
     /// Let the restore replace what is newer than the point, or foreign.
     #[arg(long, conflicts_with = "first")]
     pub replace: bool,
+
+    /// Go live though so many objects of the point's buckets are missing here, or are others. Never with rows or files that differ; the
+    /// proof stays DIFFERENT, and the report of the restore names each.
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with = "first")]
+    pub accept_different: u64,
 
     #[command(flatten)]
     pub asked: Asked,

@@ -33,7 +33,7 @@ pub(super) async fn run(here: Here, command: RestoreCommand, clock: &dyn Clock) 
     {
         return Ok(nothing_new(&found, json));
     }
-    let request = RestoreRequest { point, only, into, on_live, replace, rehearsal: if_new };
+    let request = RestoreRequest { point, only, into, on_live, replace, rehearsal: if_new, accept: 0 };
     if dry_run {
         return preview(&here, &request, json).await;
     }

@@ -267,7 +267,7 @@ impl Story<'_> {
     async fn begin(&self, sites: &Sites) -> Result<(), Error> {
         sites.daemon(sites::LIVE)?.until(&self.ams, Name::Standby).await?;
         sites.daemon(sites::SPARE)?.until(&self.fra, Name::Standby).await?;
-        let first = Takeover { first: true, replace: false };
+        let first = Takeover { first: true, ..Takeover::default() };
         let silent = Operator { tell: &|_| {}, by: self.ams.by.clone(), clock: Arc::clone(&self.clock), ..self.ams };
         let outcome = silent.take_over(&first, self.progress).await?;
         self.tell(&format!(

@@ -11,7 +11,7 @@ use super::error::RestoreError;
 use super::journal::{Entry, Journal, Phase};
 use super::latest::{begun_last, latest, set_latest};
 use super::plan::{self, Placing, PlannedStep};
-use super::report::{RestoreReport, StepReport};
+use super::report::{RestoreReport, StepReport, accepted, verdict_of};
 use super::request::RestoreRequest;
 use super::status::tell;
 use super::step::{Compared, Left, Loaded, Step, Surroundings, Swapped};
@@ -88,25 +88,17 @@ pub async fn restore(
     run.drop_left(here, request, &decided, Left::Unfinished, clock, &mut reports).boxed_local().await?;
     for placing in [Placing::Beside, Placing::InPlace] {
         // What lies beside can be left alone when it is not equal; what replaces files must not have begun by then.
-        if verdict_of(&reports) == Verdict::Equal {
+        if run.goes_on(request, &decided, &reports)? {
             run.load_all(here, request, &decided, placing, clock, progress, &mut reports).boxed_local().await?;
             failpoint::hit(placing.failpoint());
             run.prove_all(here, request, &decided, placing, clock, progress, &mut reports).boxed_local().await?;
         }
     }
-    let verdict = verdict_of(&reports);
-    if verdict == Verdict::Equal {
+    if run.goes_on(request, &decided, &reports)? {
         run.swap_all(here, request, &decided, clock, &mut reports).boxed_local().await?;
         run.drop_left(here, request, &decided, Left::Replaced, clock, &mut reports).boxed_local().await?;
     }
-    run.finish(here, request, &decided, &signer, clock, verdict, reports).await
-}
-
-fn verdict_of(reports: &[StepReport]) -> Verdict {
-    match reports.iter().all(|step| step.differences_total == 0) {
-        true => Verdict::Equal,
-        false => Verdict::Different,
-    }
+    run.finish(here, request, &decided, &signer, clock, reports).await
 }
 
 /// What [`restore`] would do, without doing it.
@@ -320,6 +312,17 @@ impl Run {
         Ok(self.journal.done::<()>("", Phase::Swapping)?.is_some())
     }
 
+    /// How many of the differences found so far a person has accepted: what began to replace something has its word.
+    fn accepted(&self, request: &RestoreRequest, decided: &Decided, reports: &[StepReport]) -> Result<u64, Error> {
+        let limit = if self.swapping()? { u64::MAX } else { request.accept };
+        Ok(accepted(&decided.steps, reports, limit))
+    }
+
+    /// Whether what is restored so far may stand.
+    fn goes_on(&self, request: &RestoreRequest, decided: &Decided, reports: &[StepReport]) -> Result<bool, Error> {
+        Ok(verdict_of(reports) == Verdict::Equal || self.accepted(request, decided, reports)? > 0)
+    }
+
     /// Whether the step had nothing to load.
     fn held(&self, step: &PlannedStep) -> Result<bool, Error> {
         Ok(self.journal.done::<Loaded>(&step.to_string(), Phase::Loaded)?.is_some_and(|(loaded, _)| loaded.held))
@@ -485,7 +488,6 @@ impl Run {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the last act gathers what the others made")]
     async fn finish(
         mut self,
         here: &Here,
@@ -493,9 +495,9 @@ impl Run {
         decided: &Decided,
         signer: &SigningKey,
         clock: &dyn Clock,
-        verdict: Verdict,
         steps: Vec<StepReport>,
     ) -> Result<RestoreReport, Error> {
+        let (verdict, accepted) = (verdict_of(&steps), self.accepted(request, decided, &steps)?);
         let ListedPoint { id, record, headers, .. } = &decided.point;
         let mut report = RestoreReport {
             system: record.system.clone(),
@@ -507,6 +509,7 @@ impl Run {
             resumed: self.resumed,
             complete: decided.steps.len() == headers.len() && steps.iter().all(|step| step.restored),
             verdict,
+            accepted,
             steps,
             proof: None,
             folder: self.folder.clone(),

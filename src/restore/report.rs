@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::plan::PlannedStep;
+use super::plan::{PlannedStep, StepKind};
 use super::steps::database::Dropped;
 use crate::vault::v1::{ProofStep, Verdict};
 
@@ -27,6 +27,9 @@ pub struct RestoreReport {
     pub complete: bool,
     /// What came of it.
     pub verdict: Verdict,
+    /// How many differences a person accepted beforehand: all there are, or none.
+    #[serde(default)]
+    pub accepted: u64,
     /// The steps, in the plan's order.
     pub steps: Vec<StepReport>,
     /// The proof's key number at this site; absent when it went into a scratch place.
@@ -115,6 +118,9 @@ impl RestoreReport {
             format!("point      {} of {}, captured {}", self.point, self.system, self.captured_at),
             format!("restored   at {}, {} to {}", self.site, self.started_at, self.finished_at),
         ];
+        if self.accepted > 0 {
+            lines.push(format!("accepted   by a person beforehand: the {} objects that DIFFER here", self.accepted));
+        }
         for step in &self.steps {
             let seconds = |millis: u64| format!("{}.{:01} s", millis / 1000, millis % 1000 / 100);
             lines.push(step.step.clone());
@@ -135,5 +141,51 @@ impl RestoreReport {
         }
         lines.push(format!("folder     {}", self.folder.display()));
         lines.join("\n") + "\n"
+    }
+}
+
+/// What the steps come to.
+pub(super) fn verdict_of(reports: &[StepReport]) -> Verdict {
+    match reports.iter().all(|step| step.differences_total == 0) {
+        true => Verdict::Equal,
+        false => Verdict::Different,
+    }
+}
+
+/// How many differences are accepted where `limit` may be: all there are, or none. Only those of buckets, whose objects lie where they
+/// are whatever is restored: a database or a file that is not as it was captured is never put in place.
+pub(super) fn accepted(steps: &[PlannedStep], reports: &[StepReport], limit: u64) -> u64 {
+    let of = |is_bucket: bool| {
+        let these =
+            steps.iter().zip(reports).filter(move |(step, _)| (step.kind == StepKind::BucketCheck) == is_bucket);
+        these.map(|(_, report)| report.differences_total).sum::<u64>()
+    };
+    if of(false) == 0 && of(true) <= limit { of(true) } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{SourceKind, SourceName};
+
+    #[test]
+    fn lost_objects_can_be_accepted_and_never_a_row_or_a_file() {
+        let kinds = [StepKind::Database, StepKind::BucketCheck, StepKind::Files, StepKind::BucketCheck];
+        let source = SourceName::new(SourceKind::Bucket, "artifacts");
+        let steps = kinds.map(|kind| PlannedStep { id: "step".to_owned(), kind, source: source.clone() });
+        let check = |differences: [u64; 4], limit: u64, expected: u64| {
+            let reports: Vec<_> = steps
+                .iter()
+                .zip(differences)
+                .map(|(step, differences_total)| StepReport { differences_total, ..StepReport::begin(step) })
+                .collect();
+            assert_eq!(accepted(&steps, &reports, limit), expected, "{differences:?} of {limit}");
+        };
+        check([0, 2, 0, 1], 3, 3);
+        check([0, 2, 0, 1], 2, 0);
+        check([0, 2, 0, 1], 0, 0);
+        check([0, 0, 0, 0], 9, 0);
+        check([1, 2, 0, 0], 9, 0);
+        check([0, 2, 1, 0], 9, 0);
     }
 }

@@ -18,6 +18,9 @@ pub struct RestoreRequest {
     /// The live site goes on meanwhile: what it has changed since in a bucket is no difference, if it is kept in the attic.
     #[serde(default)]
     pub rehearsal: bool,
+    /// So many objects of its buckets may be missing, or others: what else is equal is put in place all the same. The proof says DIFFERENT.
+    #[serde(default)]
+    pub accept: u64,
 }
 
 impl RestoreRequest {

@@ -344,6 +344,14 @@ impl Lease {
         }
     }
 
+    /// The point it would be live with, once it is restored and as long as the lease is not its own.
+    pub fn restored(&self) -> Option<PointId> {
+        match self.phase {
+            Phase::Ready(restored) | Phase::Waiting(restored, _) | Phase::Acquiring(restored, _) => restored.point,
+            _ => None,
+        }
+    }
+
     /// Whether a drill is on. It is no state: it changes nothing live.
     pub fn has_drill(&self) -> bool {
         self.drill

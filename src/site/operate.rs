@@ -6,28 +6,27 @@
 //! becomes live.
 
 mod error;
+mod opening;
+mod takeover;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use serde::Serialize;
 
 pub use error::OperateError;
+pub use opening::{Chosen, Data};
+pub use takeover::{Opening, Takeover};
 
 use super::daemon::words::Wish;
-use super::daemon::{DaemonError, Needs, Reached, here};
+use super::daemon::{DaemonError, Reached};
 use super::driver::{By, StatusAt};
 use super::journal::{Entry, Operations, Step};
 use super::lease::Name;
-use super::witness::Mode;
 use crate::clock::Clock;
 use crate::config::{Config, Here};
-use crate::durable::FileLock;
 use crate::error::{Error, chain};
-use crate::observe::Progress;
-use crate::restore::{self, Promotion, RestoreReport, RestoreRequest};
-use crate::vault::v1::Verdict;
+use crate::restore::{self, Promotion, RestoreReport};
 
 /// How often the daemon is asked while something takes its time.
 const EVERY: Duration = Duration::from_millis(250);
@@ -55,15 +54,6 @@ pub struct Operator<'a> {
     pub tell: Tell<'a>,
     /// Only from this term.
     pub if_term: Option<u64>,
-}
-
-/// How a takeover gets its data.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Takeover {
-    /// Nothing is restored: nobody was live under this witness yet.
-    pub first: bool,
-    /// A restore may replace what is newer or foreign.
-    pub replace: bool,
 }
 
 /// What came of it.
@@ -230,7 +220,8 @@ impl Operator<'_> {
     fn given_up(&self, status: &StatusAt, operation: &'static str) -> Error {
         let reasons = [&status.refusal, &status.why, &status.work_error, &status.witness_error];
         let why = reasons.into_iter().flatten().next().map(|why| format!(": {why}")).unwrap_or_default();
-        OperateError::GivenUp { operation, site: self.site.to_owned(), state: status.state, why }.into()
+        let next = status.refusal_next.clone().filter(|_| status.refusal.is_some());
+        OperateError::GivenUp { operation, site: self.site.to_owned(), state: status.state, why, next }.into()
     }
 
     /// Refuses what the operator did not expect.
@@ -238,180 +229,6 @@ impl Operator<'_> {
         match self.if_term {
             Some(expected) if expected != is => Err(OperateError::OtherTerm { expected, is }),
             _ => Ok(()),
-        }
-    }
-
-    /// Whether a takeover would begin, without beginning it; the point it would restore, if the releaser named one.
-    ///
-    /// # Errors
-    /// As [`Operator::take_over`], as far as can be told.
-    pub async fn preview_takeover(&self, takeover: &Takeover) -> Result<StatusAt, Error> {
-        let status = self.status().await?;
-        self.may_take_over(&status, takeover)?;
-        Ok(status)
-    }
-
-    fn may_take_over(&self, status: &StatusAt, takeover: &Takeover) -> Result<(), Error> {
-        let Some(record) = &status.record else {
-            let has_answered = status.witness_error.is_none() && status.witness_answered_ms.is_some();
-            let none = || OperateError::NoRecord { site: self.site.to_owned() }.into();
-            return Err(if has_answered { none() } else { self.given_up(status, "failover") });
-        };
-        self.check_term(record.term)?;
-        let is_spare = matches!(
-            status.state,
-            Name::Standby
-                | Name::Restoring
-                | Name::Ready
-                | Name::Waiting
-                | Name::Acquiring
-                | Name::Starting
-                | Name::Released
-        );
-        if !is_spare {
-            return Err(self.not_from(status.state, "failover"));
-        }
-        // Only the setting up of a witness writes a record with the number 0.
-        let is_new = record.mode == Mode::Released && record.seq == 0;
-        if takeover.first && !is_new && matches!(status.state, Name::Standby | Name::Restoring) {
-            let (site, operator) = (self.site.to_owned(), record.operator.clone());
-            return Err(OperateError::NotFirst { site, term: record.term, operator }.into());
-        }
-        Ok(())
-    }
-
-    /// Restores, takes the lease, and waits until this site is live.
-    ///
-    /// # Errors
-    /// When it is refused at any step; run again, it goes on from the state it finds.
-    pub async fn take_over(&self, takeover: &Takeover, progress: &Progress) -> Result<Outcome, Error> {
-        let status = self.watched(&self.daemon()?, self.preview_takeover(takeover).await?).await?;
-        // A takeover does not need the journal.
-        match self.last_step() {
-            Ok(last) => last.filter(|last| !last.is_end()).iter().for_each(|begun| (self.tell)(&unfinished(begun))),
-            Err(error) => (self.tell)(&format!("who did what here last cannot be told: {error}")),
-        }
-        let work = self.take_over_from(&status, takeover, progress).boxed_local();
-        self.noted("failover", &status, work).await
-    }
-
-    async fn take_over_from(
-        &self,
-        status: &StatusAt,
-        takeover: &Takeover,
-        progress: &Progress,
-    ) -> Result<Outcome, Error> {
-        let daemon = self.daemon()?;
-        // Decided for this term: if another site is faster, the acquire is refused.
-        let term = status.record.as_ref().map_or(status.highest_term.0, |record| record.term);
-        let mut restored = None;
-        let mut state = status.state;
-        if matches!(state, Name::Standby | Name::Restoring) {
-            restored = self.bring_data(&daemon, status, takeover, progress).await?;
-            state = Name::Ready;
-            let point = restored.as_ref().map(|report| report.point.clone());
-            self.note("failover", Step::Restored, &daemon.status().await?, (point, None));
-        }
-        let role = here(self.config.clone(), self.site, Needs::Role, Arc::clone(&self.clock)).await?;
-        let lock = role.lock("warmspare failover")?;
-        if matches!(state, Name::Ready | Name::Released)
-            && let Err(error) = daemon.order(Wish::Acquire { if_term: Some(term) }, &self.by).await
-        {
-            // What was restored may be of an earlier term: the next run begins with the restore.
-            if state == Name::Ready && matches!(error, DaemonError::Refused { .. }) {
-                daemon.order(Wish::Cancel, &self.by).await?;
-            }
-            return Err(error.into());
-        }
-        self.note("failover", Step::Ordered, &daemon.status().await?, (None, None));
-        let status = self.until_live(&daemon, lock).await?;
-        self.tell_lacks(&status);
-        let point = restored.as_ref().map(|report| report.point.clone());
-        Ok(Outcome { restored, ..self.outcome(&status, point) })
-    }
-
-    /// The data of the last term, restored and proven.
-    async fn bring_data(
-        &self,
-        daemon: &Reached,
-        status: &StatusAt,
-        takeover: &Takeover,
-        progress: &Progress,
-    ) -> Result<Option<RestoreReport>, Error> {
-        if status.state == Name::Standby {
-            daemon.order(Wish::Restore, &self.by).await?;
-        }
-        if takeover.first {
-            (self.tell)("nothing is restored: nobody was live under this witness yet");
-            daemon.order(Wish::Restored { point: None }, &self.by).await?;
-            return Ok(None);
-        }
-        let role = here(self.config.clone(), self.site, Needs::Role, Arc::clone(&self.clock)).await?;
-        let point = status.record.as_ref().and_then(|record| record.recovery_point.clone());
-        (self.tell)(&match &point {
-            Some(point) => format!("restoring {point}, which has everything the last live site had"),
-            None => "restoring the newest point".to_owned(),
-        });
-        self.until_free(&role).await?;
-        let request = RestoreRequest { point, replace: takeover.replace, ..RestoreRequest::default() };
-        let done = restore::restore(&role, &request, &*self.clock, progress).boxed_local().await;
-        let failed = match done {
-            Ok(report) if report.verdict == Verdict::Equal => {
-                daemon.order(Wish::Restored { point: Some(report.point.clone()) }, &self.by).await?;
-                return Ok(Some(report));
-            }
-            Ok(report) => OperateError::Different { point: report.point, site: self.site.to_owned() }.into(),
-            Err(error) => error,
-        };
-        daemon.order(Wish::RestoreFailed, &self.by).await?;
-        Err(failed)
-    }
-
-    /// A rehearsal that is under way is ended by the daemon when this site is to become live: waits until whoever holds the
-    /// operation lock has let go, for a while.
-    async fn until_free(&self, role: &Here) -> Result<(), Error> {
-        let (path, begun) = (role.site.state.join("operation.lock"), self.clock.boot());
-        let mut told = None;
-        loop {
-            let holder = match FileLock::holder(&path) {
-                Ok(holder) => holder,
-                Err(source) => return Err(OperateError::Lock { path, source }.into()),
-            };
-            let Some(holder) = holder else { return Ok(()) };
-            if self.clock.boot().saturating_sub(begun) > JOB_END_MAX {
-                // Whoever comes next says by whom it is held.
-                return Ok(());
-            }
-            if told.as_ref() != Some(&holder) {
-                (self.tell)(&format!("waiting for {holder} to end"));
-                told = Some(holder);
-            }
-            tokio::time::sleep(EVERY).await;
-        }
-    }
-
-    /// Waits with the operation `lock`, until the daemon needs it itself.
-    async fn until_live(&self, daemon: &Reached, lock: FileLock) -> Result<StatusAt, Error> {
-        let (mut held, mut told, mut failing_since) = (Some(lock), None, None);
-        loop {
-            let status = self.meanwhile(daemon).await?;
-            match status.state {
-                Name::Live => return Ok(status),
-                Name::Waiting | Name::Acquiring => {}
-                Name::Starting => drop(held.take()),
-                _ => return Err(self.given_up(&status, "failover")),
-            }
-            let now = self.clock.boot();
-            let failing = status.work_error.as_ref().map(|_| *failing_since.get_or_insert(now));
-            if failing.is_some_and(|since| now.saturating_sub(since) > START_MAX) {
-                return Err(self.given_up(&status, "failover"));
-            }
-            let news = (status.state, status.work_error.clone());
-            if told.as_ref() != Some(&news) {
-                (self.tell)(&status.work_error.clone().unwrap_or_else(|| waiting(&status)));
-                told = Some(news);
-            }
-            tokio::time::sleep(EVERY).await;
         }
     }
 
@@ -492,33 +309,6 @@ impl Operator<'_> {
     fn outcome(&self, status: &StatusAt, point: Option<String>) -> Outcome {
         let term = status.term.unwrap_or(status.highest_term).0;
         Outcome { site: self.site.to_owned(), state: status.state, term, point, restored: None }
-    }
-}
-
-fn unfinished(begun: &Entry) -> String {
-    let Entry { operation, operator, at, step, reason, .. } = begun;
-    let at = at.strftime("%Y-%m-%d %H:%M:%S UTC");
-    let far = match step {
-        Step::Restored => ", which has restored",
-        Step::Ordered => ", which the daemon had taken up",
-        _ => "",
-    };
-    format!(
-        "nobody saw the end of the {operation} that {operator} began ({reason}){far} at {at}; this one goes on from what is found"
-    )
-}
-
-fn waiting(status: &StatusAt) -> String {
-    let record = status.record.as_ref();
-    let holder = record.and_then(|record| record.holder.clone()).unwrap_or_default();
-    match (status.state, status.wait_ms, status.still_for_ms) {
-        (Name::Waiting, Some(wait), Some(still)) => format!(
-            "waiting until {holder} cannot believe to be live any more: {} s from now, if it does not renew its lease; this goes on \
-             without this command, until `warmspare lease cancel`",
-            wait.saturating_sub(still).div_ceil(1000)
-        ),
-        (Name::Starting, ..) => "the lease is taken; opening".to_owned(),
-        _ => "asking the witness for the next term".to_owned(),
     }
 }
 

@@ -130,4 +130,8 @@ async fn lists_more_than_a_page(keys: &Keys) {
     let listed = keys.list("many/").await.unwrap();
     assert_eq!(names(&listed), expected.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(listed.iter().all(|listed| listed.modified > before && listed.size == 1));
+    // The first of them alone, as a witness asks for its newest record; and of what is not there.
+    assert_eq!(keys.first("many/", 3).await.unwrap(), listed[..3]);
+    assert_eq!(keys.first("p/", 9).await.unwrap(), keys.list("p/").await.unwrap(), "with folders in it");
+    assert!(keys.first("nobody/wrote/here/", 3).await.unwrap().is_empty());
 }

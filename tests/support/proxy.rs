@@ -50,6 +50,7 @@ pub struct Proxy {
     task: JoinHandle<()>,
     counted: Arc<AtomicUsize>,
     writes: Arc<Mutex<Vec<Write>>>,
+    lines: Arc<Mutex<Vec<String>>>,
 }
 
 impl Proxy {
@@ -62,12 +63,15 @@ impl Proxy {
         let counted = Arc::clone(&lost);
         let writes: Arc<Mutex<Vec<Write>>> = Arc::default();
         let log = Arc::clone(&writes);
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let all = Arc::clone(&lines);
         let task = tokio::spawn(async move {
             loop {
                 let (mut client, _) = listener.accept().await.unwrap();
                 let (server, lost) = (server.clone(), Arc::clone(&lost));
                 // A connection that breaks is the client's to notice.
                 let Ok(head) = head_of(&mut client).await else { continue };
+                all.lock().unwrap().push(head.lines().next().unwrap_or_default().to_owned());
                 if is_write(&head) {
                     let line = head.lines().next().unwrap_or_default().to_owned();
                     log.lock().unwrap().push(Write { began: Instant::now(), ended: None, line });
@@ -100,7 +104,7 @@ impl Proxy {
                 };
             }
         });
-        Proxy { endpoint, task, counted, writes }
+        Proxy { endpoint, task, counted, writes, lines }
     }
 
     pub fn endpoint(&self) -> &str {
@@ -110,6 +114,11 @@ impl Proxy {
     /// How many requests the fault was about.
     pub fn counted(&self) -> usize {
         self.counted.load(Ordering::Relaxed)
+    }
+
+    /// The first line of each request since this was asked last.
+    pub fn lines(&self) -> Vec<String> {
+        std::mem::take(&mut *self.lines.lock().unwrap())
     }
 
     /// The requests so far that change something.

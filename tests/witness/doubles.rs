@@ -1,7 +1,8 @@
 //! Stores that show what was, as real ones do when a cache or a replica answers.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use warmspare::site::lease::Revision;
@@ -9,6 +10,7 @@ use warmspare::site::witness::register::{Entry, Registers};
 use warmspare::site::witness::{Numbered, Outcome, Reach, Register, Witness, WitnessError};
 use warmspare::store::{Create, Created, Delete, Keys, ListedKey, Read, StoreError};
 
+use crate::support::vaults::MemoryKeys;
 use crate::support::witness_conformance::{read, record, won};
 
 /// Lists what it was told to, and then what is there.
@@ -96,6 +98,71 @@ async fn who_slept_between_looking_and_writing_does_not_win() {
     let outcome = witness.replace(Some(Revision(1)), &record(2, 9)).await;
     assert!(matches!(outcome, Outcome::Lost), "{outcome:?}");
     assert_eq!(read(&witness).await.1.nonce, record(1, 4).nonce);
+}
+
+/// Lists in pages of a thousand, and counts them.
+#[derive(Clone, Default)]
+struct Paged {
+    keys: MemoryKeys,
+    pages: Arc<AtomicUsize>,
+}
+
+impl Paged {
+    fn pages(&self) -> usize {
+        self.pages.swap(0, Ordering::Relaxed)
+    }
+}
+
+impl Create for Paged {
+    async fn create(&self, key: &str, body: Bytes) -> Result<Created, StoreError> {
+        self.keys.create(key, body).await
+    }
+}
+
+impl Read for Paged {
+    async fn get_limited(&self, key: &str, max_bytes: u64) -> Result<Bytes, StoreError> {
+        self.keys.get_limited(key, max_bytes).await
+    }
+
+    async fn get_newest(&self, key: &str, max_bytes: u64) -> Result<Bytes, StoreError> {
+        self.keys.get_newest(key, max_bytes).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<ListedKey>, StoreError> {
+        let listed = self.keys.list(prefix).await?;
+        self.pages.fetch_add(listed.len().div_ceil(1_000).max(1), Ordering::Relaxed);
+        Ok(listed)
+    }
+
+    async fn first(&self, prefix: &str, count: u16) -> Result<Vec<ListedKey>, StoreError> {
+        self.pages.fetch_add(1, Ordering::Relaxed);
+        Ok(self.keys.list(prefix).await?.into_iter().take(count.into()).collect())
+    }
+
+    async fn exists(&self, key: &str) -> Result<bool, StoreError> {
+        self.keys.exists(key).await
+    }
+}
+
+/// A day of records is kept. Every renewal listed all of them, twice, page after page, and took longer each hour, until the gate closed.
+#[tokio::test]
+async fn a_renewal_asks_for_one_page_however_many_records_are_kept() {
+    let store = Paged::default();
+    let old = serde_json::to_vec(&record(1, 1)).unwrap();
+    (1..=5_000_u64)
+        .for_each(|revision| store.keys.put(&format!("lease/{:010}.json", 9_999_999_999 - revision), old.clone()));
+    let witness = Numbered::new("paged", store.clone(), Reach::Everywhere);
+    assert_eq!(read(&witness).await.0, Revision(5_000));
+    assert_eq!(store.pages(), 1, "of a read");
+    assert_eq!(won(&witness, Some(Revision(5_000)), &record(1, 2)).await, Revision(5_001));
+    assert_eq!(store.pages(), 2, "of a renewal: before and after");
+    // What others left there costs no more, as long as it is not much.
+    (0..10).for_each(|n| store.keys.put(&format!("lease/0-note-{n}"), "not ours"));
+    assert_eq!(read(&witness).await.0, Revision(5_001));
+    assert_eq!(store.pages(), 1);
+    (10..20).for_each(|n| store.keys.put(&format!("lease/0-note-{n}"), "not ours"));
+    assert_eq!(read(&witness).await.0, Revision(5_001), "and hides nothing where it is");
+    assert_eq!(witness.history(3).await.unwrap().len(), 3);
 }
 
 /// Shows what it was told to.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use futures_util::{TryStreamExt, stream};
 use secrecy::SecretString;
 use warmspare::config::address::{VaultAddress, VaultUrl};
 use warmspare::error::Explain;
@@ -182,6 +183,43 @@ async fn what_others_left_in_its_place_is_told_by_name() {
     assert!(error.to_string().contains("lease/9999999998.json in /"), "{error}");
     let second = won(&witness, Some(Revision(1)), &record(1, 1)).await;
     assert_eq!(read(&witness).await.0, second);
+}
+
+/// As with five thousand in `doubles`: here with what a server of S3 is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewal_asks_a_bucket_for_one_page() {
+    let ceph = Ceph::shared();
+    let count = 1_100;
+    for name in [ceph.bucket(), ceph.versioned_bucket()] {
+        let keys = bucket(ceph.endpoint(), &name);
+        won(&witness(&keys), None, &record(1, 1)).await;
+        let old = keys.get(&key(1)).await.unwrap();
+        let create = async |number: u64| keys.create(&key(number), old.clone()).await.map(drop);
+        stream::iter((2..count).map(Ok)).try_for_each_concurrent(24, create).await.unwrap();
+        // Names that are none of ours do not hide it, nor do those that sort before it.
+        keys.create("lease/0-notes.txt", "not ours".into()).await.unwrap();
+        won(&witness(&keys), Some(Revision(count - 1)), &record(1, 2)).await;
+        let proxy = Proxy::start(ceph.endpoint(), Fault::LosesReplies(0)).await;
+        let ours = witness(&bucket(proxy.endpoint(), &name));
+        let (revision, there) = read(&ours).await;
+        assert_eq!((revision, there.nonce), (Revision(count), record(1, 2).nonce));
+        proxy.lines();
+        assert_eq!(read(&ours).await.0, Revision(count));
+        let reading = proxy.lines();
+        assert_eq!(won(&ours, Some(revision), &record(1, 3)).await, Revision(count + 1));
+        let renewing = proxy.lines();
+        let is_listing = |line: &&String| line.contains("prefix=witness%2Flease%2F") && !line.contains(".json");
+        let listings = |lines: &[String]| lines.iter().filter(is_listing).count();
+        println!("{name}: {} requests to read, {} to renew", reading.len(), renewing.len());
+        assert_eq!(listings(&reading), 1, "{reading:#?}");
+        assert_eq!(listings(&renewing), 2, "before and after: {renewing:#?}");
+        assert_eq!(keys.list("lease/").await.unwrap().len() as u64, count + 2, "all are there still");
+    }
+}
+
+/// Where a record lies.
+fn key(revision: u64) -> String {
+    format!("lease/{:010}.json", 9_999_999_999 - revision)
 }
 
 /// A bucket by a line.

@@ -21,6 +21,7 @@ pub mod application;
 mod asking;
 pub mod memory;
 pub mod order;
+mod patience;
 #[cfg(test)]
 mod simulation;
 pub mod status;
@@ -40,12 +41,13 @@ pub use status::{Status, StatusAt};
 use alarm::TwoClocks;
 use asking::{Asking, Reply};
 use order::Order;
+use patience::Patience;
 use work::{Ended, Task, Work};
 
 use super::gate::{Shown, SignWriter};
 use super::lease::{
-    Action, BootInstant, Command, Durable, Event, Lease, Name, Nonce, Proposal, Refusal, RequestId, Timing, What,
-    WitnessId, step,
+    Action, Answer, BootInstant, Command, Durable, Event, Lease, Name, Nonce, Proposal, Refusal, RequestId, Timing,
+    What, WitnessId, step,
 };
 use super::witness::record::Author;
 use super::witness::{Record, Witness};
@@ -126,6 +128,7 @@ pub struct Driver<W> {
     /// When the last event was. Events never go back.
     at: BootInstant,
     tick_at: BootInstant,
+    patience: Patience,
     asking: Option<Asking>,
     work: Work,
     orders: mpsc::Receiver<Order>,
@@ -166,6 +169,7 @@ impl<W: Witness + 'static> Driver<W> {
             maintenance,
             at,
             tick_at: at,
+            patience: Patience::new(at),
             asking: None,
             orders: received,
             status,
@@ -265,10 +269,30 @@ impl<W: Witness + 'static> Driver<W> {
             status.witness_error = heard.trouble;
         });
         self.tell(What::Answered(id, heard.answer))?;
+        if matches!(heard.answer, Answer::Record(_)) {
+            self.end_of_patience()?;
+        }
         // Whoever runs this with a witness takes part. It is no more than the word for it: STANDBY needs a person, too.
         if self.lease.name() == Name::Uninit && self.lease.watched(at).is_some() {
             self.tell(What::Command(Command::Join))?;
         }
+        Ok(())
+    }
+
+    /// Gives a takeover up that waits beside a live site which is well.
+    fn end_of_patience(&mut self) -> Result<(), DriverError> {
+        let at = self.at;
+        let Some(renewed) = self.patience.read(&self.lease, self.parts.timing, at) else { return Ok(()) };
+        self.tell(What::Command(Command::Cancel))?;
+        let Names { us, them, .. } = &self.parts.names;
+        let why =
+            format!("{them} is live: it renewed its lease {} s after this takeover began to wait", renewed.as_secs());
+        tracing::warn!("given up: {why}");
+        let next = format!(
+            "Hand over from there: `warmspare switchover --to {us}` at {them}. If {them} cannot be reached and is to be live no more: cut it \
+             off from the witness, or switch it off, and run `warmspare failover` again."
+        );
+        self.status.send_modify(|status| status.note_refusal(Some((why, Some(next)))));
         Ok(())
     }
 
@@ -435,6 +459,7 @@ impl<W: Witness + 'static> Driver<W> {
     fn say(&mut self, before: &Lease, refused: Option<Refusal>) {
         let (from, to, term) = (before.name(), self.lease.name(), self.lease.highest());
         if from != to {
+            self.patience = Patience::new(self.at);
             match self.lease.why() {
                 Some(why) => tracing::warn!(%term, "{from} → {to}: {why}"),
                 None => tracing::info!(%term, "{from} → {to}"),
@@ -450,9 +475,9 @@ impl<W: Witness + 'static> Driver<W> {
                 status.note_work(None);
             }
             if let Some(refusal) = refused {
-                status.refusal = Some(refusal.to_string());
+                status.note_refusal(Some((refusal.to_string(), refusal.next_step())));
             } else if from != to {
-                status.refusal = None;
+                status.note_refusal(None);
             }
         });
     }

@@ -26,6 +26,7 @@ pub struct Status {
     pub(super) work_next: Option<String>,
     /// Why what was begun was given up.
     pub refusal: Option<String>,
+    pub(super) refusal_next: Option<String>,
     /// Whether writes are refused at the balancer.
     pub maintenance: Option<Maintenance>,
 }
@@ -39,6 +40,8 @@ pub struct StatusAt {
     pub term: Option<Term>,
     /// The highest term it has seen.
     pub highest_term: Term,
+    /// The point that is restored and proven here, with which this site would be live: what was written since is not in it.
+    pub restored: Option<String>,
     /// Whether the gate is open.
     pub open: bool,
     /// For how much longer, in milliseconds, if nothing were renewed.
@@ -61,6 +64,8 @@ pub struct StatusAt {
     pub work_next: Option<String>,
     /// Why what was begun was given up.
     pub refusal: Option<String>,
+    /// What a person can do then.
+    pub refusal_next: Option<String>,
     /// Whether writes are refused at the balancer.
     pub maintenance: Option<Maintenance>,
     /// The record, as it was read or written last.
@@ -79,6 +84,7 @@ impl Status {
             work_failed_at: None,
             work_next: None,
             refusal: None,
+            refusal_next: None,
             maintenance,
         }
     }
@@ -96,6 +102,14 @@ impl Status {
         self.answered_at.is_some() || self.witness_error.is_some()
     }
 
+    /// Notes why what was begun was given up, and what to do then.
+    pub(super) fn note_refusal(&mut self, refused: Option<(String, Option<String>)>) {
+        (self.refusal, self.refusal_next) = match refused {
+            Some((why, next)) => (Some(why), next),
+            None => (None, None),
+        };
+    }
+
     /// What holds at `now`.
     pub fn at(&self, now: BootInstant) -> StatusAt {
         let lease = &self.lease;
@@ -106,6 +120,7 @@ impl Status {
             state: lease.name(),
             term: lease.term(),
             highest_term: lease.highest(),
+            restored: lease.restored().map(|point| point.to_string()),
             open: lease.gate_is_open(now),
             open_for_ms: open_until.map_or(0, |until| millis(until.since(now))),
             why: lease.why().map(|why: Why| why.to_string()),
@@ -117,6 +132,7 @@ impl Status {
             work_failed_at: self.work_failed_at,
             work_next: self.work_next.clone(),
             refusal: self.refusal.clone(),
+            refusal_next: self.refusal_next.clone(),
             maintenance: self.maintenance.clone(),
             record: self.record.clone(),
         }

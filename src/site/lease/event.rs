@@ -227,6 +227,9 @@ pub enum Refusal {
         /// What was asked.
         asked: Command,
     },
+    /// The end of a restore that nobody awaits any more.
+    #[error("this site is {0}: no restore is awaited here")]
+    NotRestoring(Name),
     /// The record was not read since this process started.
     #[error("the witness has not been read yet")]
     WitnessUnread,

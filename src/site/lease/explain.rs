@@ -14,6 +14,7 @@ impl Explain for Refusal {
     fn next_step(&self) -> Option<String> {
         let step = match self {
             Refusal::NotWhile { state, asked } => not_while(*state, asked).to_owned(),
+            Refusal::NotRestoring(_) => "Run `warmspare failover` again: it goes on from what it finds here.".to_owned(),
             Refusal::WitnessUnread => {
                 "See that this site reaches the witness (`warmspare witness status`), then try again.".to_owned()
             }

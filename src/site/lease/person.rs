@@ -167,6 +167,10 @@ impl Lease {
             (Done::Unfenced, Phase::Closed { held, undoing: true }) => self.open(held, turn),
             (Done::Drained(point), Phase::Draining(held, drain)) => self.drained(held, drain, point, turn),
             (Done::Drilled, _) => self.drill = false,
+            // Whoever restored has to hear that it is not awaited any more.
+            (Done::Restored(_) | Done::RestoreFailed, _) => {
+                turn.act(Action::Refuse(Refusal::NotRestoring(self.name())));
+            }
             // StartFailed: it stays closed with the lease held, until a person starts it again or releases. The rest is the
             // end of something that was given up meanwhile.
             _ => {}

@@ -1,9 +1,11 @@
 //! Why an operator is refused, and what to do then.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::config::SourceKind;
 use crate::error::{Class, Explain};
 use crate::site::lease::{Name, Term, other_term, way_out};
+use crate::vault::layout::PointId;
 
 /// Why an operation does not begin, or does not go on.
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +57,56 @@ pub enum OperateError {
     Different {
         /// The point.
         point: String,
+        /// Whether a person named it.
+        is_named: bool,
         /// The site.
         site: String,
+        /// What differs: `bucket.artifacts`.
+        sources: Vec<String>,
+        /// How many differences there are.
+        count: u64,
+        /// The folder of the run.
+        folder: PathBuf,
+    },
+    /// The last live site let go with everything in another point.
+    #[error("the last live site let go with point {last}, which has everything it had, and {asked} was asked for")]
+    FinalPoint {
+        /// Its final point.
+        last: PointId,
+        /// The point asked for.
+        asked: PointId,
+    },
+    /// The takeover is beyond the choice of a point.
+    #[error("{site} is {state}: point {asked} cannot be chosen any more")]
+    TooLate {
+        /// The site.
+        site: String,
+        /// Its state.
+        state: Name,
+        /// The point asked for.
+        asked: PointId,
+    },
+    /// The vault cannot be asked for the newest point.
+    #[error("which point is the newest cannot be told: {why}")]
+    Unlisted {
+        /// The site.
+        site: String,
+        /// What is restored and proven here.
+        restored: Option<PointId>,
+        /// Why not.
+        why: String,
+    },
+    /// The daemon does not await the end of this restore.
+    #[error("point {point} is restored and proven at {site}, and {site} is {state}: {why}")]
+    NotAwaited {
+        /// The site.
+        site: String,
+        /// The point.
+        point: String,
+        /// The state of the site.
+        state: Name,
+        /// What happened meanwhile.
+        why: String,
     },
     /// It did not come to its end.
     #[error("{operation} came to nothing: {site} is {state}{why}")]
@@ -69,6 +119,8 @@ pub enum OperateError {
         state: Name,
         /// Why, if it says, after a colon.
         why: String,
+        /// What to do, if it says.
+        next: Option<String>,
     },
     /// Whether somebody works at the site cannot be told.
     #[error("the lock {path} cannot be looked at")]
@@ -99,7 +151,7 @@ impl Explain for OperateError {
         match self {
             OperateError::NotTheOther { .. } => Class::Usage,
             OperateError::Different { .. } => Class::Incomplete,
-            OperateError::GivenUp { .. } | OperateError::Lock { .. } => Class::Failed,
+            OperateError::GivenUp { .. } | OperateError::Lock { .. } | OperateError::Unlisted { .. } => Class::Failed,
             OperateError::NoRecord { .. } => Class::Witness,
             _ => Class::Refused,
         }
@@ -120,10 +172,24 @@ impl Explain for OperateError {
                  a number above every term there was."
                     .to_owned()
             }
-            OperateError::Different { point, .. } => format!(
-                "See what differs: report.txt of the run restores/{point}-… in the state folder. Mend it and run this again; this site \
-                 is a spare until then."
+            OperateError::Different { point, is_named, sources, count, folder, .. } => {
+                different(point, *is_named, sources, *count, folder)
+            }
+            OperateError::FinalPoint { last, .. } => {
+                format!("Leave --point out: {last} is restored and proven here.")
+            }
+            OperateError::TooLate { state, .. } => format!("Leave --point out. {}", way_out(*state)),
+            OperateError::Unlisted { restored: Some(restored), site, .. } => format!(
+                "Mend the way to the vault. If there is none: {site} has restored and proven {restored}; \
+                 `warmspare failover --point {restored}` opens with that."
             ),
+            OperateError::Unlisted { restored: None, .. } => {
+                "Mend the way to the vault, then run this again.".to_owned()
+            }
+            OperateError::NotAwaited { .. } => {
+                "Run `warmspare failover` again: it goes on with what is restored, which is proven once more.".to_owned()
+            }
+            OperateError::GivenUp { next: Some(next), .. } => next.clone(),
             OperateError::GivenUp { .. } => {
                 "See `warmspare lease status` and the daemon's log, then run it again.".to_owned()
             }
@@ -132,6 +198,27 @@ impl Explain for OperateError {
             OperateError::NobodyToConfirm { site } => format!("Run it on a terminal, or add --yes {site}."),
         })
     }
+}
+
+/// What leads on from a point that is not equal.
+fn different(point: &str, is_named: bool, sources: &[String], count: u64, folder: &Path) -> String {
+    let mut next = format!("See what differs: {}. ", folder.join("report.txt").display());
+    let bucket = format!("{}.", SourceKind::Bucket.as_str());
+    let buckets: Vec<&String> = sources.iter().filter(|source| source.starts_with(&bucket)).collect();
+    for bucket in &buckets {
+        next += &format!(
+            "What its attic or its versions still have comes back with `warmspare restore --only {bucket} --point {point} --replace`; \
+             then run this again. "
+        );
+    }
+    next += "An older point: `warmspare failover --point ID`, of those that `warmspare points` lists. ";
+    if buckets.len() == sources.len() {
+        next += &match is_named {
+            true => format!("Without those {count}: `warmspare failover --point {point} --accept-different {count}`. "),
+            false => format!("Without those {count}: `warmspare failover --accept-different {count}`. "),
+        };
+    }
+    next + "This site is a spare until then."
 }
 
 fn not_from(state: Name) -> &'static str {

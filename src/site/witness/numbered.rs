@@ -2,7 +2,7 @@
 //!
 //! It needs of a store only that a create leaves alone what is there, which every store above Garage keeps, whatever it says
 //! to the loser. What a write replaces is said by its number: revision n is replaced by creating n + 1. The names count down, so
-//! that a listing shows the newest first: `lease/9999999998.json` is revision 1.
+//! that a listing shows the newest first, and its first page is enough: `lease/9999999998.json` is revision 1.
 //!
 //! A process that slept may create a number that was pruned meanwhile. So a create is sent only while what it replaces is the
 //! highest, and believed only after another listing shows it to be the highest itself; old records stay for a day; and the highest never goes (`lease::prunable`). A listing that shows
@@ -25,6 +25,8 @@ const FOLDER: &str = "lease/";
 const FIRST: u64 = 9_999_999_999;
 /// Many times what a record takes.
 const RECORD_BYTES_MAX: u64 = 64 << 10;
+/// For how many names the newest record is looked for: others may have left some there, too.
+const NEWEST: u16 = 16;
 /// How often a record is looked for that was pruned between the listing and the read.
 const READS: usize = 3;
 
@@ -95,16 +97,25 @@ impl<K: Create + Read> Numbered<K> {
 
     /// The records, highest revision first. What has another name is none.
     async fn listed(&self) -> Result<Vec<(Revision, ListedKey)>, StoreError> {
-        let listed = self.keys.list(FOLDER).await?.into_iter();
-        let mut records: Vec<_> = listed.filter_map(|listed| Some((revision(&listed.key)?, listed))).collect();
+        let mut records: Vec<_> = self.keys.list(FOLDER).await?.into_iter().filter_map(record).collect();
         records.sort_by_key(|(revision, _)| std::cmp::Reverse(*revision));
         Ok(records)
+    }
+
+    /// The first of them. A day of records is kept, tens of thousands: it must not take longer with each.
+    async fn newest(&self) -> Result<Option<(Revision, ListedKey)>, StoreError> {
+        let page = self.keys.first(FOLDER, NEWEST).await?;
+        let is_empty = page.is_empty();
+        match page.into_iter().find_map(record) {
+            None if !is_empty => Ok(self.listed().await?.into_iter().next()),
+            newest => Ok(newest),
+        }
     }
 
     /// The highest, unless it is lower than what was there before the store was asked.
     async fn highest(&self) -> Result<Option<(Revision, ListedKey)>, WitnessError> {
         let known = self.known.load(Ordering::Acquire);
-        let highest = self.listed().await?.into_iter().next();
+        let highest = self.newest().await?;
         let shown = highest.as_ref().map_or(0, |(revision, _)| revision.0);
         self.known.fetch_max(shown, Ordering::AcqRel);
         if shown >= known {
@@ -209,6 +220,10 @@ impl<K: Create + Read> Witness for Numbered<K> {
 /// Where a revision lies.
 fn key(revision: Revision) -> String {
     format!("{FOLDER}{:010}.json", FIRST.saturating_sub(revision.0))
+}
+
+fn record(listed: ListedKey) -> Option<(Revision, ListedKey)> {
+    Some((revision(&listed.key)?, listed))
 }
 
 fn revision(key_listed: &str) -> Option<Revision> {

@@ -9,6 +9,7 @@
 //! version, and a delete marker hides nothing; only a status record, which its site overwrites, is read newest.
 
 mod attempt;
+mod entries;
 mod objects;
 mod s3;
 
@@ -103,6 +104,19 @@ pub trait Read: Send + Sync {
     /// What the store answers. A prefix that nobody wrote to has no keys; it is no error. GCS and Azure fail on a key that
     /// object_store cannot spell (`a//b`, control characters), and the error names it.
     fn list(&self, prefix: &str) -> impl Future<Output = Result<Vec<ListedKey>, StoreError>> + Send;
+
+    /// The first keys of [`Read::list`], at most `count`, of one page where the store lists in pages: what it costs does not grow with
+    /// what is there. There may be fewer than there are, but one at least if there is any.
+    ///
+    /// # Errors
+    /// As [`Read::list`].
+    fn first(&self, prefix: &str, count: u16) -> impl Future<Output = Result<Vec<ListedKey>, StoreError>> + Send {
+        async move {
+            let mut listed = self.list(prefix).await?;
+            listed.truncate(usize::from(count));
+            Ok(listed)
+        }
+    }
 
     /// Whether there is such a key.
     ///
@@ -256,6 +270,13 @@ impl Read for Keys {
         match &self.place {
             KeyPlace::Objects(objects) => objects.list(prefix).boxed().await,
             KeyPlace::S3(s3) => s3.list(prefix).boxed().await,
+        }
+    }
+
+    async fn first(&self, prefix: &str, count: u16) -> Result<Vec<ListedKey>, StoreError> {
+        match &self.place {
+            KeyPlace::Objects(objects) => objects.first(prefix, count).boxed().await,
+            KeyPlace::S3(s3) => s3.first(prefix, count).boxed().await,
         }
     }
 

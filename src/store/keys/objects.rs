@@ -8,15 +8,15 @@ use std::path::Path as FolderPath;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use secrecy::SecretString;
 
-use super::ListedKey;
 use super::attempt::{Attempt, Attempts};
+use super::{ListedKey, entries};
 use crate::config::address::VaultAddress;
 use crate::permit::Permit;
 use crate::store::authorities::Authorities;
@@ -35,6 +35,8 @@ pub(in crate::store) struct Objects {
     store: Arc<dyn ObjectStore>,
     /// The same, but it tries once: whoever creates has to know about every attempt.
     once: Arc<dyn ObjectStore>,
+    /// Where it is a folder: where that is.
+    folder: Option<Arc<FolderPath>>,
     permit: Permit,
 }
 
@@ -47,7 +49,8 @@ pub(super) fn folder(path: &FolderPath, name: &str) -> Result<Objects, StoreErro
     }
     let store = LocalFileSystem::new_with_prefix(path).map_err(|e| translate(at(), e))?.with_fsync(true);
     let store: Arc<dyn ObjectStore> = Arc::new(store);
-    Ok(Objects { name: name.into(), prefix: "".into(), once: Arc::clone(&store), store, permit: Permit::unlimited() })
+    let (once, folder) = (Arc::clone(&store), Some(Arc::from(path)));
+    Ok(Objects { name: name.into(), prefix: "".into(), once, store, folder, permit: Permit::unlimited() })
 }
 
 /// A bucket of Google Cloud Storage; `credentials` is a service account's JSON.
@@ -63,7 +66,7 @@ pub(super) fn gcs(
     }
     let way = way(address, &name, credentials.as_ref(), &connector);
     let (store, once) = (Arc::new(open::gcs(way, bucket, open::RETRIES)?), Arc::new(open::gcs(way, bucket, 0)?));
-    Ok(Objects { name, prefix: prefix.into(), store, once, permit: Permit::unlimited() })
+    Ok(Objects { name, prefix: prefix.into(), store, once, folder: None, permit: Permit::unlimited() })
 }
 
 /// A container of Azure Blob Storage; `credentials` is `ACCOUNT:KEY`.
@@ -78,7 +81,7 @@ pub(super) fn azure(
     let (store, _) = open::azure(way, container, open::RETRIES)?;
     let (once, _) = open::azure(way, container, 0)?;
     let (store, once) = (Arc::new(store), Arc::new(once));
-    Ok(Objects { name, prefix: prefix.into(), store, once, permit: Permit::unlimited() })
+    Ok(Objects { name, prefix: prefix.into(), store, once, folder: None, permit: Permit::unlimited() })
 }
 
 fn way<'a>(
@@ -176,18 +179,33 @@ impl Objects {
     }
 
     pub(super) async fn list(&self, prefix: &str) -> Result<Vec<ListedKey>, StoreError> {
-        let folder = format!("{}{prefix}", self.prefix);
-        let folder = folder.strip_suffix('/').unwrap_or(&folder);
-        let refused = |why: object_store::path::Error| StoreError::BadKey {
-            at: self.place(prefix, "list"),
-            why: why.to_string(),
-        };
-        let path = if folder.is_empty() { None } else { Some(Path::parse(folder).map_err(refused)?) };
-        let failed = |error| translate(self.place(prefix, "list"), error);
-        let listed = self.store.list(path.as_ref()).map_err(failed);
-        let mut keys: Vec<ListedKey> = listed.and_then(async |meta| self.listed(meta)).try_collect().await?;
+        let mut keys: Vec<ListedKey> = self.listing(prefix)?.try_collect().await?;
         keys.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(keys)
+    }
+
+    pub(super) async fn first(&self, prefix: &str, count: u16) -> Result<Vec<ListedKey>, StoreError> {
+        match &self.folder {
+            // A folder is listed in no order: all names are read, and of the first ones alone more is asked.
+            Some(folder) => match entries::first(folder, prefix, count).await {
+                Ok(Some(keys)) => Ok(keys),
+                Ok(None) => self.list(prefix).await,
+                Err(error) => Err(StoreError::of_io(self.place(prefix, "list"), error)),
+            },
+            // Both list in the order of the bytes, and the next page is asked for when this one is used up.
+            None => self.listing(prefix)?.take(usize::from(count)).try_collect().await,
+        }
+    }
+
+    /// Every key below `prefix`, as the store lists them.
+    fn listing(&self, prefix: &str) -> Result<impl Stream<Item = Result<ListedKey, StoreError>> + Send, StoreError> {
+        let folder = format!("{}{prefix}", self.prefix);
+        let folder = folder.strip_suffix('/').unwrap_or(&folder);
+        let at = self.place(prefix, "list");
+        let refused = |why: object_store::path::Error| StoreError::BadKey { at: at.clone(), why: why.to_string() };
+        let path = if folder.is_empty() { None } else { Some(Path::parse(folder).map_err(refused)?) };
+        let listed = self.store.list(path.as_ref()).map_err(move |error| translate(at.clone(), error));
+        Ok(listed.and_then(async |meta| self.listed(meta)))
     }
 
     pub(super) async fn exists(&self, key: &str) -> Result<bool, StoreError> {

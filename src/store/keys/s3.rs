@@ -24,8 +24,7 @@ use super::attempt::{Attempt, Attempts};
 use crate::config::address::{Addressing, VaultAddress};
 use crate::permit::Permit;
 use crate::store::error::{Place, StoreError};
-use crate::store::object::Listed;
-use crate::store::object::Versioning;
+use crate::store::object::{Cursor, Listed, Versioning};
 use crate::store::s3::versions::{Marker, Version};
 use crate::store::s3::{Access, S3, answer, blocks};
 
@@ -165,17 +164,52 @@ impl S3Keys {
         if self.is_versioned().await? {
             return self.list_oldest(prefix).await;
         }
+        let listed = self.s3.below(prefix).list(None);
+        listed.and_then(async |listed| self.named(prefix, listed)).try_collect().await
+    }
+
+    /// An entry of the listing below `prefix`.
+    fn named(&self, prefix: &str, listed: Listed) -> Result<ListedKey, StoreError> {
         let at = self.s3.at(prefix, "list");
-        let listed = self.s3.below(prefix).list(None).map_ok(|listed| match listed {
-            Listed::Object { key, version } => (format!("{prefix}{key}"), version.size, version.modified_ns),
+        match listed {
+            Listed::Object { key, version } => {
+                listed_key(at, format!("{prefix}{key}"), version.size, version.modified_ns)
+            }
             // Whoever asked judges the name; it is none of ours.
-            Listed::Skipped(skipped) => (skipped.name, 0, 0),
-        });
-        let key = |(key, size, modified_ns)| {
-            let at = at.clone();
-            async move { listed_key(at, key, size, modified_ns) }
-        };
-        listed.and_then(key).try_collect().await
+            Listed::Skipped(skipped) => listed_key(at, skipped.name, 0, 0),
+        }
+    }
+
+    pub(super) async fn first(&self, prefix: &str, count: u16) -> Result<Vec<ListedKey>, StoreError> {
+        if self.is_versioned().await? {
+            return self.first_oldest(prefix, count).await;
+        }
+        let (below, mut from) = (self.s3.below(prefix), Some(Cursor::Start));
+        while let Some(cursor) = from {
+            let page = below.patient_page(&cursor, count).await?;
+            if !page.listed.is_empty() {
+                return page.listed.into_iter().map(|listed| self.named(prefix, listed)).collect();
+            }
+            from = page.next;
+        }
+        Ok(Vec::new())
+    }
+
+    async fn first_oldest(&self, prefix: &str, count: u16) -> Result<Vec<ListedKey>, StoreError> {
+        let full = format!("{}{prefix}", self.s3.prefix);
+        let (mut keys, mut from) = (Vec::<ListedKey>::new(), Some(Marker::default()));
+        while let Some(marker) = from {
+            let (page, next) = self.s3.versions(&full, marker).await?;
+            self.add_oldest(prefix, page, &mut keys)?;
+            from = next;
+            // The last key of a page may have older versions on the next one.
+            if keys.len() > 1 && from.is_some() {
+                keys.pop();
+                break;
+            }
+        }
+        keys.truncate(usize::from(count));
+        Ok(keys)
     }
 
     async fn list_oldest(&self, prefix: &str) -> Result<Vec<ListedKey>, StoreError> {
@@ -183,18 +217,24 @@ impl S3Keys {
         let (mut keys, mut from) = (Vec::<ListedKey>::new(), Some(Marker::default()));
         while let Some(marker) = from {
             let (page, next) = self.s3.versions(&full, marker).await?;
-            for version in page.into_iter().filter(|version| !version.is_marker) {
-                let key = version.key.strip_prefix(&*self.s3.prefix).unwrap_or(&version.key).to_owned();
-                let listed = listed_key(self.s3.at(prefix, "list"), key, version.size, version.modified_ns)?;
-                match keys.last_mut() {
-                    // Newest first: what comes later of the same key is older.
-                    Some(last) if last.key == listed.key => *last = listed,
-                    _ => keys.push(listed),
-                }
-            }
+            self.add_oldest(prefix, page, &mut keys)?;
             from = next;
         }
         Ok(keys)
+    }
+
+    /// Adds the keys of a page of versions, each with its oldest version so far.
+    fn add_oldest(&self, prefix: &str, page: Vec<Version>, keys: &mut Vec<ListedKey>) -> Result<(), StoreError> {
+        for version in page.into_iter().filter(|version| !version.is_marker) {
+            let key = version.key.strip_prefix(&*self.s3.prefix).unwrap_or(&version.key).to_owned();
+            let listed = listed_key(self.s3.at(prefix, "list"), key, version.size, version.modified_ns)?;
+            match keys.last_mut() {
+                // Newest first: what comes later of the same key is older.
+                Some(last) if last.key == listed.key => *last = listed,
+                _ => keys.push(listed),
+            }
+        }
+        Ok(())
     }
 
     /// By listing, which a credential may be granted for names it cannot read; by HEAD where it may not list.

@@ -28,6 +28,11 @@ impl S3 {
         self.ask(from, keys, false).await
     }
 
+    /// Asks for a page of so many keys, and again if no answer comes.
+    pub(in crate::store) async fn patient_page(&self, from: &Cursor, keys: u16) -> Result<Page, StoreError> {
+        self.ask(from, Some(keys), true).await
+    }
+
     async fn ask(&self, from: &Cursor, keys: Option<u16>, patiently: bool) -> Result<Page, StoreError> {
         let request = self.client.list_objects_v2().bucket(&*self.bucket).encoding_type(EncodingType::Url);
         let request = request.set_prefix((!self.prefix.is_empty()).then(|| self.prefix.to_string()));
