@@ -1,4 +1,4 @@
-//! What this process leaves behind: of programs it has started nothing ([`group`]), and in memory nothing that a core dump, a debugger or a
+//! What this process leaves behind: of programs it has started nothing ([`Group`]), and in memory nothing that a core dump, a debugger or a
 //! freed block would show.
 //!
 //! Secrets live in types that wipe themselves. Three things those types cannot do are done here: no core is dumped and

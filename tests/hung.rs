@@ -105,6 +105,37 @@ async fn a_secret_command_that_hangs_is_told_of_and_silences_nothing() {
     hanging.until_gone(&ams);
 }
 
+/// The same of a file on a network disk that is gone: whoever opens it waits.
+#[tokio::test]
+async fn a_secret_file_that_never_answers_silences_nothing() {
+    let sites = Sites::filled().await;
+    let pipe = sites.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let targets = "\n[targets]\npoint = \"35s\"\nproven = \"60s\"\nsilent = \"20s\"\n";
+    let text = fs::read_to_string(sites.configuration()).unwrap();
+    fs::write(sites.configuration(), text + targets).unwrap();
+    let pair = Pair::over(sites);
+    pair.does("ams", &["witness", "init"]);
+    let ams = pair.start("ams");
+    let at = || {
+        let page = pair.page("ams", "/metrics");
+        let line = page.lines().find(|line| line.starts_with("warmspare_report_timestamp_seconds{")).map(str::to_owned);
+        line.unwrap_or_default()
+    };
+    until("the metrics are shown", &ams, || !at().is_empty());
+    let key = format!("file:{}", pair.sites.path().join("ams-keys").display());
+    let text = fs::read_to_string(pair.sites.configuration()).unwrap();
+    let line = text.lines().find(|line| line.starts_with(&format!("signing_key = \"{key}"))).unwrap().to_owned();
+    pair.sites.edit_configuration(&line, &format!("signing_key = \"file:{}\"", pipe.display()));
+    ams.signal(Signal::HUP);
+    until("it is read again", &ams, || fs::read_to_string(&ams.log).unwrap().contains("was read again"));
+    for _ in 0..3 {
+        let before = at();
+        until("the metrics go on", &ams, || at() != before);
+    }
+    ams.end();
+}
+
 /// Sites whose captures hang in a command of an export, and a job that takes them.
 async fn hanging_captures(timeout: &str) -> (Sites, Hanging) {
     let sites = Sites::filled().await;

@@ -59,7 +59,7 @@ pub async fn test(here: &Here, name: Option<&str>, clock: &dyn Clock) -> Result<
         return Err(NotifyError::Unknown { name: name.to_owned(), known: known.join(", ") });
     }
     let message = Message::test(&here.config.system, &here.site.name, clock.now());
-    let secrets = Secrets::of(here);
+    let secrets = Secrets::of(here).await;
     let tried = chosen.into_iter().map(|sink| async {
         let error = sink::send(sink, &message).await.err();
         Tested {

@@ -3,12 +3,18 @@
 //! What is told quotes errors: of servers, of programs, of commands that an operator wrote. So before it leaves, the secrets this site
 //! refers to are taken out wherever they stand, and what looks like one besides.
 
+use std::time::Duration;
+
+use futures_util::future::join_all;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::message::Message;
+use crate::blocking::{self, NoAnswer};
 use crate::config::reference::Reference;
 use crate::config::{Here, SinkKind};
 
+/// The longest that one may take to be read.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// What stands in a secret's place.
 const GONE: &str = "…";
 /// Shorter parts of a secret are words that stand everywhere.
@@ -32,14 +38,11 @@ const BEFORE: [&str; 9] = [
 pub(super) struct Secrets(Vec<SecretString>);
 
 impl Secrets {
-    pub(super) fn of(here: &Here) -> Self {
+    pub(super) async fn of(here: &Here) -> Self {
+        let readable = references(here).into_iter().filter(|reference| !matches!(reference, Reference::Command(_)));
         let mut parts = Vec::new();
-        for reference in references(here) {
-            if matches!(reference, Reference::Command(_)) {
-                continue;
-            }
-            // One that cannot be read now is in no error of now.
-            let Ok(secret) = reference.resolve() else { continue };
+        // One that cannot be read now is in no error of now.
+        for secret in join_all(readable.map(read)).await.into_iter().flatten() {
             let whole = of_address(secret.expose_secret()).trim();
             let pieces = whole.split([':', '\n', '/', '?', '&']).map(str::trim).filter(|piece| !is_plain(piece));
             let long = pieces.chain([whole]).filter(|piece| piece.len() >= PART_BYTES_MIN);
@@ -72,6 +75,13 @@ impl Secrets {
         };
         text.split(' ').map(scrub).collect::<Vec<_>>().join(" ")
     }
+}
+
+/// Its file may lie on a disk that is gone.
+async fn read(reference: Reference) -> Option<SecretString> {
+    let what = reference.to_string();
+    let reading = blocking::apart(&what, move || Ok::<_, NoAnswer>(reference.resolve().ok()));
+    tokio::time::timeout(ANSWER_MAX, reading).await.ok()?.ok()?
 }
 
 /// What is secret of an address: everything behind the host.

@@ -106,7 +106,7 @@ impl Watch {
     /// Tells every sink beside the others; what one has taken is written down before the next one's answer is.
     async fn tell(&mut self, here: &Here, jobs: Option<&[Standing]>, now: Timestamp) {
         let (system, site) = (here.config.system.as_str(), here.site.name.as_str());
-        let secrets = Secrets::of(here);
+        let secrets = Secrets::of(here).await;
         let alarms: Vec<String> = self.memory.standing(now).into_iter().map(|what| secrets.scrubbed(what)).collect();
         let sending = FuturesUnordered::new();
         for sink in &here.config.notify {

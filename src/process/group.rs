@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, getpgrp, getpid, kill_process_group};
 
@@ -15,10 +16,15 @@ use super::is_run;
 /// What a shell makes of a process that ended by signal n.
 const ENDED_BY: i32 = 128;
 
-static LIVING: Mutex<Living> = Mutex::new(Living { leaders: BTreeSet::new(), are_over: false });
+/// For what is just being started to be known, when this process ends. A program on a disk that is gone never is.
+const STARTING_MAX: Duration = Duration::from_secs(1);
+
+static LIVING: Mutex<Living> = Mutex::new(Living { leaders: BTreeSet::new(), starting: 0, are_over: false });
+static STARTED: Condvar = Condvar::new();
 
 struct Living {
     leaders: BTreeSet<i32>,
+    starting: usize,
     /// This process is ending: nothing is started any more.
     are_over: bool,
 }
@@ -54,11 +60,18 @@ impl Group {
     }
 
     fn of<C>(start: impl FnOnce() -> io::Result<(Option<u32>, C)>) -> io::Result<(C, Group)> {
-        let mut living = living();
-        if living.are_over {
-            return Err(io::Error::other("this process is ending"));
+        {
+            let mut living = living();
+            if living.are_over {
+                return Err(io::Error::other("this process is ending"));
+            }
+            living.starting += 1;
         }
-        let (id, child) = start()?;
+        let started = start();
+        let mut living = living();
+        living.starting -= 1;
+        STARTED.notify_all();
+        let (id, child) = started?;
         let leader = id.and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         living.leaders.extend(leader.map(Pid::as_raw_pid));
         Ok((child, Group { leader }))
@@ -96,6 +109,8 @@ pub fn end_groups() {
     let leaders = {
         let mut living = living();
         living.are_over = true;
+        let waited = STARTED.wait_timeout_while(living, STARTING_MAX, |living| living.starting > 0);
+        let (mut living, _) = waited.unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut living.leaders)
     };
     leaders.into_iter().filter_map(Pid::from_raw).for_each(kill);
