@@ -191,6 +191,22 @@ mod tests {
         refused("[capture]\n", "job capture has neither `at` nor `after`");
         refused("[capture]\nat = \"@daily\"\non = \"spare\"\n", "capture runs on live alone");
         refused("[capture]\nat = \"@daily\"\n[rehearse]\nafter = [\"capture\"]\n", "never runs at the same site");
+        refused(
+            "[capture]\nat = \"@daily\"\n[report]\nafter = [\"capture\"]\n",
+            "job report is on both and has no `at`, but none of the jobs it comes after (capture) runs at the spare",
+        );
+        refused(
+            "[rehearse]\nat = \"@daily\"\n[check]\nafter = [\"rehearse\"]\non = \"both\"\n",
+            "but none of the jobs it comes after (rehearse) runs at the live site",
+        );
+        let runs = [
+            "after = [\"capture\"]\non = \"live\"",
+            "after = [\"capture\", \"rehearse\"]",
+            "at = \"@daily\"\nafter = [\"capture\"]",
+        ];
+        for report in runs {
+            jobs(&format!("[capture]\nat = \"@daily\"\n[rehearse]\nat = \"@daily\"\n[report]\n{report}\n")).unwrap();
+        }
         refused("[nightly]\nat = \"@daily\"\n", "job nightly: it has no `kind`");
         refused("[nightly]\nkind = \"reherse\"\nat = \"@daily\"\n", "`reherse` is no kind of job");
         refused("[\"../x\"]\nkind = \"check\"\nat = \"@daily\"\n", "cannot be the name of a job");

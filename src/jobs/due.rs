@@ -77,7 +77,7 @@ impl Book {
     pub fn next_start(&self, schedule: &Schedule, moment: &Moment) -> Option<Start> {
         let mut starts: Vec<(Timestamp, Start)> = Vec::new();
         for job in schedule.jobs() {
-            let Some((since, start)) = self.wanted(job, moment) else { continue };
+            let Some((since, start)) = self.wanted(schedule, job, moment) else { continue };
             if self.hindered(schedule, job, moment, start.due_at.is_none()).is_none() {
                 starts.push((since, start));
             }
@@ -88,7 +88,7 @@ impl Book {
     }
 
     /// Since when a run is wanted, if one is.
-    fn wanted(&self, job: &Job, moment: &Moment) -> Option<(Timestamp, Start)> {
+    fn wanted(&self, schedule: &Schedule, job: &Job, moment: &Moment) -> Option<(Timestamp, Start)> {
         let record = self.records.get(&job.name)?;
         if record.running.is_some() || !job.on.includes(moment.role) {
             return None;
@@ -96,7 +96,7 @@ impl Book {
         if self.asked.contains(&job.name) {
             return Some((Timestamp::MIN, Start { job: job.name.clone(), due_at: None }));
         }
-        let due = self.due(job, record).filter(|due| due.at <= moment.now)?;
+        let due = self.due(schedule, job, record, moment.role).filter(|due| due.at <= moment.now)?;
         let is_paused = record.paused_at(moment.now).is_some();
         (!is_paused).then(|| (due.at, Start { job: job.name.clone(), due_at: Some(due.due_at) }))
     }
@@ -116,7 +116,7 @@ impl Book {
         for before in before.filter(|before| before.on.includes(moment.role)) {
             let record = self.records.get(&before.name);
             let is_paused = record.is_some_and(|record| record.paused_at(moment.now).is_some());
-            let due = record.and_then(|record| self.due(before, record)).filter(|_| !is_paused);
+            let due = record.and_then(|record| self.due(schedule, before, record, moment.role)).filter(|_| !is_paused);
             if self.is_running(&before.name) {
                 return Some(format!("job {} goes before it, and is under way", before.name));
             }
@@ -137,18 +137,20 @@ impl Book {
     }
 
     /// When the job is due next: by its line or by those before it, or to be tried again if that is earlier.
-    fn due(&self, job: &Job, record: &JobRecord) -> Option<Due> {
-        let regular = self.regular(job, record).map(|at| Due { at, due_at: at });
+    fn due(&self, schedule: &Schedule, job: &Job, record: &JobRecord, role: Role) -> Option<Due> {
+        let regular = self.regular(schedule, job, record, role).map(|at| Due { at, due_at: at });
         [regular, retry(job, record)].into_iter().flatten().min_by_key(|due| due.at)
     }
 
-    fn regular(&self, job: &Job, record: &JobRecord) -> Option<Timestamp> {
+    /// What comes before it and does not run in this role is nothing to wait for.
+    fn regular(&self, schedule: &Schedule, job: &Job, record: &JobRecord, role: Role) -> Option<Timestamp> {
         let counted = record.counted_from();
         if job.at.is_some() {
             return job.next(counted);
         }
-        let done = |name: &String| self.records.get(name)?.done_at.filter(|done| *done > counted);
-        let done = job.after.iter().map(done).collect::<Option<Vec<_>>>()?;
+        let done = |before: &Job| self.records.get(&before.name)?.done_at.filter(|done| *done > counted);
+        let before = job.after.iter().filter_map(|name| schedule.job(name)).filter(|before| before.on.includes(role));
+        let done = before.map(done).collect::<Option<Vec<_>>>()?;
         done.into_iter().max()
     }
 
@@ -199,10 +201,10 @@ impl Book {
         let runs_here = job.on.includes(moment.role);
         let pause = record.paused_at(moment.now).cloned();
         let is_free = runs_here && pause.is_none();
-        let due = self.due(job, record).filter(|_| is_free);
-        let regular = self.regular(job, record).filter(|_| is_free);
+        let due = self.due(schedule, job, record, moment.role).filter(|_| is_free);
+        let regular = self.regular(schedule, job, record, moment.role).filter(|_| is_free);
         let late = |due: &Timestamp| moment.now.duration_since(*due) > signed(job.late_after);
-        let is_wanted = self.wanted(job, moment).is_some();
+        let is_wanted = self.wanted(schedule, job, moment).is_some();
         let waits_for = is_wanted.then(|| self.hindered(schedule, job, moment, false)).flatten();
         Standing {
             name: job.name.clone(),
@@ -225,7 +227,7 @@ impl Book {
         let here = schedule.jobs().iter().filter(|job| job.on.includes(moment.role));
         let records = here.filter_map(|job| Some((job, self.records.get(&job.name)?)));
         let times = records.flat_map(|(job, record)| {
-            let due = self.due(job, record).map(|due| due.at);
+            let due = self.due(schedule, job, record, moment.role).map(|due| due.at);
             [due, record.pause.as_ref().map(|pause| pause.until)]
         });
         // What is due already waits for something that is told, or looked at again by `until`.
@@ -343,6 +345,36 @@ mod tests {
         assert_eq!(begun(&mut book, &schedule, &at("13:01")), ["verify"]);
         end(&mut book, "verify", RunVerdict::Done, &at("13:02"));
         assert_eq!(begun(&mut book, &schedule, &at("13:02")), ["report"]);
+    }
+
+    #[test]
+    fn what_comes_after_a_job_of_each_site_runs_at_both_after_the_one_that_runs_there() {
+        let jobs = [
+            job("capture", Kind::Capture, Some("0 * * * *"), &[]),
+            job("rehearse", Kind::Rehearse, Some("30 * * * *"), &[]),
+            job("report", Kind::Report, None, &["capture", "rehearse"]),
+        ];
+        let schedule = Schedule::new(BTreeMap::from(jobs)).unwrap();
+        let mut book = Book::default();
+        let spare = |time| Moment { role: Role::Spare, ..at(time) };
+        let end = |book: &mut Book, name: &str, moment: &Moment| {
+            book.end(name, RunVerdict::Done, String::new(), None, moment.now).unwrap();
+        };
+        assert!(begun(&mut book, &schedule, &at("11:59")).is_empty());
+        assert_eq!(begun(&mut book, &schedule, &at("12:00")), ["capture"]);
+        end(&mut book, "capture", &at("12:01"));
+        assert_eq!(begun(&mut book, &schedule, &at("12:02")), ["report"], "no rehearsal ever runs here");
+        end(&mut book, "report", &at("12:02"));
+        // It is the spare now.
+        assert!(begun(&mut book, &schedule, &spare("12:29")).is_empty());
+        assert_eq!(begun(&mut book, &schedule, &spare("12:30")), ["rehearse"]);
+        let waits = standing(&book, &schedule, "report", &spare("12:30"));
+        assert_eq!((waits.next_at, waits.late_since), (None, None));
+        end(&mut book, "rehearse", &spare("12:31"));
+        assert_eq!(standing(&book, &schedule, "report", &spare("12:31")).next_at, Some(at("12:31").now));
+        assert_eq!(standing(&book, &schedule, "report", &spare("12:42")).late_since, Some(at("12:31").now));
+        assert_eq!(book.wake_at(&schedule, &spare("12:30"), at("12:35").now), at("12:31").now);
+        assert_eq!(begun(&mut book, &schedule, &spare("12:42")), ["report"]);
     }
 
     #[test]

@@ -39,7 +39,7 @@ struct Raised {
     cleared_at: Option<Timestamp>,
     /// When each sink took it last.
     told: BTreeMap<String, Timestamp>,
-    /// Sinks that could not take it.
+    /// Sinks that are to be told that it was raised, or got worse, and have not taken that yet.
     owed: BTreeSet<String>,
     /// What it is about.
     #[serde(default)]
@@ -141,39 +141,17 @@ impl Memory {
         Ok(())
     }
 
-    /// Takes in what holds at `now`. An alarm about what is `unseen` stays as it is: neither over nor told again.
+    /// Takes in what holds at `now`, and whom it is to be told. An alarm about what is `unseen` stays as it is: neither over nor told again.
     pub fn see(&mut self, alarms: &[Alarm], unseen: &Unseen, sinks: &[SinkConfig], now: Timestamp) {
-        for alarm in alarms {
-            let patience = jiff::SignedDuration::try_from(alarm.patience.min(PATIENCE_MAX)).unwrap_or_default();
-            let raised = self.alarms.entry(alarm.key.clone()).or_insert_with(|| Raised {
-                severity: alarm.severity,
-                what: String::new(),
-                next: String::new(),
-                since: now,
-                tell_from: now.saturating_add(patience).unwrap_or(now),
-                cleared_at: None,
-                told: BTreeMap::new(),
-                owed: BTreeSet::new(),
-                subject: Subject::default(),
-                is_hidden: false,
-            });
-            // It got worse: that is news.
-            if alarm.severity > raised.severity {
-                raised.told.clear();
-            }
-            (raised.severity, raised.cleared_at, raised.is_hidden) = (alarm.severity, None, false);
-            raised.subject.clone_from(&alarm.subject);
-            (raised.what, raised.next) = (alarm.what.clone(), alarm.next.clone());
-        }
+        alarms.iter().for_each(|alarm| self.raise(alarm, now));
         for (key, raised) in &mut self.alarms {
             if raised.cleared_at.is_none() && !alarms.iter().any(|alarm| alarm.key == *key) {
                 raised.is_hidden = unseen.has(&raised.subject);
                 raised.cleared_at = (!raised.is_hidden).then_some(now);
             }
+            raised.owe(sinks, now);
         }
-        let listens = |name: &String, when: When| {
-            sinks.iter().any(|sink| sink.name == *name && is_of_messages(sink) && sink.when.contains(&when))
-        };
+        let listens = |name: &String, when: When| sinks.iter().any(|sink| sink.name == *name && hears(sink, when));
         self.alarms.retain(|_, raised| {
             // Whoever is configured no more, or does not want to hear of it, is not waited for.
             raised.told.retain(|sink, _| listens(sink, When::Alarm) || listens(sink, When::Recovery));
@@ -182,6 +160,34 @@ impl Memory {
             raised.cleared_at.is_none() || waits
         });
         self.sinks.retain(|name, _| sinks.iter().any(|sink| sink.name == *name));
+    }
+
+    fn raise(&mut self, alarm: &Alarm, now: Timestamp) {
+        let patience = jiff::SignedDuration::try_from(alarm.patience.min(PATIENCE_MAX)).unwrap_or_default();
+        let tell_from = now.saturating_add(patience).unwrap_or(now);
+        let raised = self.alarms.entry(alarm.key.clone()).or_insert_with(|| Raised {
+            severity: alarm.severity,
+            what: String::new(),
+            next: String::new(),
+            since: now,
+            tell_from,
+            cleared_at: None,
+            told: BTreeMap::new(),
+            owed: BTreeSet::new(),
+            subject: Subject::default(),
+            is_hidden: false,
+        });
+        // It was over, and not everybody knows: this is another one.
+        if raised.cleared_at.take().is_some() {
+            (raised.since, raised.tell_from) = (now, tell_from);
+        }
+        // It got worse: that is news to who knows of it.
+        if alarm.severity > raised.severity {
+            raised.owed.extend(raised.told.keys().cloned());
+        }
+        (raised.severity, raised.is_hidden) = (alarm.severity, false);
+        raised.subject.clone_from(&alarm.subject);
+        (raised.what, raised.next) = (alarm.what.clone(), alarm.next.clone());
     }
 
     /// What `sink` is to be told at `now`.
@@ -230,13 +236,8 @@ impl Memory {
         }
     }
 
-    /// Notes that `sink` did not take these notices, because of `error`.
-    pub fn refused(&mut self, sink: &str, notices: &[Notice], error: &str, now: Timestamp) {
-        for notice in notices.iter().filter(|notice| notice.change == Change::Raised) {
-            if let Some(raised) = self.alarms.get_mut(&notice.key) {
-                raised.owed.insert(sink.to_owned());
-            }
-        }
+    /// Notes that `sink` did not take what it was told, because of `error`.
+    pub fn refused(&mut self, sink: &str, error: &str, now: Timestamp) {
         let memory = self.sinks.entry(sink.to_owned()).or_default();
         let longer = 1_u32.checked_shl(memory.failures).unwrap_or(u32::MAX);
         let pause = BACK_OFF.saturating_mul(longer).min(BACK_OFF_MAX);
@@ -269,239 +270,38 @@ fn is_of_messages(sink: &SinkConfig) -> bool {
     !matches!(sink.kind, SinkKind::Ping { .. })
 }
 
+/// Whether it is told of this in messages.
+fn hears(sink: &SinkConfig, when: When) -> bool {
+    is_of_messages(sink) && sink.when.contains(&when)
+}
+
 impl Raised {
+    /// Notes who is to be told that it stands. Whoever is left alone for now, or is not told before this process dies, is told later,
+    /// if need be that it was and is over.
+    fn owe(&mut self, sinks: &[SinkConfig], now: Timestamp) {
+        if self.cleared_at.is_none() && !self.is_hidden && !is_ahead(now, self.tell_from, PATIENCE_MAX) {
+            let hear = sinks.iter().filter(|sink| hears(sink, When::Alarm));
+            self.owed.extend(hear.map(|sink| sink.name.clone()).filter(|name| !self.told.contains_key(name)));
+        }
+    }
+
     /// What there is to tell `sink` of it.
     fn change(&self, sink: &SinkConfig, now: Timestamp) -> Option<Change> {
-        let told = self.told.get(&sink.name);
+        let (told, is_owed) = (self.told.get(&sink.name), self.owed.contains(&sink.name));
         if self.cleared_at.is_some() {
             let knows = told.is_some() && sink.when.contains(&When::Recovery);
-            return (knows || self.owed.contains(&sink.name)).then_some(Change::Recovered);
+            return (knows || is_owed).then_some(Change::Recovered);
         }
         if !sink.when.contains(&When::Alarm) || is_ahead(now, self.tell_from, PATIENCE_MAX) {
             return None;
         }
-        if self.is_hidden {
-            return self.owed.contains(&sink.name).then_some(Change::Raised);
+        if is_owed {
+            return Some(Change::Raised);
         }
-        match told {
-            None => Some(Change::Raised),
-            Some(at) => (now.duration_since(*at).unsigned_abs() >= sink.repeat).then_some(Change::Repeated),
-        }
+        let is_time = |at: &Timestamp| now.duration_since(*at).unsigned_abs() >= sink.repeat;
+        (!self.is_hidden && told.is_some_and(is_time)).then_some(Change::Repeated)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::HttpSink;
-    use crate::config::reference::Reference;
-    use crate::report::sample::at;
-
-    fn sink(name: &str, when: &[When]) -> SinkConfig {
-        let http = HttpSink { url: Reference::Env("X".to_owned()), ca_file: None };
-        let repeat = Duration::from_secs(3_600);
-        SinkConfig { name: name.to_owned(), kind: SinkKind::Webhook(http), when: when.to_vec(), repeat }
-    }
-
-    const BOTH: [When; 2] = [When::Alarm, When::Recovery];
-
-    fn alarm(key: &str, severity: Severity) -> Alarm {
-        let (what, next) = (format!("{key} broke"), "Mend it.".to_owned());
-        Alarm { key: key.to_owned(), severity, what, next, patience: Duration::ZERO, subject: Subject::Looking }
-    }
-
-    /// A look that saw everything.
-    fn seen() -> Unseen {
-        Unseen::default()
-    }
-
-    /// Everything that is due, as `key change`; the sink takes it.
-    fn told(memory: &mut Memory, sink: &SinkConfig, now: &str) -> Vec<String> {
-        let due = memory.due(sink, at(now));
-        memory.taken(&sink.name, &due, at(now));
-        due.iter().map(|notice| format!("{} {:?}", notice.key, notice.change)).collect()
-    }
-
-    #[test]
-    fn an_alarm_is_told_once_again_while_it_stands_and_once_when_it_is_over() {
-        let ops = sink("ops", &BOTH);
-        let sinks = [ops.clone()];
-        let late = [alarm("point.late", Severity::Critical)];
-        let mut memory = Memory::default();
-        let mut look = |alarms: &[Alarm], now: &str| {
-            memory.see(alarms, &seen(), &sinks, at(now));
-            told(&mut memory, &ops, now)
-        };
-        assert_eq!(look(&[], "00:00:00"), [""; 0]);
-        assert_eq!(look(&late, "00:01:00"), ["point.late Raised"]);
-        assert_eq!(look(&late, "00:59:00"), [""; 0]);
-        assert_eq!(look(&late, "01:01:00"), ["point.late Repeated"]);
-        assert_eq!(look(&late, "01:02:00"), [""; 0]);
-        assert_eq!(look(&[], "01:03:00"), ["point.late Recovered"]);
-        assert_eq!(look(&[], "01:04:00"), [""; 0]);
-        assert_eq!(look(&late, "01:05:00"), ["point.late Raised"], "it is another one");
-        assert_eq!(memory.alarms.len(), 1);
-    }
-
-    #[test]
-    fn what_was_told_outlives_the_process_and_what_was_not_taken_is_told_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let ops = sink("ops", &BOTH);
-        let late = [alarm("point.late", Severity::Critical)];
-        let mut memory = Memory::load(folder.path()).unwrap();
-        memory.see(&late, &seen(), std::slice::from_ref(&ops), at("00:00:00"));
-        assert_eq!(memory.due(&ops, at("00:00:00")).len(), 1);
-        memory.save(folder.path()).unwrap();
-        // Killed after the sink took it and before that was written down.
-        let mut memory = Memory::load(folder.path()).unwrap();
-        memory.see(&late, &seen(), std::slice::from_ref(&ops), at("00:01:00"));
-        assert_eq!(told(&mut memory, &ops, "00:01:00"), ["point.late Raised"]);
-        memory.save(folder.path()).unwrap();
-        let mut memory = Memory::load(folder.path()).unwrap();
-        memory.see(&late, &seen(), std::slice::from_ref(&ops), at("00:02:00"));
-        assert_eq!(told(&mut memory, &ops, "00:02:00"), [""; 0]);
-        memory.see(&[], &seen(), std::slice::from_ref(&ops), at("00:03:00"));
-        memory.save(folder.path()).unwrap();
-        let mut memory = Memory::load(folder.path()).unwrap();
-        assert_eq!(told(&mut memory, &ops, "00:03:00"), ["point.late Recovered"]);
-
-        let path = folder.path().join("alarms.json");
-        std::fs::write(&path, "{\"format\":2}").unwrap();
-        assert!(matches!(Memory::load(folder.path()), Err(NotifyError::Unsupported { format: 2, .. })));
-        std::fs::write(&path, "{\"format\":1").unwrap();
-        assert!(matches!(Memory::peek(folder.path()), Err(NotifyError::Damaged { .. })));
-        assert_eq!(Memory::load(folder.path()).unwrap(), Memory::default());
-        assert!(folder.path().join("alarms.json.damaged").exists(), "it is kept for whoever asks why");
-    }
-
-    #[test]
-    fn a_sink_that_fails_is_left_alone_longer_and_longer_and_holds_up_no_other() {
-        let (ops, pager) = (sink("ops", &BOTH), sink("pager", &BOTH));
-        let sinks = [ops.clone(), pager.clone()];
-        let mut memory = Memory::default();
-        memory.see(&[alarm("point.late", Severity::Critical)], &seen(), &sinks, at("00:00:00"));
-        let due = memory.due(&ops, at("00:00:00"));
-        memory.refused("ops", &due, "refused", at("00:00:00"));
-        assert_eq!(told(&mut memory, &pager, "00:00:00"), ["point.late Raised"]);
-        assert!(memory.due(&ops, at("00:00:29")).is_empty() && !memory.due(&ops, at("00:00:30")).is_empty());
-        memory.refused("ops", &due, "refused", at("00:00:30"));
-        assert!(memory.due(&ops, at("00:01:29")).is_empty() && !memory.due(&ops, at("00:01:30")).is_empty());
-        for _ in 0..40 {
-            memory.refused("ops", &due, "refused", at("00:02:00"));
-        }
-        assert!(memory.due(&ops, at("00:31:59")).is_empty() && !memory.due(&ops, at("00:32:00")).is_empty());
-        // A clock that was set back by a year must not silence a sink for a year.
-        assert!(!memory.waits("ops", at("00:00:00")));
-        // It came and went while nobody could be told: late is better than never.
-        memory.see(&[], &seen(), &sinks, at("00:31:00"));
-        assert_eq!(told(&mut memory, &ops, "00:32:00"), ["point.late Recovered"]);
-        assert_eq!(told(&mut memory, &pager, "00:32:00"), ["point.late Recovered"]);
-        memory.see(&[], &seen(), &sinks, at("00:33:00"));
-        assert!(memory.alarms.is_empty() && memory.failing().next().is_none());
-    }
-
-    #[test]
-    fn what_cannot_be_known_for_a_moment_wakes_nobody_and_what_gets_worse_is_news() {
-        let ops = sink("ops", &BOTH);
-        let sinks = [ops.clone()];
-        let mut memory = Memory::default();
-        let unknown = Alarm { patience: Duration::from_secs(300), ..alarm("vault.unusable", Severity::Critical) };
-        memory.see(std::slice::from_ref(&unknown), &seen(), &sinks, at("00:00:00"));
-        assert_eq!(told(&mut memory, &ops, "00:04:59"), [""; 0]);
-        memory.see(&[], &seen(), &sinks, at("00:04:59"));
-        assert!(memory.alarms.is_empty(), "nobody heard of it, nobody hears that it is over");
-        memory.see(&[unknown], &seen(), &sinks, at("01:00:00"));
-        assert_eq!(told(&mut memory, &ops, "01:05:00"), ["vault.unusable Raised"]);
-
-        let mut memory = Memory::default();
-        memory.see(&[alarm("proof.late", Severity::Warning)], &seen(), &sinks, at("00:00:00"));
-        assert_eq!(told(&mut memory, &ops, "00:00:00"), ["proof.late Raised"]);
-        memory.see(&[alarm("proof.late", Severity::Critical)], &seen(), &sinks, at("00:01:00"));
-        assert_eq!(told(&mut memory, &ops, "00:01:00"), ["proof.late Raised"]);
-        memory.see(&[alarm("proof.late", Severity::Warning)], &seen(), &sinks, at("00:02:00"));
-        assert_eq!(told(&mut memory, &ops, "00:02:00"), [""; 0]);
-    }
-
-    #[test]
-    fn what_cannot_be_seen_is_neither_over_nor_told_again_and_what_is_configured_no_more_is_over() {
-        let ops = sink("ops", &BOTH);
-        let (mut memory, sinks) = (Memory::default(), [ops.clone()]);
-        let late = |bucket: &str| Alarm {
-            subject: Subject::Newest(Some(bucket.to_owned())),
-            ..alarm(&format!("point.late.{bucket}"), Severity::Critical)
-        };
-        let failed =
-            Alarm { subject: Subject::job("ams", "capture"), ..alarm("job.capture.failed", Severity::Warning) };
-        let alarms = [late("a"), late("b"), failed.clone()];
-        let mut look = |alarms: &[Alarm], unseen: &[Subject], now: &str| {
-            let mut hidden = Unseen::default();
-            unseen.iter().for_each(|subject| hidden.add(subject.clone()));
-            memory.see(alarms, &hidden, &sinks, at(now));
-            told(&mut memory, &ops, now)
-        };
-        let unseen = alarms.clone().map(|alarm| alarm.subject);
-        assert_eq!(
-            look(&alarms, &[], "00:00:00"),
-            ["job.capture.failed Raised", "point.late.a Raised", "point.late.b Raised"]
-        );
-        // The vault is away, and the role is not known; a repetition is due meanwhile.
-        assert_eq!(look(&[], &unseen, "00:01:00"), [""; 0]);
-        assert_eq!(look(&[], &unseen, "02:00:00"), [""; 0]);
-        // The source `b` is configured no more, and its vault is still away.
-        assert_eq!(look(&[], &[unseen[0].clone(), unseen[2].clone()], "02:01:00"), ["point.late.b Recovered"]);
-        assert_eq!(look(&[failed], &unseen[..1], "02:02:00"), ["job.capture.failed Repeated"], "it is seen to stand");
-        assert_eq!(look(&[], &unseen[..1], "02:03:00"), ["job.capture.failed Recovered"]);
-        assert_eq!(look(&[late("a")], &[], "02:04:00"), ["point.late.a Repeated"], "not raised: it never ended");
-        assert_eq!(look(&[], &[], "02:05:00"), ["point.late.a Recovered"]);
-    }
-
-    #[test]
-    fn an_outage_is_told_after_its_patience_also_when_it_hides_what_began_with_it() {
-        let ops = sink("ops", &BOTH);
-        let (mut memory, sinks) = (Memory::default(), [ops.clone()]);
-        let patience = Duration::from_secs(300);
-        let unusable = Alarm { patience, ..alarm("vault.unusable", Severity::Critical) };
-        let subject = Subject::status("fra");
-        let unbelieved = Alarm { patience, subject, ..alarm("site.fra.unbelieved", Severity::Critical) };
-        let mut unseen = Unseen::default();
-        unseen.add(unbelieved.subject.clone());
-        memory.see(std::slice::from_ref(&unbelieved), &unseen, &sinks, at("00:00:00"));
-        assert_eq!(memory.standing(at("00:04:59")), [""; 0], "a ping does not say it either");
-        assert_eq!(told(&mut memory, &ops, "00:00:00"), [""; 0]);
-        let mut look = |alarms: &[Alarm], now: &str| {
-            memory.see(alarms, &unseen, &sinks, at(now));
-            told(&mut memory, &ops, now)
-        };
-        assert_eq!(look(std::slice::from_ref(&unusable), "00:01:00"), [""; 0]);
-        assert_eq!(
-            look(&[unusable], "00:06:00"),
-            ["vault.unusable Raised"],
-            "of the other nobody knows whether it stood so long"
-        );
-        assert_eq!(look(&[unbelieved], "00:07:00"), ["site.fra.unbelieved Raised", "vault.unusable Recovered"]);
-        memory.see(&[], &unseen, &sinks, at("00:08:00"));
-        assert_eq!(
-            memory.standing(at("00:08:00")),
-            ["site.fra.unbelieved broke"],
-            "and says it as long as it may be so"
-        );
-    }
-
-    #[test]
-    fn a_sink_hears_what_it_wants_to_and_one_that_is_gone_is_not_waited_for() {
-        let (alarms_only, recoveries) = (sink("a", &[When::Alarm]), sink("r", &[When::Recovery]));
-        let sinks = [alarms_only.clone(), recoveries.clone()];
-        let mut memory = Memory::default();
-        memory.see(&[alarm("point.late", Severity::Critical)], &seen(), &sinks, at("00:00:00"));
-        assert_eq!(told(&mut memory, &alarms_only, "00:00:00"), ["point.late Raised"]);
-        assert_eq!(told(&mut memory, &recoveries, "00:00:00"), [""; 0]);
-        memory.see(&[], &seen(), &sinks, at("00:01:00"));
-        assert_eq!(told(&mut memory, &alarms_only, "00:01:00"), [""; 0]);
-        assert!(memory.alarms.is_empty());
-        let both = sink("b", &BOTH);
-        memory.see(&[alarm("point.late", Severity::Critical)], &seen(), std::slice::from_ref(&both), at("00:02:00"));
-        told(&mut memory, &both, "00:02:00");
-        memory.see(&[], &seen(), &[], at("00:03:00"));
-        assert!(memory.alarms.is_empty() && memory.sinks.is_empty(), "it is configured no more");
-    }
-}
+mod tests;

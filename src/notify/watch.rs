@@ -148,7 +148,7 @@ impl Watch {
             (Err(error), _) => {
                 let error = secrets.scrubbed(&chain(&error));
                 tracing::error!("{error}");
-                self.memory.refused(&sink.name, &notices, &error, now);
+                self.memory.refused(&sink.name, &error, now);
             }
         }
     }

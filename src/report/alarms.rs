@@ -52,7 +52,7 @@ pub struct Alarm {
 
 /// The alarms of a report. The jobs of the other site are for its own daemon to tell of; that it says nothing any more is for this one.
 pub fn alarms(report: &Report) -> Vec<Alarm> {
-    let is_others = |line: &&Line| line.key.starts_with("site.") && line.key.contains(".job.");
+    let is_others = |line: &&Line| matches!(&line.subject, Subject::Job { site, .. } if *site != report.site);
     report.lines.iter().filter(|line| !is_others(line)).filter_map(alarm).collect()
 }
 
@@ -149,6 +149,29 @@ mod tests {
         ] {
             assert_eq!(keys(&fault), raised);
         }
+    }
+
+    #[test]
+    fn a_bucket_or_a_site_called_job_is_alarmed_and_a_job_of_the_other_site_is_not() {
+        let bucket = with_vault(|vault| {
+            let mut said = status("fra", 1);
+            let (source, at) = ("bucket.job".to_owned(), at(NOW));
+            let (objects, reread, reread_bytes, faults, suspects) = (3, 3, 300, 1, Vec::new());
+            said.buckets = vec![BucketVerdict { source, at, objects, reread, reread_bytes, faults, suspects }];
+            vault.statuses.insert("fra".to_owned(), Ok(Some(said)));
+        });
+        assert_eq!(keys(&bucket), ["warning site.fra.bucket.job.faults"]);
+        let mut site = with_vault(|vault| drop(vault.statuses.insert("job".to_owned(), Ok(Some(status("job", 61))))));
+        site.other = "job".to_owned();
+        assert_eq!(keys(&site), ["critical site.job.silent"]);
+        let mut jobs = with_job(|job| {
+            job.failures = 1;
+            job.last.as_mut().unwrap().verdict = RunVerdict::Failed;
+        });
+        assert_eq!(keys(&jobs), ["warning job.capture.failed"]);
+        let failed = jobs.jobs.remove("ams").unwrap();
+        jobs.jobs.insert("fra".to_owned(), failed);
+        assert_eq!(keys(&jobs), [""; 0], "its own daemon tells it");
     }
 
     /// The keys of alarms that a look neither raises nor says of that they are over.

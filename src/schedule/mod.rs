@@ -239,6 +239,22 @@ pub enum ScheduleError {
         /// What it waits for.
         after: String,
     },
+    /// In one of its roles it waits for nothing that ever runs there.
+    #[error(
+        "job {name} is on {on} and has no `at`, but none of the jobs it comes after ({after}) runs at {place}: it would never run there"
+    )]
+    Nowhere {
+        /// The job.
+        name: String,
+        /// Where it is to run.
+        on: &'static str,
+        /// What it waits for.
+        after: String,
+        /// Where none of that runs.
+        place: &'static str,
+        /// Where some of it does.
+        only: &'static str,
+    },
     /// It cannot do that there.
     #[error("job {name} is on {on}, but {kind} runs on {only} alone")]
     Place {
@@ -270,6 +286,9 @@ impl ScheduleError {
             ScheduleError::Elsewhere { .. } => {
                 "Give it a line of its own: a rehearsal does nothing while there is no newer point.".to_owned()
             }
+            ScheduleError::Nowhere { only, .. } => {
+                format!("Write on = \"{only}\", or give it a line of its own: at = \"17 * * * *\".")
+            }
             ScheduleError::Place { only, .. } => format!("Write on = \"{only}\", or leave `on` out."),
             ScheduleError::Circle { .. } => "Take one of them out of an `after`.".to_owned(),
         }
@@ -299,6 +318,7 @@ impl Schedule {
                     Some(_) => {}
                 }
             }
+            follows(job, &jobs)?;
         }
         let jobs = in_order(jobs)?;
         Ok(Schedule { jobs })
@@ -313,6 +333,18 @@ impl Schedule {
     pub fn job(&self, name: &str) -> Option<&Job> {
         self.jobs.iter().find(|job| job.name == name)
     }
+}
+
+/// A job that only follows others has one to follow wherever it is to run.
+fn follows(job: &Job, jobs: &BTreeMap<String, Job>) -> Result<(), ScheduleError> {
+    let runs = |role: Role| job.after.iter().filter_map(|name| jobs.get(name)).any(|before| before.on.includes(role));
+    for (role, place, only) in [(Role::Live, "the live site", On::Spare), (Role::Spare, "the spare", On::Live)] {
+        if job.at.is_none() && job.on.includes(role) && !runs(role) {
+            let (name, on, only) = (job.name.clone(), job.on.as_str(), only.as_str());
+            return Err(ScheduleError::Nowhere { name, on, after: job.after.join(", "), place, only });
+        }
+    }
+    Ok(())
 }
 
 /// Each job after those it waits for.
