@@ -184,11 +184,11 @@ impl Run<'_> {
             Found::Other(what) if self.touched.has(&row.key) => Ok(doubted(row, &replaced(what))),
             Found::Other(what) => Ok(Outcome::LeftOut(row, replaced(what))),
             Found::Object(_) if self.touched.busy.contains(&row.key) => Ok(doubted(row, BUSY)),
-            Found::Object(head) if self.touched.again.contains(&row.key) => {
+            Found::Object(found) if self.touched.again.contains(&row.key) => {
                 let Row { key, source: known, .. } = row;
                 // A listing tells times more finely than a HEAD.
-                let is_known = (&known.etag, known.size) == (&head.version.etag, head.version.size);
-                let version = if is_known { known } else { head.version };
+                let is_known = (&known.etag, known.size) == (&found.etag, found.size);
+                let version = if is_known { known } else { found };
                 self.copy_one(key, version, None).await.map(Outcome::Recopied)
             }
             Found::Object(_) => {

@@ -362,7 +362,7 @@ impl Bucket {
         }
         match self.head(key).await {
             Err(StoreError::NotFound { at }) if at.key.is_some() => Ok(Found::Nothing),
-            answer => answer.map(Found::Object),
+            answer => answer.map(|head| Found::Object(head.version)),
         }
     }
 

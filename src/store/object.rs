@@ -73,8 +73,8 @@ pub struct Head {
 /// What there is under a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// An object.
-    Object(Head),
+    /// An object, in this version.
+    Object(SourceVersion),
     /// Something that is none, in its place or in that of a folder above it: what it is, in words.
     Other(&'static str),
     /// Nothing.

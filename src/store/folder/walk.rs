@@ -12,7 +12,7 @@ use std::path::Path;
 
 use tokio::sync::mpsc;
 
-use super::{Folder, STAGING, head_of, version_of};
+use super::{Folder, STAGING, version_of};
 use crate::store::error::{Place, StoreError};
 use crate::store::object::{Found, Listed, Skipped};
 
@@ -130,7 +130,7 @@ pub(super) fn find(root: &Path, key: &str, at: Place) -> Result<Found, StoreErro
             Some(what) => Ok(Found::Other(what)),
             // Below a file there is nothing.
             None if path != root.join(key) => Ok(Found::Nothing),
-            None => head_of(&metadata, at).map(Found::Object),
+            None => Ok(Found::Object(version_of(&metadata))),
         };
     }
     // A directory has the place of the object, and keys of its own.
