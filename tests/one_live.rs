@@ -9,10 +9,14 @@ use rustix::process::Signal;
 use warmspare::durable::FileLock;
 
 use crate::support::daemons::{Daemon, NAMES, Pair};
+use crate::support::disk::Disk;
 
 /// Both daemons up, ams live in term 1.
 fn live() -> (Pair, [Daemon; 2]) {
-    let pair = Pair::new();
+    live_over(Pair::new())
+}
+
+fn live_over(pair: Pair) -> (Pair, [Daemon; 2]) {
     pair.does("ams", &["witness", "init"]);
     let daemons = NAMES.map(|site| pair.start(site));
     for site in NAMES {
@@ -246,6 +250,57 @@ fn what_a_person_decided_outlives_the_daemon_and_a_live_site_refuses_what_would_
                 next:  Write under [sites.ams] where load balancers reach this host: gate = { listen = \"10.1.0.2:7777\" }.";
     says("ams", &["run"], 2, gate);
     drop(fra);
+}
+
+/// A live site ended because an operator said `gate maintenance on`, and did not come back.
+#[test]
+fn a_live_site_with_a_full_state_disk_refuses_maintenance_and_stays_live_and_a_spare_starts_with_one() {
+    let pair = Pair::new();
+    let disks = NAMES.map(|site| Disk::mount(pair.sites.state(site)));
+    let [Some(ams_disk), Some(fra_disk)] = &disks else {
+        println!("not root: the full disks were not tried");
+        return;
+    };
+    let (pair, [ams, fra]) = live_over(pair);
+    ams_disk.fill();
+    let maintenance = |order: &str, code: i32| {
+        let why: &[&str] = if order == "on" { &["--why", "upgrade"] } else { &[] };
+        let output = pair.command("ams", &["gate", "maintenance", order]).args(why).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        said
+    };
+    let kept = |said: &str| {
+        assert!(said.contains("ams refuses: nothing was changed, because it could not be kept: "), "{said}");
+        assert!(said.contains("No space left on device") && said.contains("This site goes on as it is."), "{said}");
+    };
+    kept(&maintenance("on", 3));
+    let writes = |code: &str| assert!(pair.page("ams", "/writes").starts_with(&format!("HTTP/1.1 {code} ")));
+    let status = pair.status("ams");
+    assert_eq!(
+        (&status["state"], status["open"] == true, status["maintenance"].is_null()),
+        (&"LIVE".into(), true, true)
+    );
+    writes("200");
+    let before = status["record"]["seq"].as_u64();
+    pair.until("ams", "renews its lease", |status| status["record"]["seq"].as_u64() > before);
+    ams_disk.empty();
+    maintenance("on", 0);
+    writes("503");
+    ams_disk.fill();
+    kept(&maintenance("off", 3));
+    writes("503");
+    ams_disk.empty();
+    maintenance("off", 0);
+    writes("200");
+    ams.end();
+
+    fra_disk.fill();
+    fra.end();
+    let fra = pair.start("fra");
+    pair.until_state("fra", "STANDBY");
+    fra.end();
+    drop(pair);
 }
 
 /// In this state, what each command is refused with.

@@ -270,6 +270,9 @@ says! { an_order_that_was_not_carried_out_says_so, OrderError:
     { Refused(Refusal::ForTheOther) } => 3
         "the lease was released for the other site"
         "Run `warmspare failover` at the other site: only that one can take it.";
+    { NotKept { why: "the disk is full".to_owned() } } => 1
+        "nothing was changed, because it could not be kept: the disk is full"
+        "See that the state folder is there, is this user's and has space, then try again. This site goes on as it is.";
     { Ended } => 1
         "this site's daemon is ending, and nothing was done"
         "See its log for the reason, and start it again: `warmspare run`.";

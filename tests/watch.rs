@@ -3,15 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::daemons::{Daemon, JOBS, NAMES, Pair};
+use crate::support::disk::Disk;
 use crate::support::sites::{Sites, shown};
 use crate::support::told::{of, sink, told, until_told, until_told_after};
 
@@ -319,40 +318,19 @@ async fn the_gate_shows_metrics_and_a_job_that_never_ran_is_told() {
     ams.end();
 }
 
-/// A disk of its own, for as long as this lives.
-struct Disk(PathBuf);
-
-impl Disk {
-    /// None where we may not mount.
-    fn mount(path: PathBuf) -> Option<Disk> {
-        fs::create_dir_all(&path).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=24m", "tmpfs"]).arg(&path).status();
-        mounted.is_ok_and(|status| status.success()).then_some(Disk(path))
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _gone = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
 #[tokio::test]
 async fn a_full_state_disk_is_told_and_the_site_goes_on_when_there_is_room() {
     let sites = sites("[jobs.capture]\nat = \"*/2 * * * * *\"\nretries = 0\n").await;
-    let Some(_disk) = Disk::mount(sites.state("ams")) else {
+    let Some(disk) = Disk::mount(sites.state("ams")) else {
         println!("not root: the full disk was not tried");
         return;
     };
     let ams = start(&sites, "ams");
     until_told(&sites, "ams", "point.late", "recovered");
-    let filler = sites.state("ams").join("filler");
-    let mut file = fs::File::create(&filler).unwrap();
-    while file.write_all(&[0; 64 << 10]).is_ok() {}
+    disk.fill();
     // Nothing that a run begins with can be written down, nor what is told.
     until_told(&sites, "ams", "job.capture.failed", "raised");
-    drop(file);
-    fs::remove_file(&filler).unwrap();
+    disk.empty();
     until_told(&sites, "ams", "job.capture.failed", "recovered");
     assert_eq!(of(&sites, "ams", "job.capture.failed"), ["raised", "recovered"]);
     ams.end();

@@ -25,9 +25,13 @@ pub(super) fn accept(path: &Path, state: &Path) -> Result<(Config, String), Erro
     Ok((config, text))
 }
 
+/// What is there already is not written again: a full disk keeps no daemon from starting.
 fn write(state: &Path, text: &str) -> Result<(), Error> {
     let copy = accepted(state);
-    durable::replace(&copy, text.as_bytes()).map_err(machine(&copy.display().to_string()))?;
+    let wrong = || machine(&copy.display().to_string());
+    if durable::read(&copy).map_err(wrong())?.as_deref() != Some(text.as_bytes()) {
+        durable::replace(&copy, text.as_bytes()).map_err(wrong())?;
+    }
     Ok(())
 }
 

@@ -19,6 +19,8 @@ pub struct EtcdServer {
     folder: tempfile::TempDir,
     members: Vec<Member>,
     tls: bool,
+    /// Its tokens are signed, and say for which revision of users and roles they are.
+    signs: bool,
 }
 
 struct Member {
@@ -35,10 +37,19 @@ impl EtcdServer {
 
     /// So many members.
     pub async fn of(count: usize, tls: bool) -> EtcdServer {
+        EtcdServer::with(count, tls, false).await
+    }
+
+    /// One member with TLS whose tokens are signed (JWT): it keeps none, and knows one that is of an earlier time by what it says.
+    pub async fn signing() -> EtcdServer {
+        EtcdServer::with(1, true, true).await
+    }
+
+    async fn with(count: usize, tls: bool, signs: bool) -> EtcdServer {
         let folder = tempfile::tempdir().unwrap();
         certificates(folder.path());
         let member = |_| Member { client_port: free_port(), peer_port: free_port(), process: None };
-        let mut server = EtcdServer { folder, members: (0..count).map(member).collect(), tls };
+        let mut server = EtcdServer { folder, members: (0..count).map(member).collect(), tls, signs };
         for number in 0..count {
             server.run(number);
         }
@@ -64,6 +75,12 @@ impl EtcdServer {
         if self.tls {
             command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(self.path("ca.pem"));
             command.arg("--cert-file").arg(self.path("server.pem")).arg("--key-file").arg(self.path("server.key"));
+        }
+        if self.signs {
+            let (public, private) = (self.path("sign.pub"), self.path("sign.key"));
+            let (public, private) = (public.display(), private.display());
+            command.arg("--auth-token");
+            command.arg(format!("jwt,pub-key={public},priv-key={private},sign-method=RS256,ttl=1h"));
         }
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.members[number].process = Some(command.spawn().expect("etcd-server and util-linux are installed"));
@@ -168,7 +185,18 @@ impl EtcdServer {
         self.call("auth/enable", "{}");
     }
 
-    fn call(&self, path: &str, body: &str) {
+    /// Adds a user, where they are asked for: whoever has a token has one of before that.
+    pub fn add_user(&self, name: &str) {
+        let told = self.call("auth/authenticate", r#"{"name":"root","password":"r"}"#);
+        let token = serde_json::from_str::<serde_json::Value>(&told).unwrap()["token"].as_str().unwrap().to_owned();
+        self.call_as(Some(&token), "auth/user/add", &format!(r#"{{"name":"{name}","password":"x"}}"#));
+    }
+
+    fn call(&self, path: &str, body: &str) -> String {
+        self.call_as(None, path, body)
+    }
+
+    fn call_as(&self, token: Option<&str>, path: &str, body: &str) -> String {
         let scheme = if self.tls { "https" } else { "http" };
         let url = format!("{scheme}://127.0.0.1:{}/v3/{path}", self.members[0].client_port);
         let mut curl = Command::new("curl");
@@ -177,8 +205,12 @@ impl EtcdServer {
             curl.arg("--cacert").arg(self.path("ca.pem")).arg("--cert").arg(self.path("client.pem"));
             curl.arg("--key").arg(self.path("client.key"));
         }
+        if let Some(token) = token {
+            curl.args(["--header", &format!("Authorization: {token}")]);
+        }
         let output = curl.arg(&url).output().unwrap();
         assert!(output.status.success(), "{path}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 }
 
@@ -216,4 +248,6 @@ pub fn certificates(folder: &Path) {
         let sign = "-CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names";
         openssl(&format!("x509 -req -in {who}.csr {sign} -out {who}.pem"));
     }
+    openssl("genrsa -out sign.key 2048");
+    openssl("rsa -in sign.key -pubout -out sign.pub");
 }

@@ -7,6 +7,7 @@ pub mod buckets;
 pub mod ceph;
 pub mod daemons;
 pub mod debs;
+pub mod disk;
 pub mod etcd;
 pub mod history;
 pub mod keys_conformance;

@@ -156,3 +156,25 @@ async fn who_may_not_is_told_why() {
     let first = won(&witness, None, &record(1, 1)).await;
     assert_eq!(read(&witness).await.0, first);
 }
+
+/// Somebody added a user of another service: the tokens of before are not taken any more, and the witness was gone until they expired.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_users_costs_a_token_and_not_the_witness() {
+    let server = EtcdServer::signing().await;
+    server.ask_for_users("hunter2");
+    let user = SecretString::from("witness:hunter2");
+    let etcd = Etcd::open(&server.address(), Some(&user), Some(&server.key()), REQUEST_MAX).unwrap();
+    let witness = opened(etcd, REQUEST_MAX);
+    let first = won(&witness, None, &record(1, 1)).await;
+    server.add_user("other");
+    assert_eq!(read(&witness).await.0, first, "a read fetches another token");
+    let second = won(&witness, Some(first), &record(1, 2)).await;
+    server.add_user("another");
+    // A write is sent once, and was not done.
+    let outcome = witness.replace(Some(second), &record(1, 3)).await;
+    let Outcome::Unknown(error) = outcome else { panic!("{outcome:?}") };
+    assert!(chain(&error).contains("its token is not taken any more"), "{}", chain(&error));
+    let (revision, there) = read(&witness).await;
+    assert_eq!((revision, there.nonce), (second, record(1, 2).nonce));
+    won(&witness, Some(revision), &record(1, 3)).await;
+}

@@ -320,7 +320,7 @@ impl<W: Witness + 'static> Driver<W> {
     fn ordered(&mut self, order: Order) -> Result<(), DriverError> {
         let Order { what, by, answer } = order;
         tracing::info!(operator = by.operator, reason = by.reason, "ordered: {what:?}");
-        let refused = match what {
+        let done = match what {
             Ordered::Command(command) => {
                 let changes_record = matches!(command, Command::Acquire { .. } | Command::Release { .. });
                 let before = self.by.take_if(|_| changes_record);
@@ -331,29 +331,31 @@ impl<W: Witness + 'static> Driver<W> {
                 if refused.is_some() && changes_record {
                     self.by = before;
                 }
-                refused
+                refused.map_or(Ok(()), |refusal| Err(refusal.into()))
             }
-            Ordered::Done(done) => self.tell(What::Done(done))?,
+            Ordered::Done(done) => self.tell(What::Done(done))?.map_or(Ok(()), |refusal| Err(refusal.into())),
             Ordered::MaintenanceOn { why } => {
                 let since = self.parts.clock.now();
-                self.maintain(Some(Maintenance { since, operator: by.operator, why }))?;
-                None
+                self.maintain(Some(Maintenance { since, operator: by.operator, why }))
             }
-            Ordered::MaintenanceOff => {
-                self.maintain(None)?;
-                None
-            }
+            Ordered::MaintenanceOff => self.maintain(None),
         };
-        if answer.send(refused.map_or(Ok(()), Err)).is_err() {
+        if answer.send(done).is_err() {
             tracing::debug!("whoever gave that order did not wait for its answer");
         }
         Ok(())
     }
 
-    fn maintain(&mut self, maintenance: Option<Maintenance>) -> Result<(), DriverError> {
+    /// The protocol's state is the same before and after: a disk that is full is a reason to refuse this, and none to close.
+    fn maintain(&mut self, maintenance: Option<Maintenance>) -> Result<(), OrderError> {
         self.now();
-        self.maintenance = maintenance;
-        self.save(self.lease.durable())?;
+        let before = std::mem::replace(&mut self.maintenance, maintenance);
+        if let Err(error) = self.save(self.lease.durable()) {
+            self.maintenance = before;
+            let why = crate::error::chain(&error);
+            tracing::error!("maintenance stays as it is: {why}");
+            return Err(OrderError::NotKept { why });
+        }
         self.status.send_modify(|status| status.maintenance = self.maintenance.clone());
         self.show();
         Ok(())
@@ -404,9 +406,9 @@ impl<W: Witness + 'static> Driver<W> {
         Ok(())
     }
 
-    fn save(&mut self, durable: Durable) -> Result<(), DriverError> {
+    fn save(&mut self, durable: Durable) -> Result<(), MemoryError> {
         let kept = Kept { durable, maintenance: self.maintenance.clone() };
-        Ok(self.parts.memory.save(&kept)?)
+        self.parts.memory.save(&kept)
     }
 
     /// The record as it is written, with what the protocol does not know.

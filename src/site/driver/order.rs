@@ -29,7 +29,7 @@ pub enum Ordered {
 pub(super) struct Order {
     pub(super) what: Ordered,
     pub(super) by: By,
-    pub(super) answer: oneshot::Sender<Result<(), Refusal>>,
+    pub(super) answer: oneshot::Sender<Result<(), OrderError>>,
 }
 
 /// Who wants it so, and why.
@@ -42,11 +42,17 @@ pub struct By {
 }
 
 /// Why an order was not carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {
     /// The protocol refuses it.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// It would not outlive this process.
+    #[error("nothing was changed, because it could not be kept: {why}")]
+    NotKept {
+        /// What the disk says.
+        why: String,
+    },
     /// Whoever should have carried it out has ended.
     #[error("this site's daemon is ending, and nothing was done")]
     Ended,
@@ -56,13 +62,17 @@ impl Explain for OrderError {
     fn class(&self) -> Class {
         match self {
             OrderError::Refused(refusal) => refusal.class(),
-            OrderError::Ended => Class::Failed,
+            OrderError::NotKept { .. } | OrderError::Ended => Class::Failed,
         }
     }
 
     fn next_step(&self) -> Option<String> {
         match self {
             OrderError::Refused(refusal) => refusal.next_step(),
+            OrderError::NotKept { .. } => Some(
+                "See that the state folder is there, is this user's and has space, then try again. This site goes on as it is."
+                    .to_owned(),
+            ),
             OrderError::Ended => Some("See its log for the reason, and start it again: `warmspare run`.".to_owned()),
         }
     }
@@ -85,6 +95,6 @@ impl Orders {
     pub async fn give(&self, what: Ordered, by: By) -> Result<(), OrderError> {
         let (answer, answered) = oneshot::channel();
         self.0.send(Order { what, by, answer }).await.map_err(|_| OrderError::Ended)?;
-        answered.await.map_err(|_| OrderError::Ended)?.map_err(OrderError::Refused)
+        answered.await.map_err(|_| OrderError::Ended)?
     }
 }

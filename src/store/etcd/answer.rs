@@ -34,7 +34,7 @@ impl Refused {
         match self {
             Refused::Silent(source) => StoreError::Unavailable { at, source },
             // The next read fetches another token.
-            Refused::Token => StoreError::Unavailable { at, source: "its token has expired".into() },
+            Refused::Token => StoreError::Unavailable { at, source: "its token is not taken any more".into() },
             Refused::NoUsers => {
                 StoreError::Denied { at, why: "credentials are configured, and it asks for none".to_owned() }
             }
@@ -62,7 +62,7 @@ pub(super) fn read(status: u16, body: &[u8]) -> Result<Value, Refused> {
     let code = fault.get("code").and_then(Value::as_u64).unwrap_or_default();
     Err(match (status, code) {
         _ if words.contains("compacted") => Refused::Compacted,
-        _ if words.contains("invalid auth token") => Refused::Token,
+        _ if is_of_the_token(&words) => Refused::Token,
         _ if words.contains("authentication is not enabled") => Refused::NoUsers,
         _ if words.contains("database space exceeded") => Refused::Full,
         // "user name is empty", "user name not found"; and of a certificate that names somebody, where users are asked for.
@@ -73,6 +73,13 @@ pub(super) fn read(status: u16, body: &[u8]) -> Result<Value, Refused> {
         (500.., _) | (429 | 408, _) | (_, 4 | 10 | 14) => Refused::Silent(words.into()),
         _ => Refused::Other(words),
     })
+}
+
+/// A signed token (JWT) says for which revision of users and roles it is, and any change of one makes it an old one. In the words of etcd 3.4
+/// and later, and in those of its inside, which some answers have.
+fn is_of_the_token(words: &str) -> bool {
+    let old = ["invalid auth token", "revision of auth store is old", "revision in header is old"];
+    old.iter().any(|told| words.contains(told))
 }
 
 /// The words of an answer that is no JSON, as far as a person may want to read them.
@@ -118,7 +125,14 @@ mod tests {
         assert!(matches!(told(403, &fault("etcdserver: permission denied", 7)), StoreError::Denied { .. }));
         let full = fault("etcdserver: mvcc: database space exceeded", 8);
         assert!(matches!(told(429, &full), StoreError::NoSpace { .. }));
-        assert!(matches!(read(401, fault("etcdserver: invalid auth token", 16).as_bytes()), Err(Refused::Token)));
+        for (status, words, code) in [
+            (401, "etcdserver: invalid auth token", 16),
+            (400, "etcdserver: revision of auth store is old", 3),
+            (500, "auth: revision in header is old", 2),
+        ] {
+            let refused = read(status, fault(words, code).as_bytes());
+            assert!(matches!(refused, Err(Refused::Token)), "{words}: {refused:?}");
+        }
         let named = "CommonName of client sending a request against gateway will be ignored and not used as expected\n";
         let error = told(400, named);
         assert!(matches!(&error, StoreError::Denied { why, .. } if why.contains("HTTP 400: CommonName")), "{error}");

@@ -176,7 +176,7 @@ impl Etcd {
             let member = (first + number) % self.members.len();
             let mut answer = self.ask(member, path, request).await;
             if matches!(answer, Err(Refused::Token)) {
-                // The token has expired: nothing was read.
+                // The token has expired, or users were changed: nothing was read.
                 answer = self.ask(member, path, request).await;
             }
             match answer {
