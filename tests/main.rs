@@ -38,6 +38,7 @@ mod postgres;
 mod promote;
 mod proof;
 mod reach;
+mod rebuild;
 mod recipients;
 mod refusals;
 mod report;
