@@ -121,7 +121,7 @@ fn in_place(sites: &Sites, second: &BTreeMap<String, Vec<u8>>) {
     let only = [&only[..], &["--into", into.to_str().unwrap()]].concat();
     let output = sites.command("fra", only.iter()).output().unwrap();
     assert_eq!(output.status.code(), Some(4), "{}", shown(&output));
-    assert!(shown(&output).contains("nothing has its content"), "{}", shown(&output));
+    assert!(shown(&output).contains("nothing that can be read has its content"), "{}", shown(&output));
 }
 
 fn walk(folder: &Path) -> Vec<std::path::PathBuf> {

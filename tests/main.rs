@@ -40,6 +40,7 @@ mod postgres;
 mod promote;
 mod proof;
 mod reach;
+mod rebuild;
 mod recipients;
 mod refusals;
 mod reload;

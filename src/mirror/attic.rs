@@ -218,12 +218,13 @@ impl Attic {
         Ok(Some(head))
     }
 
-    /// An object of the attic that has this content, by its name.
+    /// The objects of the attic that should have this content, by their names: one for each day on which it was put there, until
+    /// the keeper has passed.
     ///
     /// # Errors
     /// What the store answers.
-    pub async fn find(&self, blake3: &blake3::Hash, size: u64) -> Result<Option<(String, SourceVersion)>, StoreError> {
-        let Some(place) = &self.place else { return Ok(None) };
+    pub async fn find(&self, blake3: &blake3::Hash, size: u64) -> Result<Vec<(String, SourceVersion)>, StoreError> {
+        let (Some(place), mut found) = (&self.place, Vec::new()) else { return Ok(Vec::new()) };
         let start = name_of(blake3, "");
         let mut listed = place.list(Some(&start));
         while let Some(Listed::Object { key, version }) = listed.next().await.transpose()? {
@@ -231,10 +232,10 @@ impl Attic {
                 break;
             }
             if version.size == size {
-                return Ok(Some((key, version)));
+                found.push((key, version));
             }
         }
-        Ok(None)
+        Ok(found)
     }
 }
 

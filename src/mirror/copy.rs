@@ -5,29 +5,22 @@
 //! content already it is read and hashed first, and sent only if it is another one after all.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use futures_util::StreamExt;
 
 use super::MirrorError;
+use super::attempts::Attempts;
 use super::attic::{Attic, Standing};
 use super::beside::Beside;
 use super::breaker::Breaker;
 use super::contents::Known;
 use super::digest::{Hasher, Hashes};
 use super::direction::{Rescue, Stood};
-use super::jitter::Backoff;
 use super::limits::Limits;
 use super::manifest::Row;
 use crate::config::DigestRule;
 use crate::observe::Meter;
 use crate::store::{Body, Bucket, Head, Original, Place, ReadOnly, Skipped, SourceVersion, StoreError, WriteError};
-
-/// How often an object that keeps changing, or a source that breaks off, is tried in all.
-const ATTEMPTS: u32 = 5;
-/// How long to wait before the second attempt at most; twice as long before each further one.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// What writing takes besides one request: one for each part of a large object, and for some looking at what came of it.
 const PART_BYTES: u64 = 8 << 20;
@@ -137,30 +130,32 @@ impl Copier<'_> {
             return Ok(Copied::Skipped(Skipped { name: key.to_owned(), why: error.to_string() }));
         }
         let mut wanted = Wanted { version: listed.clone(), id: None };
-        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        for attempt in 1..=ATTEMPTS {
+        let mut attempts = Attempts::new();
+        loop {
             let error = match self.attempt(key, &wanted, known, before).await {
                 Ok((row, how)) => return Ok(Copied::Done(row, how)),
                 Err(Fault::Source(StoreError::NotFound { at })) if at.key.is_some() => return Ok(Copied::Vanished),
                 Err(Fault::Target(StoreError::BadKey { why, .. })) => {
                     return Ok(Copied::Skipped(Skipped { name: key.to_owned(), why }));
                 }
-                // The requests were tried again already; a server that was restarted needs longer.
-                Err(Fault::Target(StoreError::Unavailable { .. })) if attempt < ATTEMPTS => {
-                    backoff.wait().await;
-                    continue;
+                Err(Fault::Target(error)) => {
+                    let is_silence = matches!(error, StoreError::Unavailable { .. });
+                    if is_silence && attempts.again().await {
+                        continue;
+                    }
+                    return Err(error);
                 }
-                Err(Fault::Target(error)) => return Err(error),
                 Err(Fault::Unconfirmed(why) | Fault::NotKept(why)) => return Ok(Copied::Failed(why)),
                 Err(Fault::HeldBack) => return Ok(Copied::HeldBack),
                 Err(Fault::Source(error)) => error,
             };
-            match error {
-                StoreError::Changed { .. } | StoreError::Unavailable { .. } if attempt < ATTEMPTS => {}
-                StoreError::Unavailable { .. } | StoreError::NotFound { .. } => return Err(error),
-                error => return Ok(Copied::Failed(told(&error))),
+            let may_pass = matches!(error, StoreError::Changed { .. } | StoreError::Unavailable { .. });
+            if !may_pass || !attempts.again().await {
+                return match error {
+                    StoreError::Unavailable { .. } | StoreError::NotFound { .. } => Err(error),
+                    error => Ok(Copied::Failed(told(&error))),
+                };
             }
-            backoff.wait().await;
             self.limits.request().await;
             wanted = match self.source.head(key).await {
                 Ok(head) => Wanted { version: head.version, id: head.id },
@@ -168,7 +163,6 @@ impl Copier<'_> {
                 Err(error) => return Err(error),
             };
         }
-        Ok(Copied::Failed(format!("it changed each of the {ATTEMPTS} times it was read")))
     }
 
     async fn attempt(
@@ -287,7 +281,9 @@ impl Copier<'_> {
         beside: &Beside,
     ) -> Result<Option<Result<Head, StoreError>>, Fault> {
         let found = self.attic.find(&known.blake3, known.size).await.map_err(Fault::Target)?;
-        let (Some(place), Some((name, version))) = (self.attic.place(), found) else { return Ok(None) };
+        let (Some(place), Some((name, version))) = (self.attic.place(), found.into_iter().next()) else {
+            return Ok(None);
+        };
         self.make_way(key, Some(known), before).await?;
         let original = Original { key: &name, etag: version.etag.as_deref(), size: version.size };
         Ok(Some(self.target.copy_from(place, original, key, &beside.attributes, &beside.tags).await))
@@ -393,7 +389,7 @@ fn row(key: &str, wanted: &Wanted, head: Head, hashes: Hashes, beside: &Beside, 
 }
 
 /// An error with its causes in one line, for the list of what failed.
-pub(super) fn told(error: &StoreError) -> String {
+pub(crate) fn told(error: &StoreError) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),

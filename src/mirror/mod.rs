@@ -14,6 +14,7 @@
 //! says what the target holds; memory does not grow with the number of objects. What is left to others: whether the objects
 //! suit a database (`point`), and whether the target still holds them (`verify`).
 
+mod attempts;
 pub mod attic;
 mod audit;
 mod beside;
@@ -76,10 +77,12 @@ use crate::config::DigestRule;
 use crate::observe::{Meter, Progress};
 use crate::store::{Bucket, ReadOnly, Skipped, StoreError};
 
+pub(crate) use attempts::{Then, Trying};
 pub use audit::PERIOD as AUDIT_PERIOD;
 pub use beside::BesideDigest;
 pub use breaker::HeldBack;
 pub use changed::{Changed, changed};
+pub(crate) use copy::told;
 pub use digest::ContentDigest;
 pub use error::MirrorError;
 pub use followed::Followed;

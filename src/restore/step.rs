@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::error::RestoreError;
 use super::plan::{PlannedStep, StepKind};
 use super::steps::bucket_check;
-use super::steps::bucket_rebuild::{Rebuild, Rebuilt};
+use super::steps::bucket_rebuild::Rebuild;
 use super::steps::database::{self, Dropped, Lived, Origin, Owner, Prepared, Sessions, Standing, Target};
 use super::steps::files::{self, Effect, Places};
 use crate::capture::database::DatabaseFacts;
@@ -103,22 +103,6 @@ fn words_of(prepared: &Prepared, loaded: &database::Loaded, without_passwords: b
     if without_passwords {
         words += "; the point has NO passwords of roles: set them before these roles are to log in";
     }
-    words
-}
-
-/// What a rebuild did, in words and counts.
-fn rebuilt_words(done: &Rebuilt) -> String {
-    let mut words = format!("{} objects brought ({}), {} were there", done.brought, Bytes(done.bytes), done.unchanged);
-    let mut tell = |count: u64, what: &str| {
-        if count > 0 {
-            words += &format!("; {count} {what}");
-        }
-    };
-    tell(done.replaced, "replaced others, which are in the attic");
-    tell(done.removed, "that the point does not have were taken away into the attic");
-    tell(done.different, "ARE OTHERS and were left: --replace puts them into the attic");
-    tell(done.extra, "that the point does not have were left");
-    tell(done.lost, "ARE LOST: no copy of their content is left here");
     words
 }
 
@@ -301,7 +285,7 @@ impl<'a> Step<'a> {
         let snapshot = self.snapshot().await?;
         let manifest = snapshot.read(&StreamName::new(StreamKind::Manifest, &self.planned.source.name)).await?;
         let done = rebuild.run(published_rows(manifest), progress).await?;
-        Ok(Loaded { summary: rebuilt_words(&done), kept: Vec::new(), held: false })
+        Ok(Loaded { summary: done.words(), kept: Vec::new(), held: false })
     }
 
     async fn prove_bucket(&self, snapshot: &SnapshotReader<Keys>, progress: &Progress) -> Result<Compared, Error> {
@@ -324,7 +308,7 @@ impl<'a> Step<'a> {
         }
         let told = |difference: &ObjectDifference| match difference.what {
             ObjectFault::Missing if self.around.asked => format!(
-                "{difference}: nothing has its content, neither {} under its key or among its versions, nor the attic",
+                "{difference}: nothing that can be read has its content, neither {} under its key or among its versions, nor the attic",
                 own.name()
             ),
             _ => difference.to_string(),

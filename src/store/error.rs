@@ -68,6 +68,14 @@ pub enum StoreError {
         /// The store's own word for it.
         why: String,
     },
+    /// The store has it and gives nobody its content at once: it is archived.
+    #[error("cannot {at}: it is archived ({why})")]
+    Archived {
+        /// Where.
+        at: Place,
+        /// The store's own word for it.
+        why: String,
+    },
     /// The object is no longer the version that was asked for.
     #[error("cannot {at}: it changed meanwhile")]
     Changed {
@@ -141,6 +149,7 @@ impl StoreError {
             StoreError::NotFound { at }
             | StoreError::Exists { at }
             | StoreError::Denied { at, .. }
+            | StoreError::Archived { at, .. }
             | StoreError::Changed { at }
             | StoreError::Unavailable { at, .. }
             | StoreError::NoSpace { at }
@@ -157,15 +166,15 @@ impl StoreError {
         matches!(self, StoreError::NotFound { .. })
     }
 
-    /// Whether it concerns this one object, and others may be read: it is gone, has grown, or lies on a bad spot of
-    /// the disk.
+    /// Whether it concerns this one object, and others may be read: it is gone, archived, has grown, or lies on a bad
+    /// spot of the disk.
     pub fn is_of_object(&self) -> bool {
         let unreadable = |source: &Cause| {
             let number = source.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
             number == Some(rustix::io::Errno::IO.raw_os_error())
         };
         match self {
-            StoreError::NotFound { .. } | StoreError::TooLarge { .. } => true,
+            StoreError::NotFound { .. } | StoreError::TooLarge { .. } | StoreError::Archived { .. } => true,
             StoreError::Other { source, .. } => unreadable(source),
             _ => false,
         }
@@ -213,6 +222,10 @@ impl Explain for StoreError {
             StoreError::Denied { at, .. } => format!(
                 "Check the credential configured for {} and whether it may {}; for a folder, its owner and mode.",
                 at.store, at.operation
+            ),
+            StoreError::Archived { at, .. } => format!(
+                "Have {} give it back from its archive (`restore-object`, or another storage class), then run it again.",
+                at.store
             ),
             StoreError::Changed { .. } => "Run it again; what was read of the old version was not kept.".to_owned(),
             StoreError::Unavailable { at, .. } => format!(

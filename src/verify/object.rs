@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::bucket::elsewhere::{Wanted, kept};
 use crate::error::Error;
 use crate::mirror::attic::Attic;
-use crate::mirror::{Kept, PublishedRow};
+use crate::mirror::{Kept, PublishedRow, Then, Trying};
 use crate::observe::{Meter, Progress};
-use crate::store::{Body, Bucket, StoreError};
+use crate::store::{Body, Bucket, StoreError, WriteError};
+
+/// So many are asked for before it is said that none may be read.
+const DENIED_MAX: u64 = 100;
 
 /// What a check of a bucket found.
 #[must_use]
@@ -86,7 +89,7 @@ impl std::fmt::Display for ObjectDifference {
 /// overwritten or hidden since is read where a restore in place would take it from, and is no difference.
 ///
 /// # Errors
-/// The first error of the rows, and what stands against reading any object: no answer, no right to.
+/// The first error of the rows, and what stands against reading any object: no answer, no right to read a single one.
 pub async fn check<R>(
     bucket: &Bucket,
     attic: Option<&Attic>,
@@ -100,14 +103,23 @@ where
     let meter = progress.begin("check objects", None);
     let looked = rows.map_ok(|row| look(bucket, attic, row, &*meter)).try_buffered(concurrency.max(1));
     let mut looked = std::pin::pin!(looked);
-    let mut check = ObjectCheck::default();
-    while let Some(Looked { bytes, is_beside, difference }) = looked.try_next().await? {
+    let (mut check, mut may_read, mut refused) = (ObjectCheck::default(), false, None);
+    while let Some(Looked { bytes, is_beside, difference, denied }) = looked.try_next().await? {
+        may_read |= denied.is_none();
+        refused = refused.or(denied);
         check.checked += 1;
         check.bytes += bytes;
         check.beside += u64::from(is_beside);
         if let Some(difference) = difference {
             check.differences.push(difference);
         }
+        if check.checked >= DENIED_MAX && !may_read {
+            break;
+        }
+    }
+    if let (Some(error), false) = (refused, may_read) {
+        // That says something of the credential, and nothing of the objects.
+        return Err(error.into());
     }
     meter.finish(&format!("{} objects read, {} differ", check.checked, check.differences.total));
     Ok(check)
@@ -118,26 +130,56 @@ struct Looked {
     bytes: u64,
     is_beside: bool,
     difference: Option<ObjectDifference>,
+    /// That it may not be read.
+    denied: Option<StoreError>,
+}
+
+/// What was found of one object.
+enum Found {
+    /// Its length and BLAKE3.
+    Content(u64, blake3::Hash),
+    Fault(ObjectFault),
+    Denied(StoreError),
 }
 
 async fn look(bucket: &Bucket, attic: Option<&Attic>, row: PublishedRow, meter: &dyn Meter) -> Result<Looked, Error> {
-    let (bytes, fault) = match read(bucket, &row, meter).await {
-        Ok((bytes, _)) if bytes != row.size => (bytes, Some(ObjectFault::Size { expected: row.size, found: bytes })),
-        Ok((bytes, blake3)) if blake3 != row.blake3 => {
-            let (expected, found) = (row.blake3.to_string(), blake3.to_string());
-            (bytes, Some(ObjectFault::Content { expected, found }))
+    let (bytes, fault, denied) = match find(bucket, &row, meter).await? {
+        Found::Content(bytes, _) if bytes != row.size => {
+            (bytes, Some(ObjectFault::Size { expected: row.size, found: bytes }), None)
         }
-        Ok((bytes, _)) => (bytes, None),
-        Err(error) => (0, Some(fault(error)?)),
+        Found::Content(bytes, blake3) if blake3 != row.blake3 => {
+            let (expected, found) = (row.blake3.to_string(), blake3.to_string());
+            (bytes, Some(ObjectFault::Content { expected, found }), None)
+        }
+        Found::Content(bytes, _) => (bytes, None, None),
+        Found::Fault(fault) => (0, Some(fault), None),
+        Found::Denied(error) => (0, Some(ObjectFault::Unreadable { why: error.to_string() }), Some(error)),
     };
     if let (Some(_), Some(attic)) = (&fault, attic) {
         let wanted = Wanted { key: &row.key, size: row.size, blake3: &row.blake3 };
         if let Some(more) = kept(bucket, attic, wanted, meter).await? {
-            return Ok(Looked { bytes: bytes + more, is_beside: true, difference: None });
+            return Ok(Looked { bytes: bytes + more, is_beside: true, difference: None, denied: None });
         }
     }
     let difference = fault.map(|what| ObjectDifference { bucket: bucket.name().to_owned(), key: row.key, what });
-    Ok(Looked { bytes, is_beside: false, difference })
+    Ok(Looked { bytes, is_beside: false, difference, denied })
+}
+
+/// Reads an object, as often as the mirror would.
+async fn find(bucket: &Bucket, row: &PublishedRow, meter: &dyn Meter) -> Result<Found, StoreError> {
+    let mut trying = Trying::of(bucket);
+    loop {
+        match read(bucket, row, meter).await {
+            Ok((bytes, blake3)) => return Ok(Found::Content(bytes, blake3)),
+            Err(error @ StoreError::Unavailable { .. }) => {
+                if let Then::Leave(why) = trying.after(WriteError::Body(error)).await? {
+                    return Ok(Found::Fault(ObjectFault::Unreadable { why: why.unwrap_or_default() }));
+                }
+            }
+            Err(error @ StoreError::Denied { .. }) if error.place().key.is_some() => return Ok(Found::Denied(error)),
+            Err(error) => return fault(error).map(Found::Fault),
+        }
+    }
 }
 
 /// The length and BLAKE3 of an object. One of another size than recorded is not read: its size says it all.
@@ -164,6 +206,7 @@ pub(super) fn fault(error: StoreError) -> Result<ObjectFault, StoreError> {
         StoreError::NotFound { ref at } if at.key.is_some() => Ok(ObjectFault::Missing),
         StoreError::BadKey { why, .. } => Ok(ObjectFault::NotCarried { why }),
         StoreError::Changed { .. } => Ok(ObjectFault::Unreadable { why: "it changed while it was read".to_owned() }),
+        StoreError::Archived { why, .. } => Ok(ObjectFault::Unreadable { why: format!("it is archived ({why})") }),
         StoreError::Other { source, .. } => Ok(ObjectFault::Unreadable { why: source.to_string() }),
         error => Err(error),
     }

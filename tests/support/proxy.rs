@@ -31,6 +31,10 @@ pub enum Fault {
     SpoilsBody(usize),
     /// Refuses whatever is not signed with its content, as a policy of AWS can.
     RefusesUnsigned,
+    /// The replies to this many reads of a key that begins with `broken` end in the midst of the body.
+    BreaksReads(usize),
+    /// Refuses to give what is called `broken`, as a server does with what lies in an archive; `but` not where the request says that.
+    Archives { but: &'static str },
     /// Keeps every reply to what changes something for so long.
     DelaysReplies(Duration),
 }
@@ -88,9 +92,19 @@ impl Proxy {
                         tokio::spawn(async move { client.write_all(answer.as_bytes()).await.ok() })
                     }
                     Fault::DiesAfter(bytes) if head.starts_with("PUT ") => return take(client, bytes).await,
+                    Fault::Archives { but } if is_read_of_broken(&head) && !head.contains(but) => {
+                        lost.fetch_add(1, Ordering::Relaxed);
+                        let code = "InvalidObjectState";
+                        tokio::spawn(async move { refuse(client, &head, code).await.ok() })
+                    }
+                    Fault::BreaksReads(times)
+                        if is_read_of_broken(&head) && lost.fetch_add(1, Ordering::Relaxed) < times =>
+                    {
+                        tokio::spawn(async move { break_off(client, head, &server).await.ok() })
+                    }
                     Fault::RefusesUnsigned if head.contains("UNSIGNED-PAYLOAD") => {
                         lost.fetch_add(1, Ordering::Relaxed);
-                        tokio::spawn(async move { refuse(client, &head).await.ok() })
+                        tokio::spawn(async move { refuse(client, &head, "AccessDenied").await.ok() })
                     }
                     Fault::SpoilsBody(number) if length_of(&head) > 0 => {
                         let is_it = lost.fetch_add(1, Ordering::Relaxed) + 1 == number;
@@ -154,9 +168,24 @@ async fn body_of(client: &mut TcpStream, head: &str) -> std::io::Result<Vec<u8>>
     Ok(body)
 }
 
-async fn refuse(mut client: TcpStream, head: &str) -> std::io::Result<()> {
+fn is_read_of_broken(head: &str) -> bool {
+    head.starts_with("GET ") && head.lines().next().is_some_and(|line| line.contains("/broken"))
+}
+
+async fn break_off(mut client: TcpStream, head: String, server: &str) -> std::io::Result<()> {
+    let mut server = TcpStream::connect(server).await?;
+    server.write_all(rewritten(&head, Fault::BreaksReads(0)).as_bytes()).await?;
+    let mut answer = Vec::new();
+    while !answered(&answer) {
+        answer.push(server.read_u8().await?);
+    }
+    client.write_all(&answer).await?;
+    tokio::io::copy(&mut server.take(1_000), &mut client).await.map(drop)
+}
+
+async fn refuse(mut client: TcpStream, head: &str, code: &str) -> std::io::Result<()> {
     body_of(&mut client, head).await?;
-    let said = "<Error><Code>AccessDenied</Code><Message>explicit deny</Message></Error>";
+    let said = format!("<Error><Code>{code}</Code><Message>explicit deny</Message></Error>");
     let answer = format!("HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{said}", said.len());
     client.write_all(answer.as_bytes()).await
 }

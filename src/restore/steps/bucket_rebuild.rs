@@ -7,15 +7,28 @@
 use futures_util::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
 
+use super::bucket_bring::{Bringing, Brought};
 use crate::error::{Class, Error, Explain};
-use crate::mirror::attic::{Attic, Protection, only_if};
+use crate::mirror::attic::{Attic, Protection};
 use crate::mirror::compare::{Side, Sides};
-use crate::mirror::{PublishedRow, touched};
+use crate::mirror::{Kept, PublishedRow, Then, Trying, told, touched};
 use crate::observe::{Meter, Progress};
-use crate::store::{Body, Bucket, Head, Place, Removing, SourceVersion, StoreError, WriteError};
+use crate::store::{Bucket, Head, Removing, SourceVersion, StoreError, WriteError};
+use crate::units::Bytes;
 
 /// So many changes are announced, and then made, at once.
 const BATCH: usize = 10_000;
+/// Troubles named in words; what is not there as it should be is named by the proof besides.
+const NAMED_MAX: usize = 20;
+
+/// Something about one object that a person has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Its key.
+    pub key: String,
+    /// What, and why.
+    pub what: String,
+}
 
 /// What a rebuild came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,16 +39,52 @@ pub struct Rebuilt {
     pub brought: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Of those, the ones that replaced another content, which is in the attic now.
+    /// Of those, the ones that replaced another content, which is in the attic now unless it could not be read.
     pub replaced: u64,
     /// Objects that the point does not have and that were taken away; they are in the attic.
     pub removed: u64,
-    /// Objects that have another content and were left, because nobody said that they may be replaced.
+    /// Objects that have another content, or cannot be read, and were left: because nobody said that they may be replaced, or what
+    /// stands there could not be kept.
     pub different: u64,
-    /// Objects that the point does not have and that were left for the same reason.
+    /// Objects that the point does not have and that were left for the same reasons.
     pub extra: u64,
-    /// Objects of which no copy was found.
+    /// Objects of which no copy was found that can be read.
     pub lost: u64,
+    /// Objects that the destination cannot carry.
+    pub not_carried: u64,
+    /// What is wrong with single objects, by name.
+    pub troubles: Kept<Trouble>,
+}
+
+impl Rebuilt {
+    /// In words and counts, with the first troubles by name.
+    pub fn words(&self) -> String {
+        let mut words =
+            format!("{} objects brought ({}), {} were there", self.brought, Bytes(self.bytes), self.unchanged);
+        let mut tell = |count: u64, what: &str| {
+            if count > 0 {
+                words += &format!("; {count} {what}");
+            }
+        };
+        tell(self.replaced, "replaced others, which are in the attic unless it says otherwise here");
+        tell(self.removed, "that the point does not have were taken away into the attic");
+        tell(self.different, "ARE OTHERS and were left: --replace puts them into the attic");
+        tell(self.extra, "that the point does not have were left");
+        tell(self.lost, "ARE LOST: no copy of their content is left here that can be read");
+        tell(self.not_carried, "CANNOT BE STORED there: that place takes no such keys");
+        for Trouble { key, what } in self.troubles.first.iter().take(NAMED_MAX) {
+            words += &format!("; {key:?}: {what}");
+        }
+        let unnamed = self.troubles.total.saturating_sub(NAMED_MAX as u64);
+        if unnamed > 0 {
+            words += &format!("; and {unnamed} more of these");
+        }
+        words
+    }
+
+    fn tell(&mut self, key: &str, what: String) {
+        self.troubles.push(Trouble { key: key.to_owned(), what });
+    }
 }
 
 /// A rebuild that cannot be begun.
@@ -137,40 +186,61 @@ impl Rebuild<'_> {
 
     async fn judge(&self, side: Side, rebuilt: &mut Rebuilt, meter: &dyn Meter) -> Result<Option<Act>, Error> {
         let may_replace = self.replace || self.into.is_some();
-        Ok(match side {
-            Side::Recorded(row) => Some(Act::Bring(row)),
-            Side::Both(row, found) if self.holds(&row, &found, meter).await? => {
+        let (row, found) = match side {
+            Side::Recorded(row) => return Ok(Some(Act::Bring(row))),
+            Side::Both(row, found) => (row, found),
+            Side::Listed(key, _) if self.replace && self.into.is_none() => return Ok(Some(Act::TakeAway(key))),
+            Side::Listed(..) => {
+                rebuilt.extra += 1;
+                return Ok(None);
+            }
+        };
+        let held = self.holds(&row, &found, meter).await?;
+        Ok(match held {
+            Holds::Yes => {
                 rebuilt.unchanged += 1;
                 None
             }
-            Side::Both(row, _) if may_replace => Some(Act::Replace(row)),
-            Side::Both(..) => {
+            Holds::No | Holds::Unreadable(_) if may_replace => Some(Act::Replace(row)),
+            Holds::No => {
                 rebuilt.different += 1;
                 None
             }
-            Side::Listed(key, _) if self.replace && self.into.is_none() => Some(Act::TakeAway(key)),
-            Side::Listed(..) => {
-                rebuilt.extra += 1;
+            Holds::Unreadable(why) => {
+                rebuilt.different += 1;
+                rebuilt.tell(&row.key, format!("what stands there cannot be read, and was left: {why}"));
                 None
             }
         })
     }
 
     /// Whether what stands in the destination is what the point has.
-    async fn holds(&self, row: &PublishedRow, found: &SourceVersion, meter: &dyn Meter) -> Result<bool, Error> {
+    async fn holds(&self, row: &PublishedRow, found: &SourceVersion, meter: &dyn Meter) -> Result<Holds, StoreError> {
         if found.size != row.size {
-            return Ok(false);
+            return Ok(Holds::No);
         }
-        let (_, mut body) = match self.destination().read(&row.key, None).await {
-            Err(StoreError::NotFound { at }) if at.key.is_some() => return Ok(false),
-            answer => answer?,
-        };
+        let mut trying = Trying::of(self.destination());
+        loop {
+            match self.hash(row, meter).await {
+                Ok(blake3) if blake3 == row.blake3 => return Ok(Holds::Yes),
+                Ok(_) => return Ok(Holds::No),
+                Err(error) => match trying.after(WriteError::Body(error)).await? {
+                    Then::Again => {}
+                    Then::Leave(Some(why)) => return Ok(Holds::Unreadable(why)),
+                    Then::Leave(None) => return Ok(Holds::No),
+                },
+            }
+        }
+    }
+
+    async fn hash(&self, row: &PublishedRow, meter: &dyn Meter) -> Result<blake3::Hash, StoreError> {
+        let (_, mut body) = self.destination().read(&row.key, None).await?;
         let mut hasher = blake3::Hasher::new();
         while let Some(block) = body.next().await.transpose()? {
             meter.advance(block.len() as u64);
             hasher.update(&block);
         }
-        Ok(hasher.finalize() == row.blake3)
+        Ok(hasher.finalize())
     }
 
     async fn act_all(&self, acts: Vec<Act>, rebuilt: &mut Rebuilt, meter: &dyn Meter) -> Result<(), Error> {
@@ -193,87 +263,128 @@ impl Rebuild<'_> {
     }
 
     async fn act(&self, act: Act, rebuilt: &mut Rebuilt, meter: &dyn Meter) -> Result<(), Error> {
+        let is_replaced = matches!(act, Act::Replace(_));
         let row = match act {
-            Act::TakeAway(key) => {
-                if let Some(seen) = self.attic.keep_surely(self.spare, &key).await? {
-                    rebuilt.removed += u64::from(Removing::new(self.spare.clone()).remove(&key, &seen).await?);
+            Act::TakeAway(key) => return self.take_away(&key, rebuilt).await,
+            Act::Replace(row) if self.into.is_none() => match self.keep(&row.key).await? {
+                Stands::Kept(_) => row,
+                Stands::Unreadable(why) => {
+                    rebuilt
+                        .tell(&row.key, format!("what stands there is not in the attic, for it cannot be read: {why}"));
+                    row
                 }
-                return Ok(());
-            }
-            Act::Replace(row) => {
-                if self.into.is_none() {
-                    self.attic.keep_surely(self.spare, &row.key).await?;
+                Stands::NotKept(why) => {
+                    rebuilt.different += 1;
+                    rebuilt.tell(&row.key, format!("what stands there was left, for it could not be kept: {why}"));
+                    return Ok(());
                 }
-                rebuilt.replaced += 1;
-                row
-            }
+            },
+            Act::Replace(row) => row,
             Act::Bring(row) => {
-                if self.into.is_none() {
-                    self.attic.keep_older(self.spare, &row.key, None).await?;
+                if let Some(why) = self.keep_older(&row.key).await? {
+                    rebuilt.lost += 1;
+                    rebuilt.tell(
+                        &row.key,
+                        format!("it was not brought, for what it would destroy could not be kept: {why}"),
+                    );
+                    return Ok(());
                 }
                 row
             }
         };
-        if self.bring(&row, meter).await? {
-            rebuilt.brought += 1;
-            rebuilt.bytes += row.size;
-        } else {
-            rebuilt.lost += 1;
+        let bringing = Bringing { spare: self.spare, attic: self.attic, into: self.into, meter };
+        match bringing.bring(&row).await? {
+            Brought::Done(untagged) => {
+                rebuilt.brought += 1;
+                rebuilt.bytes += row.size;
+                rebuilt.replaced += u64::from(is_replaced);
+                if let Some(why) = untagged {
+                    rebuilt.tell(&row.key, format!("it was brought without its tags: {why}"));
+                }
+            }
+            Brought::NotCarried(why) => {
+                rebuilt.not_carried += 1;
+                rebuilt.tell(&row.key, format!("it cannot be stored there: {why}"));
+            }
+            Brought::Lost(unread) => {
+                rebuilt.lost += 1;
+                let what = match unread.as_slice() {
+                    [] => "it is lost: no copy is left here".to_owned(),
+                    unread => format!("it is lost: no copy here can be read ({})", unread.join("; ")),
+                };
+                rebuilt.tell(&row.key, what);
+            }
         }
         Ok(())
     }
 
-    /// Brings one object from wherever its content is. Whether it was anywhere.
-    async fn bring(&self, row: &PublishedRow, meter: &dyn Meter) -> Result<bool, Error> {
-        if self.into.is_some()
-            && self.copy_of(row, (self.spare, &row.key), self.spare.read(&row.key, None).await, meter).await?
-        {
-            return Ok(true);
-        }
-        if let (Some(place), Some((name, _))) = (self.attic.place(), self.attic.find(&row.blake3, row.size).await?)
-            && self.copy_of(row, (place, &name), place.read(&name, None).await, meter).await?
-        {
-            return Ok(true);
-        }
-        let versions = match self.spare.versions_of(&row.key).await {
-            // A right of its own; without it the versions are as if they were not there.
-            Err(StoreError::Denied { .. }) => Vec::new(),
-            answer => answer?,
-        };
-        for (id, _) in versions.into_iter().filter(|(_, size)| *size == row.size) {
-            if self.copy_of(row, (self.spare, &row.key), self.spare.read_version(&row.key, &id).await, meter).await? {
-                return Ok(true);
+    async fn take_away(&self, key: &str, rebuilt: &mut Rebuilt) -> Result<(), Error> {
+        match self.keep(key).await? {
+            Stands::Kept(None) => {}
+            Stands::Kept(Some(seen)) => {
+                rebuilt.removed += u64::from(Removing::new(self.spare.clone()).remove(key, &seen).await?);
+            }
+            Stands::Unreadable(why) | Stands::NotKept(why) => {
+                rebuilt.extra += 1;
+                rebuilt.tell(key, format!("the point does not have it; it was left, for it could not be kept: {why}"));
             }
         }
-        Ok(false)
+        Ok(())
     }
 
-    /// Writes what was `opened` in `from`, if it is what the point has. Nothing is written if not.
-    async fn copy_of(
-        &self,
-        row: &PublishedRow,
-        (from, key): (&Bucket, &str),
-        opened: Result<(Head, Body), StoreError>,
-        meter: &dyn Meter,
-    ) -> Result<bool, Error> {
-        let (head, body) = match opened {
-            Err(StoreError::NotFound { at }) if at.key.is_some() => return Ok(false),
-            answer => answer?,
-        };
-        if head.version.size != row.size {
-            return Ok(false);
-        }
-        let body = only_if(row.blake3, body, Place::key(from.name(), key, "read"));
-        match self.destination().write(&row.key, &head.attributes, row.size, body).await {
-            Ok(_) => {}
-            Err(WriteError::Body(StoreError::Changed { .. })) => return Ok(false),
-            Err(error) => return Err(error.any().into()),
-        }
-        meter.advance(row.size);
-        if head.tags.is_some_and(|count| count > 0) {
-            let tags = from.tags(key, head.id.as_deref()).await?;
-            self.destination().write_tags(&row.key, &tags).await?;
-        }
-        Ok(true)
+    /// Whose an error is that came of keeping something: what the attic refuses it refuses of every object.
+    fn fault(&self, error: StoreError) -> WriteError {
+        let is_attics = self.attic.place().is_some_and(|place| place.name() == error.place().store);
+        if is_attics && !error.is_of_object() { WriteError::Store(error) } else { WriteError::Body(error) }
     }
+
+    /// Keeps what a write under `key` of the spare would destroy although nothing stands there; why it could not.
+    async fn keep_older(&self, key: &str) -> Result<Option<String>, StoreError> {
+        let mut trying = Trying::of(self.spare);
+        while self.into.is_none()
+            && let Err(error) = self.attic.keep_older(self.spare, key, None).await
+        {
+            if let Then::Leave(why) = trying.after(self.fault(error)).await? {
+                return Ok(Some(why.unwrap_or_else(|| "it went away meanwhile".to_owned())));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Keeps what stands under `key` of the spare, in the attic or as a version.
+    async fn keep(&self, key: &str) -> Result<Stands, StoreError> {
+        let mut trying = Trying::of(self.spare);
+        loop {
+            let error = match self.attic.keep_surely(self.spare, key).await {
+                Ok(seen) => return Ok(Stands::Kept(seen.map(Box::new))),
+                Err(error) => error,
+            };
+            // On a bad spot of its disk: nobody can keep it, and what is put over it is proven.
+            let is_damage = matches!(error, StoreError::Other { .. }) && error.is_of_object();
+            if is_damage && error.place().store == self.spare.name() {
+                return Ok(Stands::Unreadable(told(&error)));
+            }
+            if let Then::Leave(why) = trying.after(self.fault(error)).await? {
+                return Ok(Stands::NotKept(why.unwrap_or_else(|| "it went away meanwhile".to_owned())));
+            }
+        }
+    }
+}
+
+/// Whether something is what the point has.
+enum Holds {
+    Yes,
+    No,
+    /// Why.
+    Unreadable(String),
+}
+
+/// What became of what stands under a key, before it is written over or taken away.
+enum Stands {
+    /// It is kept; nothing stood there when absent.
+    Kept(Option<Box<Head>>),
+    /// It can be read by nobody: why.
+    Unreadable(String),
+    /// Why.
+    NotKept(String),
 }

@@ -63,6 +63,8 @@ fn judge(at: Place, status: u16, code: &str, why: String) -> StoreError {
         ("KeyTooLongError" | "InvalidObjectName", _) => StoreError::BadKey { at, why },
         ("QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage", _) | (_, 507) => StoreError::NoSpace { at },
         ("NoSuchKey" | "NoSuchUpload", _) | (_, 404) => StoreError::NotFound { at },
+        // A 403, too, but no matter of rights.
+        ("InvalidObjectState", _) => StoreError::Archived { at, why },
         (_, 401 | 403) => StoreError::Denied { at, why },
         (_, 412) => StoreError::Changed { at },
         // Asked again it will not know it either.
@@ -106,6 +108,7 @@ mod tests {
         check("", 404, "NotFound");
         check("SignatureDoesNotMatch", 403, "Denied");
         check("", 403, "Denied");
+        check("InvalidObjectState", 403, "Archived");
         check("QuotaExceeded", 403, "NoSpace");
         check("PreconditionFailed", 412, "Changed");
         check("SlowDown", 503, "Unavailable");

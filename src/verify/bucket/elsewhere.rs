@@ -24,10 +24,12 @@ pub(in crate::verify) async fn kept(
     expected: Wanted<'_>,
     meter: &dyn Meter,
 ) -> Result<Option<u64>, StoreError> {
-    if let (Some(place), Some((name, version))) = (attic.place(), attic.find(expected.blake3, expected.size).await?)
-        && let Some(bytes) = read(place.read(&name, Some(&version)).await, expected, meter).await?
-    {
-        return Ok(Some(bytes));
+    if let Some(place) = attic.place() {
+        for (name, version) in attic.find(expected.blake3, expected.size).await? {
+            if let Some(bytes) = read(place.read(&name, Some(&version)).await, expected, meter).await? {
+                return Ok(Some(bytes));
+            }
+        }
     }
     let versions = match bucket.versions_of(expected.key).await {
         // A right of its own; without it the versions are as if they were not there, as to a restore.
@@ -56,7 +58,8 @@ async fn read(
         Ok((bytes, blake3)) => Ok((blake3 == *expected.blake3).then_some(bytes)),
         Err(StoreError::Changed { .. }) => Ok(None),
         Err(error) if error.is_of_object() => Ok(None),
-        Err(StoreError::NotFound { at }) if at.key.is_some() => Ok(None),
+        // As to a restore, which takes the next one.
+        Err(StoreError::NotFound { at } | StoreError::Denied { at, .. }) if at.key.is_some() => Ok(None),
         Err(error) => Err(error),
     }
 }
