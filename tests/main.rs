@@ -32,6 +32,7 @@ mod metrics;
 mod mirror;
 mod notify;
 mod one_live;
+mod one_object;
 mod permit;
 mod postgres;
 mod promote;

@@ -18,6 +18,7 @@ use std::path::Path;
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 
+use super::jitter::Patience;
 use crate::store::{Bucket, Head, Listed, Original, Place, SourceVersion, StoreError, Tags};
 
 /// How old a name in the attic is at least before it may be let go.
@@ -226,6 +227,21 @@ pub(super) async fn hash_of(bucket: &Bucket, key: &str, version: &SourceVersion)
         hasher.update(&block);
     }
     Ok(hasher.finalize())
+}
+
+/// As [`hash_of`], tried as often as a copy is: for whoever does not try again himself.
+pub(super) async fn hash_patiently(
+    bucket: &Bucket,
+    key: &str,
+    version: &SourceVersion,
+) -> Result<blake3::Hash, StoreError> {
+    let mut patience = Patience::of_one_object();
+    loop {
+        match hash_of(bucket, key, version).await {
+            Err(error) if patience.again(&error).await => {}
+            hashed => return hashed,
+        }
+    }
 }
 
 /// Makes the folder of an attic if it is missing, and says whether it is there. With `mirrored` it is the one that a mirrored

@@ -8,11 +8,11 @@ use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
 
 use super::MirrorError;
-use super::attic::hash_of;
+use super::attic::hash_patiently;
 use super::audit::Audit;
 use super::beside::Beside;
 use super::contents::{self, Contents, Known};
-use super::copy::{Copied, Copier, How, told};
+use super::copy::{Copied, Copier, How, alone, told};
 use super::diff::{self, Change, Join, Met};
 use super::direction::{Expected, Reference};
 use super::list::{Part, Unlisted};
@@ -40,8 +40,8 @@ pub(super) enum Outcome {
     Copied(Box<OneCopy>),
     /// The source has it no more.
     Gone(Row),
-    /// The source has it, though its listing does not show it.
-    LeftOut(Row),
+    /// The source has it, though its listing does not show it, or does not say whether it has; which of the two.
+    LeftOut(Row, String),
 }
 
 /// What came of copying one object.
@@ -164,7 +164,14 @@ impl Run<'_> {
         self.copier.limits.request().await;
         match self.copier.source.head(&row.key).await {
             Err(StoreError::NotFound { at }) if at.key.is_some() => Ok(Outcome::Gone(row)),
-            answer => answer.map(|_| Outcome::LeftOut(row)).map_err(Into::into),
+            Err(error) if self.copier.source.fails_alone(&row.key, &error).await => Ok(Outcome::LeftOut(
+                row,
+                format!("the listing leaves it out, and whether it is there nobody says: {}", alone(&error)),
+            )),
+            Err(error) => Err(error.into()),
+            Ok(_) => {
+                Ok(Outcome::LeftOut(row, "the listing leaves it out, and it is there when it is asked for".to_owned()))
+            }
         }
     }
 
@@ -210,19 +217,21 @@ impl Run<'_> {
         Ok(copied)
     }
 
-    /// What stands at the target under the object's own key, hashed there: when the manifest is lost it is made anew so.
+    /// What stands at the target under the object's own key, hashed there: when the manifest is lost it is made anew so. What cannot be
+    /// read is not known: whoever would overwrite it has to keep it first, and cannot.
     async fn standing(&self, key: &str, listed: &SourceVersion) -> Result<Option<Known>, StoreError> {
-        let head = match self.copier.target.head(key).await {
-            Err(StoreError::NotFound { at }) if at.key.is_some() => return Ok(None),
-            answer => answer?,
+        let target = self.copier.target;
+        let hashed = async {
+            let head = target.head(key).await?;
+            let (Some(target_etag), true) = (head.version.etag.clone(), head.version.size == listed.size) else {
+                return Ok(None);
+            };
+            let blake3 = hash_patiently(target, key, &head.version).await?;
+            Ok(Some(Known { key: key.to_owned(), blake3, size: listed.size, target_etag }))
         };
-        let (Some(target_etag), true) = (head.version.etag.clone(), head.version.size == listed.size) else {
-            return Ok(None);
-        };
-        match hash_of(self.copier.target, key, &head.version).await {
-            Ok(blake3) => Ok(Some(Known { key: key.to_owned(), blake3, size: listed.size, target_etag })),
-            Err(StoreError::Changed { .. } | StoreError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
+        match hashed.await {
+            Err(error) if target.fails_alone(key, &error).await => Ok(None),
+            known => known,
         }
     }
 

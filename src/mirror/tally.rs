@@ -40,8 +40,7 @@ impl Tally<'_> {
                 self.copied(*copy)?;
             }
             Outcome::Gone(row) => self.gone(&row)?,
-            Outcome::LeftOut(row) => {
-                let why = "the listing leaves it out, and it is there when it is asked for".to_owned();
+            Outcome::LeftOut(row, why) => {
                 self.pass.failed.push(FailedObject { key: row.key.clone(), why });
                 self.keep(&row)?;
             }

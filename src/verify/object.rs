@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::bucket::elsewhere::{Wanted, kept};
 use crate::error::Error;
 use crate::mirror::attic::Attic;
-use crate::mirror::{Kept, PublishedRow};
+use crate::mirror::{Kept, Patience, PublishedRow};
 use crate::observe::{Meter, Progress};
 use crate::store::{Body, Bucket, StoreError};
 
@@ -121,14 +121,21 @@ struct Looked {
 }
 
 async fn look(bucket: &Bucket, attic: Option<&Attic>, row: PublishedRow, meter: &dyn Meter) -> Result<Looked, Error> {
-    let (bytes, fault) = match read(bucket, &row, meter).await {
+    let mut patience = Patience::of_one_object();
+    let read = loop {
+        match read(bucket, &row, meter).await {
+            Err(error) if patience.again(&error).await => {}
+            read => break read,
+        }
+    };
+    let (bytes, fault) = match read {
         Ok((bytes, _)) if bytes != row.size => (bytes, Some(ObjectFault::Size { expected: row.size, found: bytes })),
         Ok((bytes, blake3)) if blake3 != row.blake3 => {
             let (expected, found) = (row.blake3.to_string(), blake3.to_string());
             (bytes, Some(ObjectFault::Content { expected, found }))
         }
         Ok((bytes, _)) => (bytes, None),
-        Err(error) => (0, Some(fault(error)?)),
+        Err(error) => (0, Some(fault(bucket, &row.key, error).await?)),
     };
     if let (Some(_), Some(attic)) = (&fault, attic) {
         let wanted = Wanted { key: &row.key, size: row.size, blake3: &row.blake3 };
@@ -158,13 +165,18 @@ pub(super) async fn hash(mut body: Body, meter: &dyn Meter) -> Result<(u64, blak
     Ok((hasher.count(), hasher.finalize()))
 }
 
-/// What an error says about the object; an error that it returns says nothing about it.
-pub(super) fn fault(error: StoreError) -> Result<ObjectFault, StoreError> {
+/// What the error that looking at the object `key` ended with says about it; one that it returns stands against looking at any.
+pub(super) async fn fault(bucket: &Bucket, key: &str, error: StoreError) -> Result<ObjectFault, StoreError> {
     match error {
         StoreError::NotFound { ref at } if at.key.is_some() => Ok(ObjectFault::Missing),
         StoreError::BadKey { why, .. } => Ok(ObjectFault::NotCarried { why }),
         StoreError::Changed { .. } => Ok(ObjectFault::Unreadable { why: "it changed while it was read".to_owned() }),
-        StoreError::Other { source, .. } => Ok(ObjectFault::Unreadable { why: source.to_string() }),
+        error if bucket.fails_alone(key, &error).await => Ok(ObjectFault::Unreadable {
+            why: match error {
+                StoreError::Other { source, .. } | StoreError::Unavailable { source, .. } => source.to_string(),
+                error => error.to_string(),
+            },
+        }),
         error => Err(error),
     }
 }
