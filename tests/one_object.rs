@@ -76,6 +76,30 @@ async fn of_an_object_that_was_mirrored_before_and_cannot_be_read_now_the_spare_
     assert_eq!(recorded(8), blake3::hash(&content_of(8, true)));
 }
 
+/// The first row of the manifest stands for all when it is asked whether the spare is still there.
+#[tokio::test]
+async fn a_first_object_that_rots_at_the_spare_ends_no_pass() {
+    let (live, spare, state) = (Synthetic::start(20), Synthetic::start(0), tempfile::tempdir().unwrap());
+    pass(&bucket(&live), &bucket(&spare), state.path()).await.unwrap().complete().unwrap();
+    live.change([7]);
+    spare.fail(Fault::Lost(0));
+    let done = pass(&bucket(&live), &bucket(&spare), state.path()).await.unwrap();
+    done.complete().unwrap();
+    assert_eq!((done.copied, done.rows), (1, 20));
+}
+
+#[tokio::test]
+async fn a_missing_object_of_which_nobody_says_whether_it_is_there_is_not_taken_for_deleted() {
+    let (live, spare, state) = (Synthetic::start(20), Synthetic::start(0), tempfile::tempdir().unwrap());
+    pass(&bucket(&live), &bucket(&spare), state.path()).await.unwrap().complete().unwrap();
+    live.fail(Fault::Empty);
+    live.fail(Fault::Lost(3));
+    let done = pass(&bucket(&live), &bucket(&spare), state.path()).await.unwrap();
+    assert_eq!((done.failed.total, done.rows, done.gone), (20, 20, 0));
+    let lost = done.failed.first.iter().find(|failed| failed.key == key_of(3)).unwrap();
+    assert!(lost.why.contains("nobody says") && lost.why.contains("HTTP 500"), "{}", lost.why);
+}
+
 #[tokio::test]
 async fn a_live_bucket_that_lists_and_delivers_nothing_ends_the_pass() {
     let (live, spare, state) = (Synthetic::start(20), Synthetic::start(0), tempfile::tempdir().unwrap());
@@ -185,6 +209,9 @@ fn verify_gets_past_an_object_that_cannot_be_read_and_the_next_capture_does_too(
     let found = sites.json("fra", &verify, 4);
     assert_eq!((&found["counts"]["objects"], &found["counts"]["faults"]), (&5.into(), &1.into()), "{found}");
     assert_eq!(found["faults"][0]["key"], key_of(2));
+    // Nor does it end a restore, which compares: a difference, as one that is missing is.
+    let restored = shown(&sites.ended("fra", &["restore"], 4));
+    assert!(restored.contains(&key_of(2)) && restored.contains("cannot be read"), "{restored}");
     // The live site is told, and looks.
     let output = sites.command("ams", &["capture", "--json"]).output().unwrap();
     assert_eq!(output.status.code(), Some(4), "{}", shown(&output));
