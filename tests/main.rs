@@ -35,6 +35,7 @@ mod mirror;
 mod notify;
 mod older_versions;
 mod one_live;
+mod one_object;
 mod permit;
 mod postgres;
 mod promote;

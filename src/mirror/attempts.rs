@@ -1,41 +1,10 @@
 //! How often one object is tried, and when it is given up without giving up the others.
 
-use std::time::Duration;
-
 use futures_util::StreamExt;
 
 use super::copy::told;
-use super::jitter::Backoff;
+use super::jitter::Patience;
 use crate::store::{Bucket, StoreError, WriteError};
-
-/// How often an object that keeps changing, or a store that breaks off, is tried in all.
-pub(super) const ATTEMPTS: u32 = 5;
-/// How long to wait before the second attempt at most; twice as long before each further one.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
-
-/// The attempts at one object. The requests of each were tried again already; a server that was restarted needs longer.
-#[derive(Debug)]
-pub(super) struct Attempts {
-    left: u32,
-    backoff: Backoff,
-}
-
-impl Attempts {
-    pub(super) fn new() -> Self {
-        Attempts { left: ATTEMPTS - 1, backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT) }
-    }
-
-    /// Waits before the next attempt; `false`, at once, when there is none.
-    pub(super) async fn again(&mut self) -> bool {
-        if self.left == 0 {
-            return false;
-        }
-        self.left -= 1;
-        self.backoff.wait().await;
-        true
-    }
-}
 
 /// What to do after an attempt that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,13 +19,13 @@ pub(crate) enum Then {
 #[derive(Debug)]
 pub(crate) struct Trying<'a> {
     from: &'a Bucket,
-    attempts: Attempts,
+    patience: Patience,
     answers: bool,
 }
 
 impl<'a> Trying<'a> {
     pub(crate) fn of(from: &'a Bucket) -> Self {
-        Trying { from, attempts: Attempts::new(), answers: false }
+        Trying { from, patience: Patience::of_one_object(), answers: false }
     }
 
     /// After a `fault`: of the body, the object's or its store's; or of whom it was written to.
@@ -69,7 +38,7 @@ impl<'a> Trying<'a> {
             WriteError::Store(error) => (error, false),
         };
         let is_silence = matches!(error, StoreError::Unavailable { .. });
-        if is_silence && self.attempts.again().await {
+        if self.patience.again(&error).await {
             return Ok(Then::Again);
         }
         if !is_ours {
@@ -109,6 +78,7 @@ fn of_object(error: StoreError) -> Result<Option<String>, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mirror::jitter::ATTEMPTS;
     use crate::store::Place;
     use crate::store::folder::Folder;
 

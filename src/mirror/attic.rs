@@ -18,6 +18,7 @@ use std::path::Path;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 
+use super::jitter::Patience;
 use crate::store::{
     Body, Bucket, Head, Listed, NULL_VERSION, Original, Place, SourceVersion, StoreError, Tags, Versioning, WriteError,
 };
@@ -302,6 +303,21 @@ pub(crate) fn only_if(expected: blake3::Hash, body: Body, at: Place) -> Body {
         }
     })
     .boxed()
+}
+
+/// As [`hash_of`], tried as often as a copy is: for whoever does not try again himself.
+pub(super) async fn hash_patiently(
+    bucket: &Bucket,
+    key: &str,
+    version: &SourceVersion,
+) -> Result<blake3::Hash, StoreError> {
+    let mut patience = Patience::of_one_object();
+    loop {
+        match hash_of(bucket, key, version).await {
+            Err(error) if patience.again(&error).await => {}
+            hashed => return hashed,
+        }
+    }
 }
 
 /// Makes the folder of an attic if it is missing, and says whether it is there. With `mirrored` it is the one that a mirrored

@@ -3,19 +3,23 @@
 //! What is recorded is what was read, and only after the target said that it has it. An object that changes
 //! while it is read is read again; where versions are kept that very version is read. If the target probably has the
 //! content already it is read and hashed first, and sent only if it is another one after all.
+//!
+//! One object that a store does not deliver, or does not take, ends no pass: once it was tried often enough the same store is asked for
+//! something else, and only if that fails, too, is it the store.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::StreamExt;
 
 use super::MirrorError;
-use super::attempts::Attempts;
 use super::attic::{Attic, Standing};
 use super::beside::Beside;
 use super::breaker::Breaker;
 use super::contents::Known;
 use super::digest::{Hasher, Hashes};
 use super::direction::{Rescue, Stood};
+use super::jitter::{ATTEMPTS, Backoff};
 use super::limits::Limits;
 use super::manifest::Row;
 use crate::config::DigestRule;
@@ -24,6 +28,10 @@ use crate::store::{Body, Bucket, Head, Original, Place, ReadOnly, Skipped, Sourc
 
 /// What writing takes besides one request: one for each part of a large object, and for some looking at what came of it.
 const PART_BYTES: u64 = 8 << 20;
+/// What asking a server for something else takes, once an object has failed.
+const OTHERS_REQUESTS: u64 = 2;
+/// After so many objects that the target has refused it is asked again whether it takes any.
+const ASKED_AFTER: u64 = 32;
 /// What having the target copy takes: looking before and after, and the copy.
 const REUSE_REQUESTS: u64 = 3;
 
@@ -74,6 +82,8 @@ enum Fault {
     NotKept(String),
     /// It is not to be overwritten.
     HeldBack,
+    /// What this site itself has to remember it cannot.
+    Own(StoreError),
 }
 
 impl From<WriteError> for Fault {
@@ -97,6 +107,8 @@ pub(super) struct Copier<'a> {
     pub(super) source: &'a ReadOnly,
     pub(super) target: &'a Bucket,
     pub(super) attic: &'a Attic,
+    /// How many objects the target has refused.
+    pub(super) refusals: AtomicU64,
     pub(super) breaker: Breaker,
     /// Whether the target held nothing when the pass began: then nothing can be overwritten there.
     pub(super) is_fresh: bool,
@@ -118,7 +130,7 @@ impl Copier<'_> {
     /// `before` the row of the version that the target had.
     ///
     /// # Errors
-    /// What would fail for every other object too: the target refuses, is full or away, the source is away.
+    /// What would fail for every other object too: the target takes none, is full or away, the source is away.
     pub(super) async fn copy(
         &self,
         key: &str,
@@ -130,39 +142,82 @@ impl Copier<'_> {
             return Ok(Copied::Skipped(Skipped { name: key.to_owned(), why: error.to_string() }));
         }
         let mut wanted = Wanted { version: listed.clone(), id: None };
-        let mut attempts = Attempts::new();
-        loop {
-            let error = match self.attempt(key, &wanted, known, before).await {
+        let mut backoff = Backoff::of_one_object();
+        for attempt in 1..=ATTEMPTS {
+            let fault = match self.attempt(key, &wanted, known, before).await {
                 Ok((row, how)) => return Ok(Copied::Done(row, how)),
-                Err(Fault::Source(StoreError::NotFound { at })) if at.key.is_some() => return Ok(Copied::Vanished),
-                Err(Fault::Target(StoreError::BadKey { why, .. })) => {
+                Err(fault) => fault,
+            };
+            let is_last = attempt == ATTEMPTS;
+            match fault {
+                Fault::Source(StoreError::NotFound { at }) if at.key.is_some() => return Ok(Copied::Vanished),
+                Fault::Target(StoreError::BadKey { why, .. }) => {
                     return Ok(Copied::Skipped(Skipped { name: key.to_owned(), why }));
                 }
-                Err(Fault::Target(error)) => {
-                    let is_silence = matches!(error, StoreError::Unavailable { .. });
-                    if is_silence && attempts.again().await {
-                        continue;
-                    }
-                    return Err(error);
+                // The requests were tried again already; a server that was restarted needs longer.
+                Fault::Target(StoreError::Unavailable { .. }) if !is_last => {
+                    backoff.wait().await;
+                    continue;
                 }
-                Err(Fault::Unconfirmed(why) | Fault::NotKept(why)) => return Ok(Copied::Failed(why)),
-                Err(Fault::HeldBack) => return Ok(Copied::HeldBack),
-                Err(Fault::Source(error)) => error,
-            };
-            let may_pass = matches!(error, StoreError::Changed { .. } | StoreError::Unavailable { .. });
-            if !may_pass || !attempts.again().await {
-                return match error {
-                    StoreError::Unavailable { .. } | StoreError::NotFound { .. } => Err(error),
-                    error => Ok(Copied::Failed(told(&error))),
-                };
+                Fault::Source(StoreError::Changed { .. } | StoreError::Unavailable { .. }) if !is_last => {}
+                Fault::Source(StoreError::Changed { .. }) => break,
+                Fault::Source(error) => return self.undelivered(key, error).await,
+                Fault::Target(error) => return self.refused(error).await,
+                Fault::Unconfirmed(why) | Fault::NotKept(why) => return Ok(Copied::Failed(why)),
+                Fault::HeldBack => return Ok(Copied::HeldBack),
+                Fault::Own(error) => return Err(error),
             }
+            backoff.wait().await;
             self.limits.request().await;
             wanted = match self.source.head(key).await {
                 Ok(head) => Wanted { version: head.version, id: head.id },
                 Err(StoreError::NotFound { at }) if at.key.is_some() => return Ok(Copied::Vanished),
-                Err(error) => return Err(error),
+                // The next attempt tells.
+                Err(StoreError::Unavailable { .. }) => wanted,
+                Err(error) => return self.undelivered(key, error).await,
             };
         }
+        Ok(Copied::Failed(format!("it changed each of the {ATTEMPTS} times it was read")))
+    }
+
+    /// The source has not delivered an object: the others may be.
+    async fn undelivered(&self, key: &str, error: StoreError) -> Result<Copied, StoreError> {
+        match error {
+            StoreError::NotFound { .. } => Err(error),
+            StoreError::Unavailable { .. } => {
+                self.limits.requests(OTHERS_REQUESTS).await;
+                match self.source.fails_alone(key, &error).await {
+                    true => Ok(Copied::Failed(alone(&error))),
+                    false => Err(error),
+                }
+            }
+            error => Ok(Copied::Failed(told(&error))),
+        }
+    }
+
+    /// The target has not taken an object: it may take the others. Whether it does is asked each time it gave no answer, and for one of
+    /// many refusals: where everything is refused the pass ends soon.
+    async fn refused(&self, error: StoreError) -> Result<Copied, StoreError> {
+        let is_asked = match error {
+            StoreError::Withdrawn { .. } | StoreError::NoSpace { .. } => return Err(error),
+            StoreError::NotFound { ref at } if at.key.is_none() => return Err(error),
+            StoreError::Unavailable { .. } => true,
+            _ => self.refusals.fetch_add(1, Ordering::Relaxed).is_multiple_of(ASKED_AFTER),
+        };
+        if is_asked {
+            self.limits.requests(OTHERS_REQUESTS).await;
+            match self.target.takes_others().await {
+                Ok(()) => {}
+                Err(
+                    of_all @ (StoreError::Withdrawn { .. }
+                    | StoreError::Denied { .. }
+                    | StoreError::NoSpace { .. }
+                    | StoreError::NotFound { .. }),
+                ) => return Err(of_all),
+                Err(_) => return Err(error),
+            }
+        }
+        Ok(Copied::Failed(alone(&error)))
     }
 
     async fn attempt(
@@ -214,7 +269,7 @@ impl Copier<'_> {
             }
             Err(error) => {
                 let at = Place::key(self.target.name(), key, "rescue what stands under");
-                Err(Fault::Target(StoreError::Other { at, source: error.into() }))
+                Err(Fault::Own(StoreError::Other { at, source: error.into() }))
             }
         }
     }
@@ -386,6 +441,16 @@ fn row(key: &str, wanted: &Wanted, head: Head, hashes: Hashes, beside: &Beside, 
     let source = if same { wanted.version.clone() } else { head.version };
     let (Hashes { blake3, own: digest }, beside) = (hashes, Some(beside.digest()));
     Row { key: key.to_owned(), source, blake3, target_etag, beside, digest, racy: false }
+}
+
+/// What is said of an object that failed where others do not: an error of the whole store would be misread.
+pub(super) fn alone(error: &StoreError) -> String {
+    match error {
+        StoreError::Unavailable { at, source } => {
+            format!("cannot {at}, which answers otherwise: {source}")
+        }
+        error => told(error),
+    }
 }
 
 /// An error with its causes in one line, for the list of what failed.

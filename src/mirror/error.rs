@@ -172,7 +172,7 @@ impl Explain for MirrorError {
                 manifest.display()
             )),
             MirrorError::Incomplete { .. } => Some(
-                "Look at the reason given for each, mend it at the source, and run it again; the others are copied."
+                "Look at the reason given for each, mend it at the site whose bucket it names, and run it again; the others are copied."
                     .to_owned(),
             ),
             MirrorError::Misnamed { first, .. } => Some(format!(

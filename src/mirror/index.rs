@@ -13,9 +13,10 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::copy::told;
+use super::copy::alone;
 use super::diff::{self, Change, Join, Met};
 use super::digest::{self, Hasher, Hashes};
+use super::jitter::{ATTEMPTS, Backoff};
 use super::list::{self, Order, Unlisted};
 use super::manifest::{Line, Pair, Row, Stretch, Writer};
 use super::state::State;
@@ -25,8 +26,6 @@ use crate::config::DigestRule;
 use crate::observe::{Meter, Progress};
 use crate::store::{Body, ReadOnly, Skipped, SourceVersion, StoreError};
 
-/// How often an object that keeps changing is read.
-const ATTEMPTS: u32 = 5;
 /// How many entries of the listing are met ahead of the one written down, for each object read at a time.
 const AHEAD: usize = 4;
 
@@ -206,7 +205,8 @@ impl Hashing<'_> {
 
     async fn read(&self, key: String, listed: SourceVersion) -> Result<Outcome, StoreError> {
         let mut version = listed;
-        for _ in 0..ATTEMPTS {
+        let mut backoff = Backoff::of_one_object();
+        for attempt in 1..=ATTEMPTS {
             match self.hash(&key, &version).await {
                 Ok(Hashes { blake3, own: digest }) => {
                     let racy = self.bucket.is_racy(&version, self.started);
@@ -215,16 +215,25 @@ impl Hashing<'_> {
                 }
                 Err(StoreError::NotFound { at }) if at.key.is_some() => return Ok(Outcome::Vanished),
                 Err(StoreError::Changed { .. }) => {}
-                Err(error) if error.is_of_object() => return Ok(failed(key, told(&error))),
-                Err(error) => return Err(error),
+                Err(StoreError::Unavailable { .. }) if attempt < ATTEMPTS => backoff.wait().await,
+                Err(error) => return self.undelivered(key, error).await,
             }
             version = match self.bucket.head(&key).await {
                 Ok(head) => head.version,
                 Err(StoreError::NotFound { at }) if at.key.is_some() => return Ok(Outcome::Vanished),
-                Err(error) => return Err(error),
+                Err(StoreError::Unavailable { .. }) if attempt < ATTEMPTS => version,
+                Err(error) => return self.undelivered(key, error).await,
             };
         }
         Ok(failed(key, format!("it changed each of the {ATTEMPTS} times it was read")))
+    }
+
+    /// An object was not delivered: the others may be.
+    async fn undelivered(&self, key: String, error: StoreError) -> Result<Outcome, StoreError> {
+        match self.bucket.fails_alone(&key, &error).await {
+            true => Ok(failed(key, alone(&error))),
+            false => Err(error),
+        }
     }
 
     async fn hash(&self, key: &str, version: &SourceVersion) -> Result<Hashes, StoreError> {

@@ -3,6 +3,14 @@
 
 use std::time::Duration;
 
+use crate::store::StoreError;
+
+/// How often an object that keeps changing, or a store that breaks off, is tried in all.
+pub(super) const ATTEMPTS: u32 = 5;
+/// How long to wait before the second attempt at most; twice as long before each further one.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
 /// The waits between the attempts of one thing.
 #[derive(Debug)]
 pub(super) struct Backoff {
@@ -16,6 +24,11 @@ impl Backoff {
         Backoff { limit: first, longest }
     }
 
+    /// The waits between the attempts to read or write one object.
+    pub(super) fn of_one_object() -> Self {
+        Backoff::new(FIRST_WAIT, LONGEST_WAIT)
+    }
+
     /// Waits before the next attempt.
     pub(super) async fn wait(&mut self) {
         tokio::time::sleep(self.next(drawn())).await;
@@ -26,6 +39,30 @@ impl Backoff {
         let wait = self.limit.mul_f64(f64::from(drawn) / f64::from(u16::MAX));
         self.limit = (self.limit * 2).min(self.longest);
         wait
+    }
+}
+
+/// The attempts of reading one object.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    left: u32,
+    backoff: Backoff,
+}
+
+impl Patience {
+    /// As much as a copy has.
+    pub(crate) fn of_one_object() -> Self {
+        Patience { left: ATTEMPTS, backoff: Backoff::of_one_object() }
+    }
+
+    /// Whether to try again after `error`; waits until then.
+    pub(crate) async fn again(&mut self, error: &StoreError) -> bool {
+        self.left = self.left.saturating_sub(1);
+        let again = self.left > 0 && matches!(error, StoreError::Unavailable { .. });
+        if again {
+            self.backoff.wait().await;
+        }
+        again
     }
 }
 

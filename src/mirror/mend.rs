@@ -15,12 +15,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 use super::breaker::Breaker;
-use super::copy::{Copied, Copier, told};
+use super::copy::{Copied, Copier, alone};
 use super::manifest::{ManifestError, Pair, Row, Rows};
 use super::state::State;
 use super::{Limits, MirrorError, Sides, manifest_path};
@@ -83,9 +84,10 @@ pub async fn mend(
     // Whoever named them has judged how many it may be.
     let breaker = Breaker::new(0, keys.len() as u64, false);
     let limits = Arc::clone(limits);
-    let (is_fresh, rescue, meter_of_copies) = (false, None, Arc::clone(&meter));
+    let (refusals, is_fresh, rescue, digest) = (AtomicU64::new(0), false, None, None);
+    let meter_of_copies = Arc::clone(&meter);
     let copier =
-        Copier { source, target, attic, breaker, is_fresh, rescue, meter: meter_of_copies, limits, digest: None };
+        Copier { source, target, attic, refusals, breaker, is_fresh, rescue, meter: meter_of_copies, limits, digest };
     let mending = Mending { copier };
     // What the manifest does not claim needs no mending.
     let mut fates: Fates = keys.into_iter().map(|key| (key, Fate::Sound)).collect();
@@ -200,14 +202,12 @@ impl Mending<'_> {
         match source.read(&row.key, Some(&row.source)).await {
             Err(StoreError::NotFound { at }) if at.key.is_some() => return Ok((Fate::MissingAtSource, None)),
             Err(StoreError::Changed { .. }) => return Ok((Fate::ChangedAtSource, None)),
-            Err(error) if error.is_of_object() => return Ok((Fate::Failed { why: told(&error) }, None)),
-            Err(error) => return Err(error),
+            Err(error) => return self.undelivered(row, error).await,
             Ok((_, body)) => match hash(body).await {
                 Ok(found) if found == row.blake3 => {}
                 Ok(_) => return Ok((Fate::DamagedAtSource, None)),
                 Err(StoreError::Changed { .. }) => return Ok((Fate::ChangedAtSource, None)),
-                Err(error) if error.is_of_object() => return Ok((Fate::Failed { why: told(&error) }, None)),
-                Err(error) => return Err(error),
+                Err(error) => return self.undelivered(row, error).await,
             },
         }
         let failed = |why: String| Ok((Fate::Failed { why }, None));
@@ -227,6 +227,14 @@ impl Mending<'_> {
         }
     }
 
+    /// The source has not delivered the object of `row`: the others may be.
+    async fn undelivered(&self, row: &Row, error: StoreError) -> Result<(Fate, Option<Row>), StoreError> {
+        match self.copier.source.fails_alone(&row.key, &error).await {
+            true => Ok((Fate::Failed { why: alone(&error) }, None)),
+            false => Err(error),
+        }
+    }
+
     /// Whether the target has what `row` says, read to the end.
     async fn is_held(&self, row: &Row) -> Result<bool, StoreError> {
         let read = async {
@@ -234,9 +242,7 @@ impl Mending<'_> {
             Ok(head.version.size == row.source.size && hash(body).await? == row.blake3)
         };
         match read.await {
-            Err(StoreError::NotFound { at }) if at.key.is_none() => Err(StoreError::NotFound { at }),
-            Err(StoreError::Changed { .. }) => Ok(false),
-            Err(error) if error.is_of_object() => Ok(false),
+            Err(error) if self.copier.target.fails_alone(&row.key, &error).await => Ok(false),
             answer => answer,
         }
     }

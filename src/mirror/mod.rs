@@ -87,6 +87,7 @@ pub use digest::ContentDigest;
 pub use error::MirrorError;
 pub use followed::Followed;
 pub use index::{Index, index};
+pub(crate) use jitter::Patience;
 pub use kept::Kept;
 pub use limits::Limits;
 pub use list::Unlisted;
@@ -295,14 +296,15 @@ async fn attempt(
     // Asked only where it tells something: whether each new object has to be looked for at the target first.
     let may_be_fresh = (known == 0 || attic.has_to_look()) && !attic.has_older();
     let is_fresh = may_be_fresh && target.list(None).next().await.transpose()?.is_none();
-    let meter = expected::Counted::new(progress.begin("mirror", None));
-    let telling = expected::told(expected::Between::of(sides, folder, options), &meter, expected::AFTER);
+    let counted = expected::Counted::new(progress.begin("mirror", None));
+    let telling = expected::told(expected::Between::of(sides, folder, options), &counted, expected::AFTER);
     let limits = Arc::clone(&options.limits);
     let rescue = returning.then(|| Rescue::open(folder.to_owned(), target, attic, started)).transpose()?;
     let mut reference = returning.then(|| Reference::open(folder)).transpose()?;
+    let (meter, refusals) = (counted.clone(), AtomicU64::new(0));
     let (digest, algorithm) = (options.digest.as_ref(), options.digest.as_ref().map(|rule| rule.algorithm));
     let run = Run {
-        copier: Copier { source, target, attic, breaker, is_fresh, rescue, meter: meter.clone(), limits, digest },
+        copier: Copier { source, target, attic, refusals, breaker, is_fresh, rescue, meter, limits, digest },
         contents,
         copying: Width::new(options.concurrency),
         started,
@@ -334,7 +336,7 @@ async fn attempt(
         Some(rescue) => returned(pass, rescue, target, folder, &options.limits).boxed().await?,
         None => pass,
     };
-    meter.finish(&format!("{} copied, {} unchanged, {} gone", pass.copied, pass.unchanged, pass.gone));
+    counted.finish(&format!("{} copied, {} unchanged, {} gone", pass.copied, pass.unchanged, pass.gone));
     Ok(pass)
 }
 
@@ -399,11 +401,13 @@ async fn returned(
     limits: &Arc<Limits>,
 ) -> Result<Pass, MirrorError> {
     if pass.unlisted.is_empty() {
-        rescue_leftovers(&rescue, target, state, limits).await?;
-        // Only a first pass looks before it overwrites: it stays one while there is no attic for what was found.
-        if !rescue.is_in_place() {
+        let unseen = rescue_leftovers(&rescue, target, state, limits).await?;
+        // Only a first pass looks before it overwrites: it stays one while there is no attic for what was found, and while something
+        // could not be looked at.
+        if unseen.is_empty() && !rescue.is_in_place() {
             direction::settled(state)?;
         }
+        unseen.into_iter().for_each(|object| pass.failed.push(object));
     }
     pass.rescued = rescue.found();
     Ok(pass)
@@ -437,6 +441,8 @@ async fn refuse_lost(target: &Bucket, first: Option<Row>, manifest: &Path) -> Re
         Err(StoreError::NotFound { at }) if at.key.is_some() => {
             Err(MirrorError::TargetLost { bucket: target.name().to_owned(), key, manifest: manifest.to_owned() })
         }
+        // It is there, and rotten: a look at the bucket is what finds that.
+        Err(error) if target.fails_alone(&key, &error).await => Ok(()),
         other => other.map(drop).map_err(Into::into),
     }
 }

@@ -7,11 +7,11 @@ use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt};
 use jiff::Timestamp;
 
-use super::attic::hash_of;
+use super::attic::hash_patiently;
 use super::audit::Audit;
 use super::beside::Beside;
 use super::contents::{self, Contents, Known};
-use super::copy::{Copied, Copier, How, told};
+use super::copy::{Copied, Copier, How, alone, told};
 use super::diff::{self, Change, Join, Met};
 use super::direction::{Expected, Reference};
 use super::list::{Part, Unlisted};
@@ -177,8 +177,18 @@ impl Run<'_> {
         }
         let looking = self.copying.enter(0).await;
         self.copier.limits.request().await;
-        let found = self.copier.source.find(&row.key).await?;
+        let found = self.copier.source.find(&row.key).await;
         drop(looking);
+        let found = match found {
+            Err(error) if self.copier.source.fails_alone(&row.key, &error).await => {
+                let why = format!("the listing leaves it out, and whether it is there nobody says: {}", alone(&error));
+                return Ok(match self.touched.has(&row.key) {
+                    true => doubted(row, &why),
+                    false => Outcome::LeftOut(row, why),
+                });
+            }
+            found => found?,
+        };
         match found {
             Found::Nothing => Ok(Outcome::Gone(row)),
             Found::Other(what) if self.touched.has(&row.key) => Ok(doubted(row, &replaced(what))),
@@ -272,19 +282,21 @@ impl Run<'_> {
         Ok(copied)
     }
 
-    /// What stands at the target under the object's own key, hashed there: when the manifest is lost it is made anew so.
+    /// What stands at the target under the object's own key, hashed there: when the manifest is lost it is made anew so. What cannot be
+    /// read is not known: whoever would overwrite it has to keep it first, and cannot.
     async fn standing(&self, key: &str, listed: &SourceVersion) -> Result<Option<Known>, StoreError> {
-        let head = match self.copier.target.head(key).await {
-            Err(StoreError::NotFound { at }) if at.key.is_some() => return Ok(None),
-            answer => answer?,
+        let target = self.copier.target;
+        let hashed = async {
+            let head = target.head(key).await?;
+            let (Some(target_etag), true) = (head.version.etag.clone(), head.version.size == listed.size) else {
+                return Ok(None);
+            };
+            let blake3 = hash_patiently(target, key, &head.version).await?;
+            Ok(Some(Known { key: key.to_owned(), blake3, size: listed.size, target_etag }))
         };
-        let (Some(target_etag), true) = (head.version.etag.clone(), head.version.size == listed.size) else {
-            return Ok(None);
-        };
-        match hash_of(self.copier.target, key, &head.version).await {
-            Ok(blake3) => Ok(Some(Known { key: key.to_owned(), blake3, size: listed.size, target_etag })),
-            Err(StoreError::Changed { .. } | StoreError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
+        match hashed.await {
+            Err(error) if target.fails_alone(key, &error).await => Ok(None),
+            known => known,
         }
     }
 

@@ -5,6 +5,7 @@
 //! replaced by comparing revisions: for the witness alone.
 
 mod abilities;
+mod alone;
 mod authorities;
 pub mod bucket;
 pub mod cloud;

@@ -88,6 +88,11 @@ impl ReadOnly {
         self.0.tags(key, id).await
     }
 
+    /// [`Bucket::fails_alone`].
+    pub async fn fails_alone(&self, key: &str, error: &StoreError) -> bool {
+        self.0.fails_alone(key, error).await
+    }
+
     /// [`Bucket::layout`].
     pub fn layout(&self, version: &SourceVersion) -> Option<Layout> {
         self.0.layout(version)

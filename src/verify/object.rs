@@ -177,7 +177,7 @@ async fn find(bucket: &Bucket, row: &PublishedRow, meter: &dyn Meter) -> Result<
                 }
             }
             Err(error @ StoreError::Denied { .. }) if error.place().key.is_some() => return Ok(Found::Denied(error)),
-            Err(error) => return fault(error).map(Found::Fault),
+            Err(error) => return fault(bucket, &row.key, error).await.map(Found::Fault),
         }
     }
 }
@@ -200,14 +200,19 @@ pub(super) async fn hash(mut body: Body, meter: &dyn Meter) -> Result<(u64, blak
     Ok((hasher.count(), hasher.finalize()))
 }
 
-/// What an error says about the object; an error that it returns says nothing about it.
-pub(super) fn fault(error: StoreError) -> Result<ObjectFault, StoreError> {
+/// What the error that looking at the object `key` ended with says about it; one that it returns stands against looking at any.
+pub(super) async fn fault(bucket: &Bucket, key: &str, error: StoreError) -> Result<ObjectFault, StoreError> {
     match error {
         StoreError::NotFound { ref at } if at.key.is_some() => Ok(ObjectFault::Missing),
         StoreError::BadKey { why, .. } => Ok(ObjectFault::NotCarried { why }),
         StoreError::Changed { .. } => Ok(ObjectFault::Unreadable { why: "it changed while it was read".to_owned() }),
         StoreError::Archived { why, .. } => Ok(ObjectFault::Unreadable { why: format!("it is archived ({why})") }),
-        StoreError::Other { source, .. } => Ok(ObjectFault::Unreadable { why: source.to_string() }),
+        error if bucket.fails_alone(key, &error).await => Ok(ObjectFault::Unreadable {
+            why: match error {
+                StoreError::Other { source, .. } | StoreError::Unavailable { source, .. } => source.to_string(),
+                error => error.to_string(),
+            },
+        }),
         error => Err(error),
     }
 }

@@ -11,6 +11,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+/// How much of a reply passes before it is cut: its head, and something of the content.
+const CUT_AFTER: u64 = 4 << 10;
+
 /// What the proxy does.
 #[derive(Clone, Copy, Debug)]
 pub enum Fault {
@@ -35,6 +38,8 @@ pub enum Fault {
     BreaksReads(usize),
     /// Refuses to give what is called `broken`, as a server does with what lies in an archive; `but` not where the request says that.
     Archives { but: &'static str },
+    /// Breaks off in the middle of the content of every object whose path begins so.
+    CutsBodies(&'static str),
     /// Keeps every reply to what changes something for so long.
     DelaysReplies(Duration),
 }
@@ -264,6 +269,12 @@ async fn pass(
             answered = answering => { answered?; }
         }
         return Ok(());
+    }
+    if let Fault::CutsBodies(path) = fault
+        && head.starts_with(&format!("GET {path}"))
+    {
+        let mut reply = server.take(CUT_AFTER);
+        return tokio::io::copy(&mut reply, &mut client).await.map(drop);
     }
     if let Fault::SpeaksGoogle = fault {
         return answer_as_google(&mut client, &mut server).await;

@@ -9,6 +9,7 @@ use object_store::{
 use super::answer::translate;
 use super::permitted::permitted;
 use super::{Cloud, Provider};
+use crate::store::alone::ABORT_TRIAL;
 use crate::store::error::{Place, StoreError};
 use crate::store::object::{Attributes, Body, Head, Original, WriteError};
 use crate::store::parts::Parts;
@@ -60,8 +61,9 @@ impl Cloud {
         let begun = permitted(&self.permit, &at, self.writer().put_multipart(&path)).await?;
         let mut upload = begun.map_err(failed)?;
         let sent = upload.put_part(PutPayload::from_static(b"x")).await;
-        upload.abort().await.map_err(failed)?;
-        sent.map_err(failed)
+        let aborted = upload.abort().await;
+        sent.map_err(failed)?;
+        aborted.map_err(|error| translate(Place { operation: ABORT_TRIAL, ..at.clone() }, error))
     }
 
     /// Google copies by itself within one bucket what is to stay as it is; everything else goes through this host.

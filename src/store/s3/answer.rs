@@ -60,7 +60,7 @@ pub(in crate::store) fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpRe
 fn judge(at: Place, status: u16, code: &str, why: String) -> StoreError {
     match (code, status) {
         ("NoSuchBucket", _) => StoreError::NotFound { at: Place { key: None, ..at } },
-        ("KeyTooLongError" | "InvalidObjectName", _) => StoreError::BadKey { at, why },
+        ("KeyTooLongError" | "InvalidObjectName" | "XMinioInvalidObjectName", _) => StoreError::BadKey { at, why },
         ("QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage", _) | (_, 507) => StoreError::NoSpace { at },
         ("NoSuchKey" | "NoSuchUpload", _) | (_, 404) => StoreError::NotFound { at },
         // A 403, too, but no matter of rights.
@@ -78,7 +78,7 @@ fn judge(at: Place, status: u16, code: &str, why: String) -> StoreError {
 }
 
 /// The chain of causes in one line: the outermost alone says only "dispatch failure".
-fn causes(error: &(dyn Error + 'static)) -> String {
+pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut link = error.source();
     while let Some(cause) = link {
@@ -119,6 +119,8 @@ mod tests {
         check("", 0, "Unavailable");
         check("NotImplemented", 501, "Other");
         check("KeyTooLongError", 400, "BadKey");
+        check("XMinioInvalidObjectName", 400, "BadKey");
+        check("MetadataTooLarge", 400, "Other");
         check("PermanentRedirect", 301, "Other");
     }
 }

@@ -261,7 +261,7 @@ pub(super) fn blocks(body: ByteStream, at: Place) -> impl Stream<Item = Result<B
         let (mut body, at) = state?;
         match body.next().await? {
             Ok(block) => Some((Ok(block), Some((body, at)))),
-            Err(error) => Some((Err(StoreError::Unavailable { at, source: error.into() }), None)),
+            Err(error) => Some((Err(StoreError::Unavailable { at, source: answer::causes(&error).into() }), None)),
         }
     })
 }

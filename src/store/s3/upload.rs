@@ -13,6 +13,7 @@ use super::attributes::with_attributes;
 use super::learnt::Learnt;
 use super::resume::hex;
 use super::{S3, answer, bare_etag, resume};
+use crate::store::alone::ABORT_TRIAL;
 use crate::store::error::{Place, StoreError};
 use crate::store::object::{Attributes, Body, Layout, WriteError, Written};
 use crate::store::parts::Parts;
@@ -125,6 +126,7 @@ pub(super) async fn begin_and_abort(s3: &S3, key: String, at: Place) -> Result<(
     let begun = begun.map_err(|e| answer::refused(at.clone(), e))?;
     let request = s3.client.abort_multipart_upload().bucket(&*s3.bucket).key(key);
     let ended = request.set_upload_id(begun.upload_id).send().await;
+    let at = Place { operation: ABORT_TRIAL, ..at };
     ended.map(drop).map_err(|e| answer::refused(at, e))
 }
 

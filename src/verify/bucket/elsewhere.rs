@@ -1,9 +1,10 @@
 //! An older point's objects that have been overwritten or hidden since: a restore of that point takes them from the attic, or from
 //! the versions of the store. What it would find there is found here, and read whole.
 
+use crate::mirror::Patience;
 use crate::mirror::attic::Attic;
 use crate::observe::Meter;
-use crate::store::{Body, Bucket, Head, StoreError};
+use crate::store::{Bucket, SourceVersion, StoreError};
 use crate::verify::object;
 
 /// What an object was.
@@ -26,7 +27,7 @@ pub(in crate::verify) async fn kept(
 ) -> Result<Option<u64>, StoreError> {
     if let Some(place) = attic.place() {
         for (name, version) in attic.find(expected.blake3, expected.size).await? {
-            if let Some(bytes) = read(place.read(&name, Some(&version)).await, expected, meter).await? {
+            if let Some(bytes) = read(place, Lies::Object(&name, &version), expected, meter).await? {
                 return Ok(Some(bytes));
             }
         }
@@ -37,29 +38,47 @@ pub(in crate::verify) async fn kept(
         answer => answer?,
     };
     for (id, _) in versions.into_iter().filter(|(_, size)| *size == expected.size) {
-        if let Some(bytes) = read(bucket.read_version(expected.key, &id).await, expected, meter).await? {
+        if let Some(bytes) = read(bucket, Lies::Version(expected.key, &id), expected, meter).await? {
             return Ok(Some(bytes));
         }
     }
     Ok(None)
 }
 
+/// Where in a bucket a content may lie.
+#[derive(Clone, Copy)]
+enum Lies<'a> {
+    /// In this object, if it is that version.
+    Object(&'a str, &'a SourceVersion),
+    /// In the version of that id.
+    Version(&'a str, &'a str),
+}
+
 /// How many bytes were read, if they are what is expected.
 async fn read(
-    opened: Result<(Head, Body), StoreError>,
+    bucket: &Bucket,
+    lies: Lies<'_>,
     expected: Wanted<'_>,
     meter: &dyn Meter,
 ) -> Result<Option<u64>, StoreError> {
-    let hashed = match opened {
-        Ok((_, body)) => object::hash(body, meter).await,
-        Err(error) => Err(error),
-    };
-    match hashed {
-        Ok((bytes, blake3)) => Ok((blake3 == *expected.blake3).then_some(bytes)),
-        Err(StoreError::Changed { .. }) => Ok(None),
-        Err(error) if error.is_of_object() => Ok(None),
-        // As to a restore, which takes the next one.
-        Err(StoreError::NotFound { at } | StoreError::Denied { at, .. }) if at.key.is_some() => Ok(None),
-        Err(error) => Err(error),
+    let (Lies::Object(key, _) | Lies::Version(key, _)) = lies;
+    let mut patience = Patience::of_one_object();
+    loop {
+        let opened = match lies {
+            Lies::Object(key, version) => bucket.read(key, Some(version)).await,
+            Lies::Version(key, id) => bucket.read_version(key, id).await,
+        };
+        let hashed = match opened {
+            Ok((_, body)) => object::hash(body, meter).await,
+            Err(error) => Err(error),
+        };
+        match hashed {
+            Ok((bytes, blake3)) => return Ok((blake3 == *expected.blake3).then_some(bytes)),
+            Err(error) if patience.again(&error).await => {}
+            // As to a restore, which takes the next one.
+            Err(StoreError::Denied { at, .. }) if at.key.is_some() => return Ok(None),
+            Err(error) if bucket.fails_alone(key, &error).await => return Ok(None),
+            Err(error) => return Err(error),
+        }
     }
 }

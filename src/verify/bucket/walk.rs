@@ -6,9 +6,9 @@ use futures_util::{Stream, TryStreamExt};
 
 use super::{beyond, elsewhere};
 use crate::error::Error;
-use crate::mirror::PublishedRow;
 use crate::mirror::attic::Attic;
 use crate::mirror::manifest::Row;
+use crate::mirror::{Patience, PublishedRow};
 use crate::observe::Meter;
 use crate::point::Share;
 use crate::store::{Bucket, StoreError};
@@ -96,8 +96,12 @@ impl Walk<'_> {
             is_newer: false,
             is_kept: false,
         };
-        if let Err(error) = self.compare(&expected, &mut looked).await {
-            looked.fault = Some(object::fault(error)?);
+        let mut patience = Patience::of_one_object();
+        while let Err(error) = self.compare(&expected, &mut looked).await {
+            if !patience.again(&error).await {
+                looked.fault = Some(object::fault(self.bucket, &expected.key, error).await?);
+                break;
+            }
         }
         if let (Some(_), Some(attic)) = (&looked.fault, self.attic)
             && let Some(bytes) = elsewhere::kept(self.bucket, attic, expected.wanted(), &*self.meter).await?

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::objects::key_of;
+
 /// One thing that is wrong.
 #[derive(Debug)]
 pub enum Fault {
@@ -14,6 +16,12 @@ pub enum Fault {
     Fails(AtomicU64),
     /// So many writes are told that somebody else is at that object just now.
     Conflicts(AtomicU64),
+    /// Reading the object of this number, or asking for it, fails with a 500, however often: its shards are lost.
+    Lost(u64),
+    /// The content of the object of this number ends in the middle, however often it is read: its disk is rotten there.
+    CutsBody(u64),
+    /// Writes to keys that begin so are refused with this status and code.
+    Refuses(&'static str, u16, &'static str),
     /// Every answer takes that long.
     Slow(Duration),
     /// A listing that comes to the key of this number fails with a 500, however often it is asked.
@@ -37,6 +45,7 @@ pub(super) enum Refusal {
     Error,
     Conflict,
     SlowDown(Option<u64>),
+    Told(u16, &'static str),
 }
 
 impl Fault {
@@ -53,8 +62,13 @@ impl Fault {
         Fault::Conflicts(AtomicU64::new(times))
     }
 
-    /// Whether it refuses a request, which writes or does not, while so many are under way.
-    pub(super) fn refuses(&self, under_way: u64, is_write: bool) -> Option<Refusal> {
+    /// Whether it cuts the content of the object `key`.
+    pub(super) fn cuts(&self, key: &str) -> bool {
+        matches!(self, Fault::CutsBody(number) if key_of(*number) == key)
+    }
+
+    /// Whether it refuses a request about `key`, which writes or does not, while so many are under way.
+    pub(super) fn refuses(&self, under_way: u64, is_write: bool, key: &str) -> Option<Refusal> {
         let one_less = |left: &AtomicU64| {
             left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
         };
@@ -65,6 +79,10 @@ impl Fault {
             }
             Fault::SlowDownAbove(max) => (under_way > *max).then_some(Refusal::SlowDown(None)),
             Fault::Fails(left) => one_less(left).then_some(Refusal::Error),
+            Fault::Lost(number) => (!is_write && key_of(*number) == key).then_some(Refusal::Error),
+            Fault::Refuses(start, status, code) => {
+                (is_write && key.starts_with(start)).then_some(Refusal::Told(*status, code))
+            }
             Fault::Conflicts(left) => (is_write && one_less(left)).then_some(Refusal::Conflict),
             _ => None,
         }

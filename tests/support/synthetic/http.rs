@@ -89,6 +89,10 @@ async fn connection(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         if request.method != "HEAD" {
             bytes.extend_from_slice(&answer.body);
         }
+        if request.method == "GET" && shared.state().faults.iter().any(|fault| fault.cuts(request.key())) {
+            bytes.truncate(bytes.len() - answer.body.len() / 2);
+            return stream.get_mut().write_all(&bytes).await;
+        }
         stream.get_mut().write_all(&bytes).await?;
     }
     Ok(())
@@ -142,13 +146,17 @@ async fn answer(shared: &Shared, request: &Request, under_way: u64) -> Answer {
             Fault::Slow(pause) => Some(*pause),
             _ => None,
         });
-        (state.faults.iter().find_map(|fault| fault.refuses(under_way, is_write)), slow.sum::<Duration>())
+        (
+            state.faults.iter().find_map(|fault| fault.refuses(under_way, is_write, request.key())),
+            slow.sum::<Duration>(),
+        )
     };
     if !pause.is_zero() {
         tokio::time::sleep(pause).await;
     }
     match refusal {
         Some(Refusal::Error) => return Answer::error(500, "InternalError"),
+        Some(Refusal::Told(status, code)) => return Answer::error(status, code),
         Some(Refusal::Conflict) => return Answer::error(409, "ConditionalRequestConflict"),
         Some(Refusal::SlowDown(None)) => return Answer::error(503, "SlowDown"),
         Some(Refusal::SlowDown(Some(seconds))) => {
@@ -157,6 +165,7 @@ async fn answer(shared: &Shared, request: &Request, under_way: u64) -> Answer {
         None => {}
     }
     match (request.method.as_str(), request.key()) {
+        ("GET", "") if request.asked("versioning").is_some() => Answer::new(200, "<VersioningConfiguration/>"),
         ("GET", "") => listing(shared, request),
         ("GET", _) if request.asked("tagging").is_some() => Answer::new(200, "<Tagging><TagSet></TagSet></Tagging>"),
         ("GET" | "HEAD", key) => object(shared, request, key),
