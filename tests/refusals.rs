@@ -219,10 +219,7 @@ says! { what_an_operation_refuses_names_the_site_and_the_command_to_run, Operate
     { TooLate { site: ams(), state: Name::Waiting, asked: "1-1".parse().unwrap() } } => 3
         "ams is WAITING: point 1-1 cannot be chosen any more"
         "Leave --point out. A takeover is under way here: wait until it has ended, or give it up with `warmspare lease cancel`.";
-    { Unlisted { site: ams(), restored: None, why: "the vault is silent".to_owned() } } => 1
-        "which point is the newest cannot be told: the vault is silent"
-        "Mend the way to the vault, then run this again.";
-    { Unlisted { site: ams(), restored: Some("1-2".parse().unwrap()), why: "the vault is silent".to_owned() } } => 1
+    { Unlisted { site: ams(), restored: "1-2".parse().unwrap(), why: "the vault is silent".to_owned() } } => 1
         "which point is the newest cannot be told: the vault is silent"
         "Mend the way to the vault. If there is none: ams has restored and proven 1-2; `warmspare failover --point 1-2` opens with that.";
     { NotAwaited { site: ams(), point: "1-2".to_owned(), state: Name::Standby, why: "its daemon was started anew meanwhile".to_owned() } } => 3
