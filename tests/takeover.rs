@@ -236,7 +236,9 @@ fn what_is_ready_is_opened_without_a_vault_when_a_person_names_it() {
     let untold = dry(&[], 1);
     assert!(untold.contains("error: which point is the newest cannot be told: "), "{untold}");
     assert!(
-        untold.contains("fra has restored and proven 1-1; `warmspare failover --point 1-1` opens with that."),
+        untold.contains(
+            "fra has restored and proven 1-1: without the vault `warmspare failover --point 1-1` goes on with that."
+        ),
         "{untold}"
     );
     let named = dry(&["--point", "1-1"], 0);

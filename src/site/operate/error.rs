@@ -180,8 +180,9 @@ impl Explain for OperateError {
             }
             OperateError::TooLate { state, .. } => format!("Leave --point out. {}", way_out(*state)),
             OperateError::Unlisted { restored, site, .. } => format!(
-                "Mend the way to the vault. If there is none: {site} has restored and proven {restored}; \
-                 `warmspare failover --point {restored}` opens with that."
+                "Mend the way to the vault. {site} has restored and proven {restored}: without the vault \
+                 `warmspare failover --point {restored}` goes on with that. The roles of its databases come from \
+                 the vault before the gate opens."
             ),
             OperateError::NotAwaited { .. } => {
                 "Run `warmspare failover` again: it goes on with what is restored, which is proven once more.".to_owned()
