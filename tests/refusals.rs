@@ -219,12 +219,9 @@ says! { what_an_operation_refuses_names_the_site_and_the_command_to_run, Operate
     { TooLate { site: ams(), state: Name::Waiting, asked: "1-1".parse().unwrap() } } => 3
         "ams is WAITING: point 1-1 cannot be chosen any more"
         "Leave --point out. A takeover is under way here: wait until it has ended, or give it up with `warmspare lease cancel`.";
-    { Unlisted { site: ams(), restored: None, why: "the vault is silent".to_owned() } } => 1
+    { Unlisted { site: ams(), restored: "1-2".parse().unwrap(), why: "the vault is silent".to_owned() } } => 1
         "which point is the newest cannot be told: the vault is silent"
-        "Mend the way to the vault, then run this again.";
-    { Unlisted { site: ams(), restored: Some("1-2".parse().unwrap()), why: "the vault is silent".to_owned() } } => 1
-        "which point is the newest cannot be told: the vault is silent"
-        "Mend the way to the vault. If there is none: ams has restored and proven 1-2; `warmspare failover --point 1-2` opens with that.";
+        "Mend the way to the vault. ams has restored and proven 1-2: without the vault `warmspare failover --point 1-2` goes on with that. The roles of its databases come from the vault before the gate opens.";
     { NotAwaited { site: ams(), point: "1-2".to_owned(), state: Name::Standby, why: "its daemon was started anew meanwhile".to_owned() } } => 3
         "point 1-2 is restored and proven at ams, and ams is STANDBY: its daemon was started anew meanwhile"
         "Run `warmspare failover` again: it goes on with what is restored, which is proven once more.";

@@ -210,6 +210,50 @@ fn a_takeover_of_a_site_that_is_well_comes_to_an_end() {
     drop((ams, fra));
 }
 
+/// Changes the record of the newest point in the vault.
+fn spoil_newest(pair: &Pair) {
+    let points = pair.sites.path().join("vault/systems/app/points");
+    let newest = fs::read_dir(points).unwrap().flatten().map(|entry| entry.path()).max().unwrap();
+    let spoiled = fs::read_to_string(&newest).unwrap().replacen("captured_at", "captured_ad", 1);
+    fs::write(&newest, spoiled).unwrap();
+}
+
+/// The vault burns with the live site: what is restored and proven here needs it no more.
+#[test]
+fn what_is_ready_is_opened_without_a_vault_when_a_person_names_it() {
+    let (pair, [ams, fra]) = live();
+    given_up(&pair, "too early");
+    ams.signal(Signal::STOP);
+    let dry = |arguments: &[&str], code: i32| {
+        let arguments = [&["failover", "--dry-run"], arguments].concat();
+        let output = pair.command("fra", &arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{}", shown(&output));
+        words(&output)
+    };
+    let vault = pair.sites.path().join("vault");
+    let away = pair.sites.path().join("away");
+    fs::rename(&vault, &away).unwrap();
+    let untold = dry(&[], 1);
+    assert!(untold.contains("error: which point is the newest cannot be told: "), "{untold}");
+    assert!(
+        untold.contains(
+            "fra has restored and proven 1-1: without the vault `warmspare failover --point 1-1` goes on with that."
+        ),
+        "{untold}"
+    );
+    let named = dry(&["--point", "1-1"], 0);
+    assert!(named.contains("with point 1-1, which is restored and proven here"), "{named}");
+    fs::rename(&away, &vault).unwrap();
+    spoil_newest(&pair);
+    for arguments in [&[][..], &["--point", "1-1"]] {
+        let damaged = dry(arguments, 0);
+        assert!(damaged.contains("with point 1-1, which is restored and proven here"), "{damaged}");
+    }
+    pair.does("fra", &["failover", "--yes", "fra"]);
+    assert_eq!(pair.gate("fra"), Some(200));
+    drop((ams, fra));
+}
+
 /// The newest point is damaged and the live site is gone: no command made the spare live.
 #[test]
 fn an_older_point_is_taken_when_a_person_names_it_and_is_told_what_is_lost() {
@@ -218,10 +262,7 @@ fn an_older_point_is_taken_when_a_person_names_it_and_is_told_what_is_lost() {
     ams.signal(Signal::STOP);
     let unknown = ends(&pair.command("fra", &["failover", "--point", "1-7", "--yes", "fra"]).output().unwrap(), 2);
     assert_eq!(unknown, "error: there is no recovery point 1-7\nnext:  `warmspare points` lists those there are.");
-    let points = pair.sites.path().join("vault/systems/app/points");
-    let newest = fs::read_dir(points).unwrap().flatten().map(|entry| entry.path()).max().unwrap();
-    let spoiled = fs::read_to_string(&newest).unwrap().replacen("captured_at", "captured_ad", 1);
-    fs::write(&newest, spoiled).unwrap();
+    spoil_newest(&pair);
     let damaged = ends(&pair.command("fra", &["failover", "--yes", "fra"]).output().unwrap(), 3);
     assert_eq!(
         damaged,

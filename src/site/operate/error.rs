@@ -86,13 +86,13 @@ pub enum OperateError {
         /// The point asked for.
         asked: PointId,
     },
-    /// The vault cannot be asked for the newest point.
+    /// The vault cannot be asked for the newest point, and this site is READY with one.
     #[error("which point is the newest cannot be told: {why}")]
     Unlisted {
         /// The site.
         site: String,
         /// What is restored and proven here.
-        restored: Option<PointId>,
+        restored: PointId,
         /// Why not.
         why: String,
     },
@@ -179,13 +179,11 @@ impl Explain for OperateError {
                 format!("Leave --point out: {last} is restored and proven here.")
             }
             OperateError::TooLate { state, .. } => format!("Leave --point out. {}", way_out(*state)),
-            OperateError::Unlisted { restored: Some(restored), site, .. } => format!(
-                "Mend the way to the vault. If there is none: {site} has restored and proven {restored}; \
-                 `warmspare failover --point {restored}` opens with that."
+            OperateError::Unlisted { restored, site, .. } => format!(
+                "Mend the way to the vault. {site} has restored and proven {restored}: without the vault \
+                 `warmspare failover --point {restored}` goes on with that. The roles of its databases come from \
+                 the vault before the gate opens."
             ),
-            OperateError::Unlisted { restored: None, .. } => {
-                "Mend the way to the vault, then run this again.".to_owned()
-            }
             OperateError::NotAwaited { .. } => {
                 "Run `warmspare failover` again: it goes on with what is restored, which is proven once more.".to_owned()
             }

@@ -12,7 +12,7 @@ use super::error::OperateError;
 use super::takeover::Takeover;
 use crate::config::Here;
 use crate::error::Error;
-use crate::point::{self, Points};
+use crate::point::{self, PointError, Points};
 use crate::restore;
 use crate::site::daemon::{Needs, here};
 use crate::site::driver::StatusAt;
@@ -71,7 +71,7 @@ impl Operator<'_> {
         let role = here(self.config.clone(), self.site, Needs::Role, Arc::clone(&self.clock)).await?;
         let listed = point::list(&role).await;
         let restored = restored.filter(|_| status.state == Name::Ready);
-        let mut chosen = self.chosen(&listed, asked.or(last), restored)?;
+        let mut chosen = self.chosen(listed, asked.or(last), restored)?;
         chosen.is_final = last.is_some();
         chosen.is_restored = restored == Some(chosen.point) && restore::stands(&role, chosen.point).await?;
         Ok(Data::Point(chosen))
@@ -88,31 +88,39 @@ impl Operator<'_> {
             Ok(here) => point::list(&here).await,
             Err(error) => Err(error.into()),
         };
-        let chosen = self.chosen(&listed, Some(point), Some(point))?;
+        let chosen = self.chosen(listed, Some(point), Some(point))?;
         Ok(Data::Point(Chosen { is_final: last.is_some(), is_restored: true, ..chosen }))
     }
 
-    /// The point `wanted`, or the newest. One that is restored here can be taken also when the vault cannot be asked.
-    fn chosen(&self, listed: &Listed, wanted: Option<PointId>, restored: Option<PointId>) -> Result<Chosen, Error> {
-        let (is_final, is_restored) = (false, false);
-        let points = match listed {
-            Ok(points) => points,
-            Err(cause) => return self.unlisted(cause.to_string(), wanted, restored),
+    /// The point `wanted`, or the newest. One that is restored here can be taken also when the vault cannot be asked for it any more.
+    fn chosen(&self, listed: Listed, wanted: Option<PointId>, restored: Option<PointId>) -> Result<Chosen, Error> {
+        let as_restored = |point| Chosen { point, captured_at: None, is_final: false, newer: None, is_restored: false };
+        let points = match (listed, wanted, restored) {
+            (Ok(points), ..) => points,
+            (Err(_), Some(wanted), Some(restored)) if wanted == restored => return Ok(as_restored(restored)),
+            (Err(cause), _, Some(restored)) => {
+                let (site, why) = (self.site.to_owned(), cause.to_string());
+                return Err(OperateError::Unlisted { site, restored, why }.into());
+            }
+            (Err(cause), _, None) => return Err(cause),
         };
-        let found = points.choose(wanted)?;
+        let found = match points.choose(wanted) {
+            Ok(found) => found,
+            // Damaged or removed since it was restored: it is whole here.
+            Err(error) => match error {
+                PointError::Damaged { point }
+                | PointError::NewestDamaged { point, .. }
+                | PointError::UnknownPoint { point }
+                    if restored == Some(point) =>
+                {
+                    return Ok(as_restored(point));
+                }
+                error => return Err(error.into()),
+            },
+        };
         let damaged = points.listing.damaged_points.last().copied();
         let newest = points.listing.points.last().map(|last| last.id).max(damaged);
         let newer = newest.filter(|newest| *newest > found.id);
-        let captured_at = Some(found.record.captured_at);
-        Ok(Chosen { point: found.id, captured_at, is_final, newer, is_restored })
-    }
-
-    fn unlisted(&self, why: String, wanted: Option<PointId>, restored: Option<PointId>) -> Result<Chosen, Error> {
-        match (wanted, restored) {
-            (Some(point), Some(restored)) if point == restored => {
-                Ok(Chosen { point, captured_at: None, is_final: false, newer: None, is_restored: false })
-            }
-            _ => Err(OperateError::Unlisted { site: self.site.to_owned(), restored, why }.into()),
-        }
+        Ok(Chosen { newer, captured_at: Some(found.record.captured_at), ..as_restored(found.id) })
     }
 }

@@ -187,6 +187,10 @@ impl Operator<'_> {
         takeover: &Takeover,
         progress: &Progress,
     ) -> Result<Option<RestoreReport>, Error> {
+        // What was to be opened as it is, is so no more: the other site has been live since this was looked at.
+        if *data == Data::Here && !takeover.first {
+            return Err(self.not_from(state, "failover"));
+        }
         let begun = self.clock.now();
         if state == Name::Standby {
             daemon.order(Wish::Restore, &self.by).await?;
