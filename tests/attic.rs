@@ -242,6 +242,16 @@ async fn a_history_comes_back(mut world: World, name: &str, passes: u64, edits: 
             hidden += world.hide().await.len();
         }
     }
+    // One content under a second key: whatever the seed was, one at least is copied at the spare.
+    for key in ["twice/first", "twice/second"] {
+        let content = noise(201, 9_000);
+        put(&world.live, key, content.clone()).await.unwrap();
+        model.insert(key.to_owned(), content);
+        let pass = world.point().await;
+        pass.complete().unwrap();
+        duplicated += pass.duplicated;
+        models.push(model.clone());
+    }
     // Without edits between, the spare comes to hold what the live site has and nothing else, tags among it.
     for _ in 0..2 {
         world.point().await.complete().unwrap();
