@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -178,7 +179,12 @@ async fn a_capture_that_is_interrupted_by_hand_leaves_no_command_behind() {
     let (sites, hanging) = hanging_captures("10m").await;
     for signal in [Signal::TERM, Signal::INT] {
         let log = sites.path().join("capture.log");
-        let capture = Daemon::start(sites.command("ams", ["capture"]), log);
+        // Whoever runs the tests may ignore SIGINT, as a shell has what it runs beside itself; a person's terminal does not.
+        let mut capture = Command::new("env");
+        let plain = sites.command("ams", ["capture"]);
+        capture.arg("--default-signal=INT,TERM").arg(plain.get_program()).args(plain.get_args());
+        capture.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let capture = Daemon::start(capture, log);
         hanging.until_alive(&capture);
         capture.signal(signal);
         hanging.until_gone(&capture);

@@ -356,16 +356,23 @@ async fn captures_killed_at_random_moments_leave_a_mirror_that_the_next_one_comp
     let seed = std::env::var("WARMSPARE_SEED").ok().and_then(|text| text.parse().ok());
     let seed = seed.unwrap_or_else(|| u64::from(Timestamp::now().subsec_nanosecond().unsigned_abs()));
     println!("WARMSPARE_SEED={seed}");
-    let (mut draw, mut killed) = (seed, 0);
-    for round in 0..12u8 {
+    let written = async |round: u8| {
         for n in 0..10u8 {
             put(&source, &format!("{}", n * 3 % 10 + round), noise(round ^ n, 50_000)).await.unwrap();
         }
         put(&source, "large", noise(round, 18 << 20)).await.unwrap();
+    };
+    written(12).await;
+    let begun = Instant::now();
+    assert!(capture(&sites).status().unwrap().success(), "seed {seed}");
+    let one = u64::try_from(begun.elapsed().as_millis()).unwrap();
+    let (mut draw, mut killed) = (seed, 0);
+    for round in 0..12u8 {
+        written(round).await;
         draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let mut child = capture(&sites).spawn().unwrap();
         // What a capture takes here, and some more: now and then one comes to its end.
-        tokio::time::sleep(Duration::from_millis((draw >> 33) % 1_500)).await;
+        tokio::time::sleep(Duration::from_millis((draw >> 33) % (one + one / 4))).await;
         child.kill().unwrap();
         killed += usize::from(child.wait().unwrap().code().is_none());
     }
