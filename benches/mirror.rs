@@ -12,6 +12,8 @@
 mod ceph;
 #[path = "../tests/support/debs.rs"]
 mod debs;
+#[path = "../tests/support/ports.rs"]
+mod ports;
 mod mirror {
     pub mod peers;
     pub mod scale;

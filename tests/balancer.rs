@@ -14,6 +14,7 @@ use warmspare::error::Explain;
 use warmspare::site::balancer::{Outline, Port, caddy, haproxy, nginx};
 
 use crate::support::bucket_sites::BucketSites;
+use crate::support::ports::free_port;
 
 /// D of these tests: within it the last connection to a closed site is gone.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -108,10 +109,6 @@ struct Service {
     http: u16,
     tcp: u16,
     folder: tempfile::TempDir,
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Service {

@@ -431,7 +431,7 @@ struct MailServer {
 
 impl MailServer {
     async fn start(more: &[&str]) -> MailServer {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = crate::support::ports::free_port();
         let listen = format!("127.0.0.1:{port}");
         let mut python = Command::new("/usr/bin/python3");
         python

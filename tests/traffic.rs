@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::Signal;
 
 use crate::support::daemons::{NAMES, Pair};
+use crate::support::ports::free_port;
 use crate::support::postgres::PostgresServer;
 use crate::support::sites::Sites;
 use crate::support::traffic::{At, Client, ENOUGH, Store, Unit, Written, turns};
@@ -40,10 +41,6 @@ impl Drop for Proxy {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// The numbers that are not in a server's database.

@@ -1,6 +1,5 @@
 //! An etcd cluster on loopback, with TLS, in a temporary folder: gone when its owner is gone.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +10,8 @@ use secrecy::SecretString;
 use warmspare::config::EtcdAddress;
 use warmspare::config::reference::Reference;
 use warmspare::store::Etcd;
+
+use super::ports::free_port;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -227,10 +228,6 @@ impl Drop for EtcdServer {
 
 fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// An authority, and of it a certificate for the server and one for the client.

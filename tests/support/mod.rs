@@ -14,6 +14,7 @@ pub mod keys_conformance;
 pub mod managed;
 pub mod memory;
 pub mod network;
+pub mod ports;
 pub mod postgres;
 pub mod proxy;
 pub mod receiver;
